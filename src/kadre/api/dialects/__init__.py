@@ -1,0 +1,1 @@
+"""Other spellings of the same resources, translated to the canonical one at the door."""

@@ -1,0 +1,48 @@
+"""Background tasks with a name, a guard and an owner.
+
+Every task in Kadre is made by `Tasks.spawn`: an exception that nobody awaits is logged with the task's
+name instead of vanishing, and whoever owns the `Tasks` ends them all in `aclose`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Tasks:
+    """A set of running tasks that belong together and end together."""
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start `work` as a task of this owner; its failure is logged unless someone awaits it."""
+        task = asyncio.get_running_loop().create_task(work, name=f"{self.owner}/{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task %s failed", task.get_name(), exc_info=error)
+
+    async def aclose(self, grace: float = 5.0) -> None:
+        """Cancel what still runs and wait at most `grace` seconds for it to end."""
+        pending = set(self._tasks)
+        for task in pending:
+            task.cancel()
+        if pending:
+            _, stuck = await asyncio.wait(pending, timeout=grace)
+            for task in stuck:
+                log.error("task %s did not end within %.0f s of being cancelled", task.get_name(), grace)

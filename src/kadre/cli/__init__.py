@@ -1,0 +1,1 @@
+"""The `kadre` command: one thin module a command."""

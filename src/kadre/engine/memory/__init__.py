@@ -1,0 +1,1 @@
+"""Where events are kept: one port, one contract suite, several stores."""

@@ -1,0 +1,163 @@
+"""The port to a journal.
+
+Above: the host, the only writer of a run, and doors that read. Below: memory, SQLite, later PostgreSQL and Redis. It
+knows events
+only as things with a run, a number and a few types that move a run's status; it never calls a model or a tool.
+
+What every store promises (tests/contract/test_journal.py holds each to it):
+- `create` numbers a run within its session and commits its first events, at once or not at all; the same run id again
+  returns
+  the run that is there and writes nothing.
+- `append` is compare-and-set on the run's last number and on its epoch; the loser gets Fenced and nothing is written.
+- When `create` or `append` has returned, a kill -9 loses nothing of it (in-memory excepted, which says so by
+  `durable`).
+- Runs of one session start in their order: `turn` returns when every lower one has ended.
+- After a restart `recover` ends every open run that is not waiting as `interrupted`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from kadre.engine.events import Event, RunStatus
+from kadre.engine.messages import Usage
+from kadre.plan.types import OnBusy
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as lists show it: a projection of its events."""
+
+    run_id: str
+    session_id: str
+    agent: str
+    """`str(AgentKey)`."""
+    status: RunStatus
+    order: int
+    """The run's number within its session, from 1."""
+    last_seq: int
+    epoch: int
+    caller: str = ""
+    parent_run_id: str = ""
+    created: datetime
+    updated: datetime
+    usage: Usage = Usage()
+
+
+class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation as lists show it."""
+
+    session_id: str
+    agent: str
+    caller: str
+    runs: int
+    created: datetime
+    updated: datetime
+
+
+class NewRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run to be created. `session_id` is scoped to the agent: two agents' sessions of one name are two sessions."""
+
+    run_id: str
+    session_id: str
+    agent: str
+    caller: str = ""
+    parent_run_id: str = ""
+    on_busy: OnBusy = "queue"
+    queue_limit: int = 8
+
+
+class Created(msgspec.Struct, frozen=True):
+    """`existing`: the run id was known, nothing was written. `position`: open runs of the session before it."""
+
+    run: RunInfo
+    position: int = 0
+    existing: bool = False
+
+
+class Journal(Protocol):
+    """Keeps runs and their events."""
+
+    durable: bool
+    """Whether what was acknowledged survives the process."""
+
+    async def create(self, new: NewRun, first: Sequence[Event]) -> Created:
+        """Accept a run and commit `first` (numbered 1..n, a RunStarted and a UserMessage at least) with it.
+
+        Raises Conflict (`SessionBusy`: on_busy is reject; `SessionWaiting`: a run of the session waits for approval,
+        its id in
+        details["run_id"]; `NotYourSession`: another caller's) and TooMany (`SessionQueueFull`). With on_busy
+        `interrupt` it is
+        accepted; ending the runs before it is the host's work. The RunStarted event's position is set by the store.
+        """
+        ...
+
+    async def append(self, run_id: str, expected_seq: int, events: Sequence[Event], epoch: int) -> None:
+        """Commit events numbered expected_seq+1…; raises Fenced where the run is elsewhere, or ended."""
+        ...
+
+    async def turn(self, run_id: str) -> None:
+        """Wait until every lower-numbered run of the session has ended, and mark this one running."""
+        ...
+
+    async def claim(self, run_id: str) -> RunInfo:
+        """Become the run's only writer: raises its epoch. Raises NotFound."""
+        ...
+
+    async def run(self, run_id: str) -> RunInfo | None:
+        """The run, or None."""
+        ...
+
+    async def events(self, run_id: str, after: int = 0, limit: int = 10_000) -> Sequence[Event]:
+        """The run's events with a number above `after`, in order."""
+        ...
+
+    async def runs(
+        self,
+        *,
+        agent: str | None = None,
+        session_id: str | None = None,
+        status: RunStatus | None = None,
+        caller: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[RunInfo]:
+        """Runs, newest first (by run id); `before` is the last run id of the page before."""
+        ...
+
+    async def sessions(
+        self, *, agent: str | None = None, caller: str | None = None, limit: int = 100
+    ) -> Sequence[SessionInfo]:
+        """Sessions, the latest used first."""
+        ...
+
+    async def history(self, agent: str, session_id: str, before_order: int, limit: int) -> Sequence[Event]:
+        """What was said in the session before run number `before_order`, in order: UserMessage, AssistantMessage and
+        ToolEnd
+        events of runs that have ended; of at most the latest `limit` runs. Whole runs only.
+        """
+        ...
+
+    async def put_blob(self, data: bytes) -> str:
+        """Keep a large value; returns its digest (`sha256:…`). Committed when it returns."""
+        ...
+
+    async def get_blob(self, digest: str) -> bytes:
+        """The value of that digest. Raises NotFound."""
+        ...
+
+    async def delete_sessions_before(self, agent: str, before: datetime) -> int:
+        """Forget the agent's sessions whose last run ended before that; returns how many."""
+        ...
+
+    async def recover(self) -> Sequence[RunInfo]:
+        """Called once at start by a store that one process owns: void all leases, end open runs that are not waiting as
+        `interrupted` (a RunFinished event each), return them."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finish waiting appends and give back files and connections."""
+        ...

@@ -1,0 +1,54 @@
+"""What is said to and by a model, in one neutral form that every provider is translated from and to."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A model's wish to call a tool. `arguments` is the JSON text as the model wrote it, perhaps malformed."""
+
+    id: str
+    name: str
+    arguments: str = "{}"
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One message. `tool_calls` only on assistant; `tool_call_id` and `name` only on tool."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    name: str = ""
+
+
+class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool as a model sees it, and what is known of its effects (None: unknown, which means it may write)."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+    """JSON Schema of the arguments, an object schema."""
+    read_only: bool | None = None
+    idempotent: bool = False
+    server: str = ""
+    """The tool reference it came from, for people."""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens as the provider counted them; zeros where it did not say."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        """The sum of two calls."""
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.total_tokens + other.total_tokens,
+        )

@@ -1,0 +1,1 @@
+"""Tools behind one port, and small wrappers that each add one concern."""

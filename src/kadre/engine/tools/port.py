@@ -1,0 +1,51 @@
+"""The port to tools.
+
+Above: the driver, which has already checked limits and approvals, and journalled `tool_start`. Below: an MCP server,
+another
+agent, a function. It knows nothing of approvals, journals or models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from kadre.engine.messages import ToolSpec
+
+
+class CallContext(msgspec.Struct, frozen=True):
+    """Who calls. `key` is the idempotency key, `run/step/attempt/call`."""
+
+    run_id: str
+    session_id: str
+    key: str
+    tool_call_id: str = ""
+    caller: str = ""
+    depth: int = 1
+    chain: tuple[str, ...] = ()
+    """Agents from the root run down to the one that calls: a delegation to one of them is a cycle."""
+
+
+class ToolOutput(msgspec.Struct, frozen=True):
+    """What a tool answered, as text the model can read. `is_error`: the tool itself says that it failed."""
+
+    content: str
+    is_error: bool = False
+
+
+class Toolset(Protocol):
+    """A group of tools that come and go together."""
+
+    async def specs(self) -> Sequence[ToolSpec]:
+        """The tools offered now; cheap when nothing changed. Raises errors.ToolError where they cannot be known."""
+        ...
+
+    async def call(self, name: str, arguments: dict[str, Any], context: CallContext) -> ToolOutput:
+        """Call one tool. Raises errors.ToolError, with `unknown` where it may have happened all the same."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give back connections and processes; may be called once."""
+        ...

@@ -1,0 +1,178 @@
+"""What a plan is made of: plain data, complete, immutable, JSON either way, and without a secret value.
+
+A plan is what an agent host runs and what the operator writes into a ConfigMap, so these types are the
+contract between everything that understands YAML (above) and everything that runs (below). msgspec and
+not pydantic: a host of a thousand agents holds a thousand of them and validates none.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+NATIVE_GROUP = "kagent.dev"
+KAOS_GROUP = "kaos.tools"
+
+Provider = Literal["openai", "anthropic", "bedrock", "ollama", "vllm", "gpustack", "scripted", "local"]
+OnBusy = Literal["queue", "reject", "interrupt"]
+
+
+class Data(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of plan types: keyword-only, immutable, defaults left out of the JSON."""
+
+
+class AgentKey(msgspec.Struct, frozen=True, order=True):
+    """Which agent: names are unique within a namespace and API group."""
+
+    namespace: str
+    name: str
+    group: str = NATIVE_GROUP
+
+    def __str__(self) -> str:
+        """`namespace/name`, with the group appended where it is not the native one: a journal key, a label."""
+        base = f"{self.namespace}/{self.name}"
+        return base if self.group == NATIVE_GROUP else f"{base}.{self.group}"
+
+
+class SecretRef(Data, frozen=True):
+    """Where a secret value is to be read, never the value. `env`: the variable that holds it on a laptop."""
+
+    namespace: str = ""
+    name: str = ""
+    key: str = ""
+    env: str = ""
+
+
+class ModelPlan(Data, frozen=True):
+    """A model and how to reach it.
+
+    `params` holds the sampling fields the author set, by their canonical snake_case names: temperature, max_tokens,
+    top_p, top_k, frequency_penalty, presence_penalty, stop, seed.
+    """
+
+    provider: Provider
+    model: str
+    endpoint: str = ""
+    """Base URL including the version segment, e.g. `https://api.openai.com/v1`; empty for local and scripted."""
+    api_key: SecretRef | None = None
+    params: dict[str, Any] = {}
+    headers: dict[str, str] = {}
+    timeout: float = 120.0
+    """Seconds without a byte from the model before the call fails."""
+    tool_calls: Literal["auto", "native", "shim"] = "auto"
+    region: str = ""
+    rules: str = ""
+    """scripted only: path of the rules file; empty: the built-in rules."""
+
+
+class LaunchPlan(Data, frozen=True):
+    """An MCP server that the host's surroundings must start: a PyPI package, or the author's own source."""
+
+    kind: Literal["package", "source", "command"]
+    package: str = ""
+    source: str = ""
+    command: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    secret_env: dict[str, SecretRef] = {}
+
+
+class McpTools(Data, frozen=True, tag="mcp"):
+    """The tools of one MCP server."""
+
+    name: str
+    url: str = ""
+    """Empty when `launch` is set. Without a path it is tried at `/mcp`, then `/sse`."""
+    launch: LaunchPlan | None = None
+    transport: Literal["auto", "http", "sse"] = "auto"
+    headers: dict[str, str] = {}
+    secret_headers: dict[str, SecretRef] = {}
+    capabilities: tuple[str, ...] = ()
+    """Classes (read write exec admin query), tool names and globs; empty: every tool is offered."""
+    granted: bool = False
+    """The author named this server as a Tool or MCPServer, which is an allow rule for what it offers."""
+    timeout: float = 60.0
+
+
+class AgentTool(Data, frozen=True, tag="agent"):
+    """Another agent offered as a tool: delegation."""
+
+    name: str
+    """The tool's name as the model sees it: `[a-zA-Z0-9_-]{1,64}`."""
+    agent: AgentKey
+    description: str = ""
+
+
+class UnsupportedTool(Data, frozen=True, tag="unsupported"):
+    """A tool whose type is part of the contract but not built yet; the agent runs without it and says so."""
+
+    name: str
+    type: str
+    message: str
+
+
+ToolPlan = McpTools | AgentTool | UnsupportedTool
+
+
+class MemoryPlan(Data, frozen=True):
+    """Where an agent's runs are kept and how much of a conversation is sent back to the model."""
+
+    type: Literal["default", "in-memory", "sqlite", "redis", "postgres"] = "default"
+    session_ttl: float = 0.0
+    """Seconds after its last run that a session is forgotten; 0: never."""
+    max_history: int = 100
+    """Messages of earlier runs sent to the model, counted from the latest."""
+    settings: dict[str, Any] = {}
+    """What the store needs to be reached (host, port, …) and policies not built yet, as plain JSON."""
+    secret: SecretRef | None = None
+
+
+class Limits(Data, frozen=True):
+    """Bounds of one run and of one agent. Every one has a default: nothing is unbounded."""
+
+    max_steps: int = 10
+    """Model calls in one run."""
+    max_tool_calls: int = 50
+    deadline: float = 300.0
+    """Seconds a run may take, waiting for approval not counted."""
+    max_output_bytes: int = 65536
+    """Bytes of one tool's answer that reach the model."""
+    max_depth: int = 5
+    """Agents in a delegation chain, the first included."""
+    max_parallel_tools: int = 8
+    max_concurrent_runs: int = 256
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    on_busy: OnBusy = "queue"
+    queue_limit: int = 8
+
+
+class Notice(Data, frozen=True):
+    """Something the plan does without: shown in status, at start and as a run's first event."""
+
+    reason: str
+    message: str
+
+
+class AgentPlan(Data, frozen=True):
+    """Everything an agent host needs to run one agent."""
+
+    key: AgentKey
+    model: ModelPlan
+    display_name: str = ""
+    description: str = ""
+    labels: dict[str, str] = {}
+    system_prompt: str = ""
+    tools: tuple[ToolPlan, ...] = ()
+    memory: MemoryPlan = MemoryPlan()
+    limits: Limits = Limits()
+    notices: tuple[Notice, ...] = ()
+    """Warnings for people: features not built yet, a stand-in model, a store that is replaced."""
+    workload: dict[str, Any] = {}
+    """What only a cluster uses, normalised: scaling, resources, env, health check, observability, gateway route."""
+
+
+class Override(Data, frozen=True):
+    """What the person at the keyboard puts in place of what the YAML says."""
+
+    model: ModelPlan | None = None
