@@ -6,6 +6,7 @@
     ├── ModelError          the caller: the model could not answer (retryable or not)
     ├── Refused             the caller: a request that cannot be served, as it is or now
     │   ├── BadRequest      400  what was sent is malformed
+    │   ├── Unauthorized    401  who the caller is is not known
     │   ├── NotFound        404
     │   ├── Conflict        409  e.g. a busy session, an ambiguous name
     │   ├── TooLarge        413
@@ -101,6 +102,13 @@ class Refused(KadreError):
 
 class BadRequest(Refused):
     """400: what was sent is malformed."""
+
+
+class Unauthorized(Refused):
+    """401: who the caller is is not known."""
+
+    status = 401
+    default_reason = "Unauthorized"
 
 
 class Forbidden(Refused):

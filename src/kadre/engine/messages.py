@@ -34,6 +34,8 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
     """JSON Schema of the arguments, an object schema."""
     read_only: bool | None = None
     idempotent: bool = False
+    ask: bool = False
+    """A person must approve each call; set by the wrapper that knows what the author allowed."""
     server: str = ""
     """The tool reference it came from, for people."""
 

@@ -1,0 +1,143 @@
+"""A run while it is in this process: its events so far, its tokens, and those who follow it.
+
+Doors read from here while the run goes on, and from the journal afterwards; `follow` is the same in both cases, because an
+ended run is a Live whose events came from the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from kadre.base.errors import KadreError
+from kadre.engine import events as ev
+from kadre.engine.memory.port import RunInfo
+
+TOKEN_RING = 8192
+"""Tokens kept since the last journalled event; a follower further behind is caught up by the next assistant_message."""
+
+
+class Live:
+    """One run's stream. Written by its runner only."""
+
+    def __init__(self, info: RunInfo, *, stream: bool = False) -> None:
+        self.info = info
+        self.stream = stream
+        """Whether anyone wants tokens: the model is asked to stream only then."""
+        self.events: list[ev.Event] = []
+        self.finished: ev.RunFinished | None = None
+        self.lost: KadreError | None = None
+        """Set where the run's end could not be recorded: what a waiting caller is told instead."""
+        self._tokens: list[ev.Token] = []
+        self._offset = 0
+        self._waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.finished is not None or self.lost is not None
+
+    def publish(self, events: Sequence[ev.Event]) -> None:
+        """Committed events, in order; they replace the tokens before them."""
+        self.events.extend(events)
+        if self._tokens or self._offset:
+            self._tokens = []
+            self._offset = 0
+        last = events[-1]
+        if type(last) is ev.RunFinished:
+            self.finished = last
+        self._wake()
+
+    def token(self, token: ev.Token) -> None:
+        """A piece of text that is not journalled."""
+        self._tokens.append(token)
+        self._offset += 1
+        if len(self._tokens) > TOKEN_RING:
+            del self._tokens[: TOKEN_RING // 2]
+        self._wake()
+
+    @property
+    def offset(self) -> int:
+        """The offset of the next token."""
+        return self._offset
+
+    def fail(self, error: KadreError) -> None:
+        """The run cannot be recorded any further: end everyone's waiting with that error."""
+        self.lost = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    async def changed(self) -> None:
+        """Wait for the next event, token or end."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    async def wait(self) -> ev.RunFinished:
+        """Wait for the end. Raises what `fail` was given."""
+        while self.finished is None:
+            if self.lost is not None:
+                raise self.lost
+            await self.changed()
+        return self.finished
+
+    async def wait_decision(self) -> ev.RunFinished | None:
+        """Wait until the run has ended, or waits for a person (None)."""
+        while self.finished is None and not self.pending_approvals():
+            if self.lost is not None:
+                raise self.lost
+            await self.changed()
+        return self.finished
+
+    async def follow(self, after: int = 0, offset: int = -1) -> AsyncIterator[ev.Event]:
+        """Events with a number above `after` (and tokens past `offset` of it), until the run has ended.
+
+        Raises what `fail` was given.
+        """
+        while True:
+            while after < len(self.events):
+                event = self.events[after]
+                after, offset = event.seq, -1
+                yield event
+            if self._tokens and after == len(self.events):
+                fresh = [token for token in self._tokens[max(0, offset + 1 - self._offset) :] if token.offset > offset]
+                for token in fresh:
+                    offset = token.offset
+                    yield token
+                if after < len(self.events) or (self._tokens and self._tokens[-1].offset > offset):
+                    continue
+            if self.finished is not None and after >= len(self.events):
+                return
+            if self.lost is not None:
+                raise self.lost
+            await self.changed()
+
+    def pending_approvals(self) -> list[ev.Approval]:
+        """What this run is waiting for a person to decide, a child's questions included."""
+        pending: dict[str, ev.Approval] = {}
+        for event in self.events:
+            if type(event) is ev.ApprovalRequired:
+                pending.update((approval.id, approval) for approval in event.approvals)
+            elif type(event) is ev.ApprovalDecided:
+                pending.pop(event.approval_id, None)
+        return list(pending.values()) if self.finished is None else []
+
+    def answer(self) -> str:
+        """The last thing the model said."""
+        for event in reversed(self.events):
+            if type(event) is ev.AssistantMessage:
+                return event.content
+        return ""
+
+    def error(self) -> ev.Error | None:
+        """Why the run failed, where it did."""
+        for event in reversed(self.events):
+            if type(event) is ev.Error:
+                return event
+        return None

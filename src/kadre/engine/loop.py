@@ -1,0 +1,140 @@
+"""The agent loop as a pure step: (state, what happened) -> (state, what to do next).
+
+A driver makes the calls and writes the events; every decision about order and bounds is here, so that it can be tested
+without a model, and so that a run can be rebuilt from its events after a restart by folding them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from kadre.engine import events as ev
+from kadre.engine.messages import Message, ToolCall
+from kadre.plan.types import Limits
+
+
+class State(msgspec.Struct, frozen=True):
+    """Where a run is. `pending`: the calls of the last reply that have no result yet."""
+
+    messages: tuple[Message, ...]
+    steps: int = 0
+    tool_calls: int = 0
+    pending: tuple[ToolCall, ...] = ()
+
+
+class CallModel(msgspec.Struct, frozen=True):
+    """Send `state.messages` to the model."""
+
+
+class CallTools(msgspec.Struct, frozen=True):
+    """Make these calls, in parallel where limits allow."""
+
+    calls: tuple[ToolCall, ...]
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """The last message is the answer."""
+
+
+class Fail(msgspec.Struct, frozen=True):
+    """A bound was reached: the run ends as failed."""
+
+    reason: str
+    message: str
+
+
+Command = CallModel | CallTools | Finish | Fail
+
+CALL_MODEL = CallModel()
+FINISH = Finish()
+
+
+def replied(state: State, message: Message, limits: Limits) -> tuple[State, Command]:
+    """The model answered: finish, or make the calls it asks for."""
+    calls = message.tool_calls
+    state = State(
+        (*state.messages, message),
+        state.steps + 1,
+        state.tool_calls + len(calls),
+        calls,
+    )
+    if not calls:
+        return state, FINISH
+    if state.tool_calls > limits.max_tool_calls:
+        return state, Fail(
+            "ToolCallLimit",
+            f"the run asked for {state.tool_calls} tool calls and may make {limits.max_tool_calls}; "
+            "raise maxToolCalls if it needs more",
+        )
+    if state.steps >= limits.max_steps:
+        return state, Fail(
+            "StepLimit",
+            f"no answer after {state.steps} model calls; raise maxSteps if the task needs more",
+        )
+    return state, CallTools(calls)
+
+
+def answered(state: State, results: Sequence[Message]) -> tuple[State, Command]:
+    """Every pending call has a result, given in the order of the calls: ask the model again."""
+    return State((*state.messages, *results), state.steps, state.tool_calls), CALL_MODEL
+
+
+def tool_message(call: ToolCall, text: str) -> Message:
+    """A call's result as the model reads it."""
+    return Message("tool", text, tool_call_id=call.id, name=call.name)
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """A run rebuilt from its events.
+
+    `results`: results of pending calls that are known; `started`: ids of pending calls that were sent without a recorded
+    result; `decisions`: approval id -> decision; `approvals`: those asked for the pending calls.
+    """
+
+    state: State
+    results: dict[str, Message]
+    started: frozenset[str]
+    approvals: tuple[ev.Approval, ...]
+    decisions: dict[str, ev.ApprovalDecided]
+
+
+def resume(history: tuple[Message, ...], events: Iterable[ev.Event]) -> Resumed:
+    """Fold a run's events onto the messages before it, up to the reply whose calls are still pending."""
+    state = State(history)
+    results: dict[str, Message] = {}
+    started: set[str] = set()
+    approvals: list[ev.Approval] = []
+    decisions: dict[str, ev.ApprovalDecided] = {}
+    for event in events:
+        match event:
+            case ev.UserMessage():
+                state = State((*state.messages, *event.history, Message("user", event.content)))
+            case ev.AssistantMessage():
+                if state.pending:
+                    state, _ = answered(state, [results[call.id] for call in state.pending])
+                message = Message("assistant", event.content, event.tool_calls)
+                calls = state.tool_calls + len(event.tool_calls)
+                state = State((*state.messages, message), state.steps + 1, calls, event.tool_calls)
+                results, started, approvals = {}, set(), []
+            case ev.ToolStart():
+                started.add(event.tool_call.id)
+            case ev.ToolEnd():
+                call = ToolCall(event.tool_call.id, event.name)
+                results[call.id] = tool_message(call, result_text(event.tool_call))
+                started.discard(call.id)
+            case ev.ApprovalRequired():
+                approvals.extend(event.approvals)
+            case ev.ApprovalDecided():
+                decisions[event.approval_id] = event
+            case _:
+                pass
+    return Resumed(state, results, frozenset(started), tuple(approvals), decisions)
+
+
+def result_text(call: ev.ToolCallState) -> str:
+    """What the model reads of a call's outcome: its output, or the error said to be one."""
+    if call.status == "complete":
+        return call.output
+    return f"Error: {call.error or call.output}"

@@ -1,0 +1,52 @@
+"""What can be counted: the host tells an Observer, which a door turns into metrics. Calls must be cheap and never fail."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kadre.engine.events import RunStatus
+from kadre.engine.messages import Usage
+from kadre.plan.types import AgentPlan
+
+
+class Observer(Protocol):
+    """Seconds are wall seconds."""
+
+    def run_started(self, plan: AgentPlan) -> None:
+        """A run was accepted."""
+        ...
+
+    def run_finished(self, plan: AgentPlan, status: RunStatus, seconds: float) -> None:
+        """A run ended."""
+        ...
+
+    def model_called(self, plan: AgentPlan, seconds: float, usage: Usage, error: str) -> None:
+        """One model call ended; `error` is its reason, or empty."""
+        ...
+
+    def tool_called(self, plan: AgentPlan, name: str, seconds: float, error: bool) -> None:
+        """One tool call ended."""
+        ...
+
+    def refused(self, plan: AgentPlan, reason: str) -> None:
+        """A run was not accepted."""
+        ...
+
+
+class Unobserved:
+    """Counts nothing."""
+
+    def run_started(self, plan: AgentPlan) -> None:
+        """See Observer."""
+
+    def run_finished(self, plan: AgentPlan, status: RunStatus, seconds: float) -> None:
+        """See Observer."""
+
+    def model_called(self, plan: AgentPlan, seconds: float, usage: Usage, error: str) -> None:
+        """See Observer."""
+
+    def tool_called(self, plan: AgentPlan, name: str, seconds: float, error: bool) -> None:
+        """See Observer."""
+
+    def refused(self, plan: AgentPlan, reason: str) -> None:
+        """See Observer."""
