@@ -62,6 +62,8 @@ class ModelPlan(Data, frozen=True):
     """Seconds without a byte from the model before the call fails."""
     tool_calls: Literal["auto", "native", "shim"] = "auto"
     region: str = ""
+    hosted: bool = False
+    """The author wants the model run for them (KAOS `mode: Hosted`): on a laptop a stand-in may take its place."""
     rules: str = ""
     """scripted only: path of the rules file; empty: the built-in rules."""
 
