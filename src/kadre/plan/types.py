@@ -79,7 +79,7 @@ class LaunchPlan(Data, frozen=True):
     secret_env: dict[str, SecretRef] = {}
 
 
-class McpTools(Data, frozen=True, tag="mcp"):
+class McpTools(Data, frozen=True, tag_field="kind", tag="mcp"):
     """The tools of one MCP server."""
 
     name: str
@@ -96,7 +96,7 @@ class McpTools(Data, frozen=True, tag="mcp"):
     timeout: float = 60.0
 
 
-class AgentTool(Data, frozen=True, tag="agent"):
+class AgentTool(Data, frozen=True, tag_field="kind", tag="agent"):
     """Another agent offered as a tool: delegation."""
 
     name: str
@@ -105,7 +105,7 @@ class AgentTool(Data, frozen=True, tag="agent"):
     description: str = ""
 
 
-class UnsupportedTool(Data, frozen=True, tag="unsupported"):
+class UnsupportedTool(Data, frozen=True, tag_field="kind", tag="unsupported"):
     """A tool whose type is part of the contract but not built yet; the agent runs without it and says so."""
 
     name: str
