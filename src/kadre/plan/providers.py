@@ -1,0 +1,67 @@
+"""What each provider of models takes for granted: its address, its key, and the sampling fields it knows.
+
+One table, read when a ModelConfig leaves something out and when it asks for what the provider lacks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+from urllib.parse import urlsplit
+
+from kadre.plan.types import Provider
+
+SAMPLING = ("temperature", "max_tokens", "top_p", "top_k", "frequency_penalty", "presence_penalty", "stop", "seed")
+"""Every sampling field, by the name it has in `ModelPlan.params`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """One provider. `lacks`: sampling fields its API has no place for."""
+
+    endpoint: str = ""
+    """Base URL with its version segment; empty: none is needed."""
+    endpoint_env: str = ""
+    """A setting of the surroundings that replaces `endpoint`, as the provider's own tools read it."""
+    key_env: str = ""
+    """The variable its key is in where an author names no secret; empty: it takes no key."""
+    key_needed: bool = False
+    """It refuses every call without a key."""
+    lacks: frozenset[str] = frozenset()
+
+
+PROVIDERS: dict[Provider, Defaults] = {
+    "openai": Defaults(
+        endpoint="https://api.openai.com/v1",
+        endpoint_env="OPENAI_BASE_URL",
+        key_env="OPENAI_API_KEY",
+        key_needed=True,
+        lacks=frozenset({"top_k"}),
+    ),
+    "anthropic": Defaults(
+        endpoint="https://api.anthropic.com/v1",
+        endpoint_env="ANTHROPIC_BASE_URL",
+        key_env="ANTHROPIC_API_KEY",
+        key_needed=True,
+        lacks=frozenset({"frequency_penalty", "presence_penalty", "seed"}),
+    ),
+    # Bedrock's credentials come from the surroundings as AWS's own tools find them, and its address from the region.
+    "bedrock": Defaults(lacks=frozenset({"top_k", "frequency_penalty", "presence_penalty", "seed"})),
+    "ollama": Defaults(
+        endpoint="http://localhost:11434/v1", endpoint_env="OLLAMA_BASE_URL", lacks=frozenset({"top_k"})
+    ),
+    "vllm": Defaults(endpoint="http://localhost:8000/v1", endpoint_env="VLLM_BASE_URL", key_env="VLLM_API_KEY"),
+    "gpustack": Defaults(endpoint="http://localhost/v1", endpoint_env="GPUSTACK_BASE_URL", key_env="GPUSTACK_API_KEY"),
+    "scripted": Defaults(),
+    "local": Defaults(),
+}
+
+ALL = tuple(get_args(Provider))
+
+
+def base_url(endpoint: str) -> str:
+    """`endpoint` as a base URL with its version segment: `/v1` is added to one that has no path."""
+    trimmed = endpoint.rstrip("/")
+    if trimmed and not urlsplit(trimmed).path:
+        return f"{trimmed}/v1"
+    return trimmed
