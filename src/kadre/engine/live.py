@@ -1,7 +1,7 @@
 """A run while it is in this process: its events so far, its tokens, and those who follow it.
 
-Doors read from here while the run goes on, and from the journal afterwards; `follow` is the same in both cases, because an
-ended run is a Live whose events came from the journal.
+Doors read from here while the run goes on, and from the journal afterwards; `follow` is the same in both cases,
+because an ended run is a Live whose events came from the journal.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ class Live:
                 after, offset = event.seq, -1
                 yield event
             if self._tokens and after == len(self.events):
-                fresh = [token for token in self._tokens[max(0, offset + 1 - self._offset) :] if token.offset > offset]
-                for token in fresh:
+                first = self._tokens[0].offset
+                for token in self._tokens[max(0, offset + 1 - first) :]:
                     offset = token.offset
                     yield token
                 if after < len(self.events) or (self._tokens and self._tokens[-1].offset > offset):

@@ -89,7 +89,7 @@ def tool_message(call: ToolCall, text: str) -> Message:
 class Resumed(msgspec.Struct, frozen=True):
     """A run rebuilt from its events.
 
-    `results`: results of pending calls that are known; `started`: ids of pending calls that were sent without a recorded
+    `results`: known results of pending calls; `started`: ids of pending calls that were sent and have no recorded
     result; `decisions`: approval id -> decision; `approvals`: those asked for the pending calls.
     """
 

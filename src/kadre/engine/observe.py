@@ -1,4 +1,4 @@
-"""What can be counted: the host tells an Observer, which a door turns into metrics. Calls must be cheap and never fail."""
+"""What can be counted: the host tells an Observer, which a door turns into metrics. Cheap, and never fails."""
 
 from __future__ import annotations
 

@@ -1,0 +1,87 @@
+"""One agent in a host: its plan with the model and tools it names brought to life."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from kadre.base.clock import Clock
+from kadre.base.errors import ToolError
+from kadre.engine.limits import RateLimit
+from kadre.engine.memory.port import Journal
+from kadre.engine.messages import ToolSpec
+from kadre.engine.models.port import Model
+from kadre.engine.tools.port import Toolset
+from kadre.plan.types import AgentPlan, Notice
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """A tool as it is offered to the model: whose it is, and its name there."""
+
+    toolset: Toolset
+    name: str
+    spec: ToolSpec
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """The tools of one run, by the names the model sees; `notices` tells which could not be reached."""
+
+    specs: tuple[ToolSpec, ...] = ()
+    tools: dict[str, Bound] = {}
+    notices: tuple[Notice, ...] = ()
+
+
+class HostedAgent:
+    """A plan, ready to run. Owns its model and toolsets; shares its journal."""
+
+    def __init__(
+        self, plan: AgentPlan, model: Model, toolsets: Sequence[Toolset], journal: Journal, clock: Clock
+    ) -> None:
+        self.plan = plan
+        self.model = model
+        self.toolsets = tuple(toolsets)
+        self.journal = journal
+        self.requests = RateLimit(plan.limits.requests_per_minute, "requests", clock)
+        self.tokens = RateLimit(plan.limits.tokens_per_minute, "tokens", clock)
+        self.running = 0
+        self.retired = False
+        """A newer plan took this one's place: closed when its last run ends."""
+        self._offered: tuple[Sequence[ToolSpec] | ToolError, ...] | None = None
+        self._offer = Offer()
+
+    async def offer(self) -> Offer:
+        """The tools offered now: the same object as last time where nothing changed, so that adapters can cache."""
+        if not self.toolsets:
+            return self._offer
+        found = tuple([await _specs(toolset) for toolset in self.toolsets])
+        last = self._offered
+        if last is None or any(now is not before for now, before in zip(found, last, strict=True)):
+            self._offered, self._offer = found, self._bind(found)
+        return self._offer
+
+    def _bind(self, found: Sequence[Sequence[ToolSpec] | ToolError]) -> Offer:
+        tools: dict[str, Bound] = {}
+        notices = []
+        for toolset, specs in zip(self.toolsets, found, strict=True):
+            if isinstance(specs, ToolError):
+                notices.append(Notice(reason="ToolsUnavailable", message=str(specs)))
+                continue
+            for spec in specs:
+                name = spec.name if spec.name not in tools else f"{spec.server}_{spec.name}"
+                shown = spec if name == spec.name else msgspec.structs.replace(spec, name=name)
+                tools[name] = Bound(toolset, spec.name, shown)
+        return Offer(tuple(bound.spec for bound in tools.values()), tools, tuple(notices))
+
+    async def aclose(self) -> None:
+        """Close the model and the toolsets."""
+        for toolset in self.toolsets:
+            await toolset.aclose()
+        await self.model.aclose()
+
+
+async def _specs(toolset: Toolset) -> Sequence[ToolSpec] | ToolError:
+    try:
+        return await toolset.specs()
+    except ToolError as error:
+        return error

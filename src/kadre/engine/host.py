@@ -1,0 +1,352 @@
+"""Runs 1..N plans in one process: accepts runs, keeps those that are going, stops and reloads.
+
+The same host is the laptop, a dedicated pod and a pooled pod. Doors call it; it knows none of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any, Literal
+
+import msgspec
+
+from kadre.base.clock import Clock, SystemClock
+from kadre.base.errors import BadRequest, Conflict, KadreError, NotFound, Refused, ToolError, TooMany, Unavailable
+from kadre.base.ids import is_id, new_id
+from kadre.base.tasks import Tasks
+from kadre.engine import events as ev
+from kadre.engine import loop
+from kadre.engine.agent import HostedAgent
+from kadre.engine.live import Live
+from kadre.engine.memory import spill
+from kadre.engine.memory.port import Created, Journal, NewRun, RunInfo
+from kadre.engine.messages import Message
+from kadre.engine.observe import Observer, Unobserved
+from kadre.engine.runner import Decision, Runner, opening
+from kadre.engine.tools.port import CallContext, ToolOutput
+from kadre.plan.types import AgentKey
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 60.0
+"""How often sessions past their time to live are looked for: TTLs are minutes or hours, so a minute late is on time."""
+MESSAGE_PREVIEW = 4096
+"""Characters of a delegation's message in the parent's event; the whole is in the child's own user_message."""
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """A message to an agent. Empty ids are made up; `history` is the caller's own account of what was said before."""
+
+    agent: AgentKey
+    message: str
+    session_id: str = ""
+    run_id: str = ""
+    caller: str = "local"
+    history: tuple[Message, ...] = ()
+    stream: bool = False
+
+
+class Parent(msgspec.Struct, frozen=True):
+    """The run that delegates: `chain` holds the agents from the root down to it."""
+
+    run_id: str = ""
+    chain: tuple[str, ...] = ()
+
+
+ROOT = Parent()
+
+
+class Host:
+    """Agents and their runs. `journals`: every store an agent may use, the default one first."""
+
+    def __init__(
+        self, journals: Iterable[Journal], *, clock: Clock | None = None, observer: Observer | None = None
+    ) -> None:
+        self.journals = tuple(journals)
+        self.clock: Clock = clock or SystemClock()
+        self.observer: Observer = observer or Unobserved()
+        self._agents: dict[AgentKey, HostedAgent] = {}
+        self._runners: dict[str, Runner] = {}
+        self._tasks = Tasks("host")
+        self._draining = False
+
+    # -- agents --------------------------------------------------------------------------------------------------
+
+    @property
+    def agents(self) -> Mapping[AgentKey, HostedAgent]:
+        """The agents served now."""
+        return self._agents
+
+    async def replace(self, agents: Mapping[AgentKey, HostedAgent]) -> None:
+        """Serve exactly these. An agent that is no longer among them finishes its runs first."""
+        before, self._agents = self._agents, dict(agents)
+        kept = {id(agent) for agent in agents.values()}
+        for agent in before.values():
+            if id(agent) not in kept:
+                agent.retired = True
+                if not agent.running:
+                    await agent.aclose()
+
+    def sweep_expired_sessions(self) -> None:
+        """Start forgetting sessions past their time to live, for as long as the host lives."""
+        self._tasks.spawn("sweep", self._sweep())
+
+    async def _sweep(self) -> None:
+        while True:
+            await self.clock.sleep(SWEEP_SECONDS)
+            for agent in list(self._agents.values()):
+                ttl = agent.plan.memory.session_ttl
+                if ttl:
+                    before = self.clock.now() - timedelta(seconds=ttl)
+                    await agent.journal.delete_sessions_before(str(agent.plan.key), before)
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    async def start(self, ask: Ask, parent: Parent = ROOT) -> Live:
+        """Accept a run and start driving it; the same run id again returns the run that is there.
+
+        Raises Refused: NotFound for the agent, TooMany past a limit, Conflict for a busy session, Unavailable.
+        """
+        agent = self._agents.get(ask.agent)
+        if agent is None:
+            raise NotFound(f"there is no agent {ask.agent}", reason="NoSuchAgent")
+        for what, value in (("run_id", ask.run_id), ("session_id", ask.session_id)):
+            if value and not is_id(value):
+                raise BadRequest(f"{what} must match [A-Za-z0-9][A-Za-z0-9._:-]{{0,127}}", reason="BadId")
+        if ask.run_id and (known := self._runners.get(ask.run_id)) is not None:
+            return known.live
+        try:
+            self._admit(agent)
+            created, first = await self._create(agent, ask, parent)
+        except Refused as error:
+            self.observer.refused(agent.plan, error.reason)
+            raise
+        if created.existing:
+            return await self.open(ask.run_id)
+        agent.requests.charge(1)
+        if created.position:
+            first[0] = msgspec.structs.replace(first[0], position=created.position)
+        live = Live(created.run, stream=ask.stream)
+        live.publish(first)
+        if agent.plan.limits.on_busy == "interrupt" and created.position:
+            self._interrupt_before(created.run)
+        self.observer.run_started(agent.plan)
+        self._drive(Runner(agent, live, self.clock, self.observer, parent.chain), wait=created.position > 0)
+        return live
+
+    def _admit(self, agent: HostedAgent) -> None:
+        if self._draining:
+            raise Unavailable("the host is shutting down", reason="ShuttingDown", retry_after=5)
+        limits = agent.plan.limits
+        if agent.running >= limits.max_concurrent_runs:
+            raise TooMany(
+                f"{agent.plan.key} already has {agent.running} runs under way, which is its limit",
+                reason="TooManyRuns",
+                retry_after=1,
+            )
+        agent.requests.check()
+        agent.tokens.check()
+
+    async def _create(self, agent: HostedAgent, ask: Ask, parent: Parent) -> tuple[Created, list[ev.Event]]:
+        limits = agent.plan.limits
+        new = NewRun(
+            run_id=ask.run_id or new_id("run"),
+            session_id=ask.session_id or new_id("ses"),
+            agent=str(agent.plan.key),
+            caller=ask.caller,
+            parent_run_id=parent.run_id,
+            on_busy=limits.on_busy,
+            queue_limit=limits.queue_limit,
+        )
+        first = first_events(agent, new, ask, self.clock)
+        first = [await spill.spill(agent.journal, e) if spill.is_large(e) else e for e in first]
+        try:
+            return await agent.journal.create(new, first), first
+        except Conflict as error:
+            waiting = self._runners.get(str(error.details.get("run_id", "")))
+            if waiting is not None:
+                approvals = waiting.live.pending_approvals()
+                error.details["approvals"] = [msgspec.to_builtins(approval) for approval in approvals]
+            raise
+
+    def _drive(self, runner: Runner, *, wait: bool, resumed: loop.Resumed | None = None) -> None:
+        run_id = runner.live.info.run_id
+        self._runners[run_id] = runner
+        runner.agent.running += 1
+        runner.task = self._tasks.spawn(run_id, self._guarded(runner, wait, resumed))
+
+    async def _guarded(self, runner: Runner, wait: bool, resumed: loop.Resumed | None) -> None:
+        agent = runner.agent
+        try:
+            await runner.drive(wait, resumed)
+        finally:
+            self._runners.pop(runner.live.info.run_id, None)
+            agent.running -= 1
+            if agent.retired and not agent.running:
+                await agent.aclose()
+
+    def _interrupt_before(self, run: RunInfo) -> None:
+        for runner in list(self._runners.values()):
+            info = runner.live.info
+            if info.agent == run.agent and info.session_id == run.session_id and info.order < run.order:
+                self._stop(runner, "cancelled")
+
+    @staticmethod
+    def _stop(runner: Runner, status: Literal["cancelled", "interrupted"]) -> None:
+        runner.stopped = status
+        if runner.task is not None:
+            runner.task.cancel()
+
+    # -- beside a run --------------------------------------------------------------------------------------------
+
+    async def open(self, run_id: str) -> Live:
+        """The run's stream, live or from the journal. Raises NotFound."""
+        runner = self._runners.get(run_id)
+        if runner is not None:
+            return runner.live
+        for journal in self.journals:
+            info = await journal.run(run_id)
+            if info is not None:
+                live = Live(info)
+                events = await journal.events(run_id)
+                live.publish(events)
+                if live.finished is None:
+                    live.fail(Unavailable(f"run {run_id} is not driven by this process", reason="RunElsewhere"))
+                return live
+        raise NotFound(f"there is no run {run_id!r}", reason="NoSuchRun")
+
+    async def cancel(self, run_id: str) -> Live:
+        """End the run as cancelled; one that has ended stays as it is. Raises NotFound."""
+        runner = self._runners.get(run_id)
+        if runner is None:
+            return await self.open(run_id)
+        self._stop(runner, "cancelled")
+        await runner.live.wait()
+        return runner.live
+
+    async def approve(self, run_id: str, approval_id: str, decision: Decision, by: str, note: str = "") -> None:
+        """Decide one open question of the run, or of a run below it. Raises NotFound; Conflict where the run has ended."""
+        live = await self.open(run_id)
+        if live.finished is not None:
+            raise Conflict(f"run {run_id} has ended ({live.finished.status})", reason="RunEnded")
+        if approval_id not in {approval.id for approval in live.pending_approvals()}:
+            raise NotFound(f"run {run_id} has no open approval {approval_id!r}", reason="NoSuchApproval")
+        for runner in self._runners.values():
+            if runner.asks(approval_id):
+                await runner.decide(approval_id, decision, by, note)
+                return
+        raise NotFound(f"approval {approval_id!r} is not open any more", reason="NoSuchApproval")
+
+    async def delegate(self, agent: AgentKey, message: str, context: CallContext) -> ToolOutput:
+        """Have another agent answer, as a child run of the caller's; see tools.agent.Delegates."""
+        parent = self._runners[context.run_id]
+        child_id = "run-" + hashlib.sha256(context.key.encode()).hexdigest()[:22]
+        ask = Ask(agent=agent, message=message, session_id=child_id, run_id=child_id, caller=context.caller)
+        try:
+            child = await self.start(ask, Parent(context.run_id, context.chain))
+        except Refused as error:
+            raise ToolError(f"{agent} cannot be asked now: {error}") from error
+        told = {"agent": str(agent), "child_run_id": child_id, "tool_call_id": context.tool_call_id}
+        await parent.record(ev.DelegateStart, message=message[:MESSAGE_PREVIEW], **told)
+        try:
+            status = await self._follow_child(parent, child)
+        except KadreError as error:
+            raise ToolError(f"{agent} was lost while it worked: {error}") from error
+        except asyncio.CancelledError:
+            runner = self._runners.get(child_id)
+            if runner is not None and parent.stopped != "left":
+                self._stop(runner, parent.stopped)
+            raise
+        await parent.record(ev.DelegateEnd, status=status, **told)
+        if status == "completed":
+            return ToolOutput(child.answer())
+        cause = child.error()
+        return ToolOutput(f"{agent} ended {status}" + (f": {cause.message}" if cause else ""), is_error=True)
+
+    @staticmethod
+    async def _follow_child(parent: Runner, child: Live) -> ev.RunStatus:
+        waiting = 0
+        async for event in child.follow():
+            if isinstance(event, ev.ApprovalRequired):
+                if not waiting:
+                    parent.pause()
+                waiting += len(event.approvals)
+                await parent.bubble(event)
+            elif isinstance(event, ev.ApprovalDecided):
+                await parent.bubble(event)
+                waiting -= 1
+                if not waiting:
+                    parent.unpause()
+        if waiting:
+            parent.unpause()
+        return (await child.wait()).status
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def recover(self) -> list[RunInfo]:
+        """After a restart: end what was cut off as interrupted, go on waiting where a person is to decide."""
+        cut_off: list[RunInfo] = []
+        by_name = {str(key): agent for key, agent in self._agents.items()}
+        revived = []
+        for journal in self.journals:
+            cut_off.extend(await journal.recover())
+            waiting = {info.run_id: info for info in await journal.runs(status="waiting", limit=10_000)}
+            for info in waiting.values():
+                agent = by_name.get(info.agent)
+                if agent is not None and agent.journal is journal:
+                    revived.append(await self._revive(agent, info, waiting))
+        for runner, resumed in revived:  # all at once: a parent must find its child's runner
+            self._drive(runner, wait=False, resumed=resumed)
+        return cut_off
+
+    async def _revive(
+        self, agent: HostedAgent, info: RunInfo, waiting: Mapping[str, RunInfo]
+    ) -> tuple[Runner, loop.Resumed]:
+        chain: tuple[str, ...] = ()
+        parent = waiting.get(info.parent_run_id)
+        while parent is not None:
+            chain = (parent.agent, *chain)
+            parent = waiting.get(parent.parent_run_id)
+        live = Live(await agent.journal.claim(info.run_id), stream=True)
+        events = await agent.journal.events(info.run_id)
+        live.publish(events)
+        whole = [await spill.restore(agent.journal, event) if event.blobs else event for event in events]
+        before = await opening(agent, live.info)
+        return Runner(agent, live, self.clock, self.observer, chain), loop.resume(tuple(before), whole)
+
+    async def aclose(self, grace: float = 5.0) -> None:
+        """Take no new run, give those under way `grace` seconds, end the rest as interrupted, close everything.
+
+        A run that waits for a person stays as it is: the next process goes on waiting.
+        """
+        self._draining = True
+        working = []
+        for runner in self._runners.values():
+            if runner.live.pending_approvals():
+                runner.stopped = "left"
+            elif runner.task is not None:
+                working.append(runner.task)
+        if working:
+            await asyncio.wait(working, timeout=grace)
+        await self._tasks.aclose()
+        for agent in self._agents.values():
+            await agent.aclose()
+        for journal in self.journals:
+            await journal.aclose()
+
+
+def first_events(agent: HostedAgent, new: NewRun, ask: Ask, clock: Clock) -> list[ev.Event]:
+    """What is committed with a run's creation: that it started, what its agent does without, what was said."""
+    now = clock.now()
+    ids: dict[str, Any] = {"run_id": new.run_id, "session_id": new.session_id, "time": now}
+    first: list[ev.Event] = [
+        ev.RunStarted(seq=1, agent=new.agent, caller=new.caller, parent_run_id=new.parent_run_id, **ids)
+    ]
+    for notice in agent.plan.notices:
+        first.append(ev.System(seq=len(first) + 1, reason=notice.reason, message=notice.message, **ids))
+    first.append(ev.UserMessage(seq=len(first) + 1, content=ask.message, history=ask.history, **ids))
+    return first

@@ -1,0 +1,441 @@
+"""Drives one run: asks the loop what to do, does it, and commits every event before anything that stands on it.
+
+The only writer of its run. What was sent and not recorded ends `unknown`; a fenced writer stops at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from kadre.base.clock import Clock
+from kadre.base.errors import Fenced, KadreError, ModelError, NotFound, ToolError, Unavailable, shorten
+from kadre.base.ids import new_id
+from kadre.engine import events as ev
+from kadre.engine import loop
+from kadre.engine.agent import Bound, HostedAgent, Offer
+from kadre.engine.live import Live
+from kadre.engine.memory import conversation, spill
+from kadre.engine.memory.port import RunInfo
+from kadre.engine.messages import Message, ToolCall, Usage
+from kadre.engine.models.port import ModelRequest, Reply, TextDelta
+from kadre.engine.observe import Observer
+from kadre.engine.tools.port import CallContext, ToolOutput
+
+log = logging.getLogger(__name__)
+
+APPROVAL_EXPIRY = timedelta(hours=1)
+"""How long a question to a person stays open before it is denied: the wait of a lunch, not of a weekend."""
+
+Decision = Literal["allow", "deny"]
+E = TypeVar("E", bound=ev.EventBase)
+
+
+class _Prepared(msgspec.Struct):
+    """A call the model asked for, checked: `problem` says why it cannot be sent."""
+
+    call: ToolCall
+    arguments: Any
+    bound: Bound | None = None
+    problem: str = ""
+
+    def state(self, status: ev.ToolStatus, output: str = "", error: str = "") -> ev.ToolCallState:
+        """The call as events tell it."""
+        return ev.ToolCallState(self.call.id, self.call.name, self.arguments, status, output, error)
+
+
+class Runner:
+    """One run being driven. `drive` is its whole life; the other methods are called from beside it."""
+
+    def __init__(
+        self, agent: HostedAgent, live: Live, clock: Clock, observer: Observer, chain: tuple[str, ...]
+    ) -> None:
+        self.agent = agent
+        self.live = live
+        self.stopped: Literal["cancelled", "interrupted", "left"] = "interrupted"
+        """How the run ends when its task is cancelled; `left`: not at all, the next process goes on with it."""
+        self.task: asyncio.Task[None] | None = None
+        self._clock = clock
+        self._observer = observer
+        self._chain = (*chain, str(agent.plan.key))
+        self._seq = live.info.last_seq
+        self._out: list[ev.Event] = []
+        self._commit_lock = asyncio.Lock()
+        self._in_flight: dict[str, _Prepared] = {}
+        self._usage = Usage()
+        self._deadline: asyncio.Timeout | None = None
+        self._paused = 0
+        self._left = 0.0
+        self._pending: dict[str, ev.Approval] = {}
+        self._decided = asyncio.Event()
+        self._decisions: dict[str, ev.ApprovalDecided] = {}
+
+    # -- the life of a run ---------------------------------------------------------------------------------------
+
+    async def drive(self, wait: bool, resumed: loop.Resumed | None = None) -> None:
+        """Run to the end and commit it. `wait`: other runs of the session come first."""
+        started = self._clock.monotonic()
+        status: ev.RunStatus = "failed"
+        try:
+            status = await self._until_end(wait, resumed)
+        except asyncio.CancelledError:
+            if self.task is not None:
+                self.task.uncancel()
+            if self.stopped == "left":
+                return
+            status = self.stopped
+        except TimeoutError:
+            limit = self.agent.plan.limits.deadline
+            self._error("DeadlineExceeded", f"the run took longer than its deadline of {limit:g} s")
+        except ModelError as error:
+            self._error(error.reason, str(error))
+        except Fenced:
+            self.live.fail(Unavailable("the run is driven elsewhere now", reason="Fenced"))
+            return
+        except KadreError as error:
+            self._error(getattr(error, "reason", type(error).__name__), str(error))
+        except Exception as error:
+            log.exception("run %s failed", self.live.info.run_id)
+            self._error("InternalError", f"Kadre failed in an unexpected way ({type(error).__name__}); see its log")
+        await self._end(status, self._clock.monotonic() - started)
+
+    async def _end(self, status: ev.RunStatus, seconds: float) -> None:
+        for prepared in list(self._in_flight.values()):
+            unknown = f"the run ended ({status}) while this call was under way; whether it took effect is not known"
+            self._emit(ev.ToolEnd, name=prepared.call.name, tool_call=prepared.state("unknown", error=unknown))
+        self._emit(ev.RunFinished, status=status, usage=self._usage)
+        try:
+            await self._commit()
+        except KadreError as error:
+            log.exception("the end of run %s (%s) could not be recorded", self.live.info.run_id, status)
+            self.live.fail(error)
+        self._observer.run_finished(self.agent.plan, status, seconds)
+
+    async def _until_end(self, wait: bool, resumed: loop.Resumed | None) -> ev.RunStatus:
+        if wait:
+            await self.agent.journal.turn(self.live.info.run_id)
+        offer = await self.agent.offer()
+        for notice in offer.notices:
+            self._emit(ev.System, reason=notice.reason, message=notice.message)
+        async with asyncio.timeout(self.agent.plan.limits.deadline) as self._deadline:
+            command: loop.Command = loop.CALL_MODEL
+            if resumed is None:
+                state = await self._begin()
+            else:
+                state, command = await self._resume(resumed, offer)
+            while True:
+                match command:
+                    case loop.CallModel():
+                        state, command = await self._call_model(state, offer)
+                    case loop.CallTools(calls):
+                        state, command = loop.answered(state, await self._call_tools(calls, offer))
+                    case loop.Finish():
+                        return "completed"
+                    case loop.Fail(reason, message):
+                        self._error(reason, message)
+                        return "failed"
+
+    async def _begin(self) -> loop.State:
+        """The messages the model starts from: prompt, earlier runs of the session, what the caller said."""
+        messages = await opening(self.agent, self.live.info)
+        for event in self.live.events:
+            if type(event) is ev.UserMessage:
+                whole = await spill.restore(self.agent.journal, event) if event.blobs else event
+                messages.extend(whole.history)
+                messages.append(Message("user", whole.content))
+        return loop.State(tuple(messages))
+
+    async def _resume(self, resumed: loop.Resumed, offer: Offer) -> tuple[loop.State, loop.Command]:
+        """Go on with a run that was waiting when its process ended."""
+        self._pending = {approval.id: approval for approval in resumed.approvals}
+        self._decisions = dict(resumed.decisions)
+        state = resumed.state
+        if not state.pending:
+            return state, loop.CALL_MODEL
+        results = dict(resumed.results)
+        todo = []
+        for call in state.pending:
+            if call.id in results:
+                continue
+            prepared = self._prepare(call, offer)
+            if call.id in resumed.started and not (prepared.bound and prepared.bound.spec.idempotent):
+                lost = "the process ended while this call was under way; whether it took effect is not known"
+                self._emit(ev.ToolEnd, name=call.name, tool_call=prepared.state("unknown", error=lost))
+                results[call.id] = loop.tool_message(call, f"Error: {lost}")
+            else:
+                todo.append(prepared)
+        for message in await self._approve_and_call(todo, resumed.approvals):
+            results[message.tool_call_id] = message
+        return loop.answered(state, [results[call.id] for call in state.pending])
+
+    # -- the model -----------------------------------------------------------------------------------------------
+
+    async def _call_model(self, state: loop.State, offer: Offer) -> tuple[loop.State, loop.Command]:
+        plan, live = self.agent.plan, self.live
+        started = self._clock.monotonic()
+        request = ModelRequest(state.messages, offer.specs, live.stream)
+        reply: Reply | None = None
+        if self._out:
+            await self._commit()
+        try:
+            async for piece in self.agent.model.call(request):
+                if type(piece) is TextDelta:
+                    self._token(piece.text)
+                elif type(piece) is Reply:
+                    reply = piece
+        except ModelError as error:
+            self._observer.model_called(plan, self._clock.monotonic() - started, Usage(), error.reason)
+            raise
+        if reply is None:
+            raise ModelError("the model ended its answer without a reply", reason="ModelStreamBroken")
+        self._observer.model_called(plan, self._clock.monotonic() - started, reply.usage, "")
+        self._usage += reply.usage
+        self.agent.tokens.charge(reply.usage.total_tokens)
+        self._emit(ev.UsageEvent, model=plan.model.model, usage=reply.usage)
+        message = reply.message
+        self._emit(
+            ev.AssistantMessage,
+            content=message.content,
+            tool_calls=message.tool_calls,
+            finish_reason=reply.finish_reason,
+        )
+        return loop.replied(state, message, plan.limits)
+
+    def _token(self, text: str) -> None:
+        live = self.live
+        live.token(
+            ev.Token(
+                run_id=live.info.run_id,
+                session_id=live.info.session_id,
+                seq=self._seq,
+                time=self._clock.now(),
+                offset=live.offset,
+                content=text,
+            )
+        )
+
+    # -- tools ---------------------------------------------------------------------------------------------------
+
+    async def _call_tools(self, calls: Sequence[ToolCall], offer: Offer) -> list[Message]:
+        prepared = [self._prepare(call, offer) for call in calls]
+        results = {message.tool_call_id: message for message in await self._approve_and_call(prepared, ())}
+        return [results[call.id] for call in calls]
+
+    def _prepare(self, call: ToolCall, offer: Offer) -> _Prepared:
+        try:
+            arguments = msgspec.json.decode(call.arguments or "{}")
+        except msgspec.DecodeError as error:
+            return _Prepared(call, call.arguments, problem=f"the arguments are not valid JSON ({error})")
+        if type(arguments) is not dict:
+            return _Prepared(call, arguments, problem="the arguments must be a JSON object")
+        bound = offer.tools.get(call.name)
+        if bound is None:
+            known = ", ".join(offer.tools) or "none"
+            return _Prepared(call, arguments, problem=f"there is no tool {call.name!r}; the tools are: {known}")
+        return _Prepared(call, arguments, bound)
+
+    async def _approve_and_call(self, prepared: list[_Prepared], asked: Sequence[ev.Approval]) -> list[Message]:
+        denied = await self._ask(prepared, asked) if any(p.bound and p.bound.spec.ask for p in prepared) else {}
+        for item in prepared:
+            self._emit(ev.ToolStart, name=item.call.name, tool_call=item.state("running"))
+            if item.problem == "" and item.call.id not in denied:
+                self._in_flight[item.call.id] = item
+        await self._commit()
+        if len(prepared) == 1:
+            return [await self._call_one(prepared[0], denied)]
+        slots = asyncio.Semaphore(self.agent.plan.limits.max_parallel_tools)
+
+        async def in_turn(item: _Prepared) -> Message:
+            async with slots:
+                return await self._call_one(item, denied)
+
+        return await asyncio.gather(*[in_turn(item) for item in prepared])
+
+    async def _call_one(self, item: _Prepared, denied: dict[str, str]) -> Message:
+        call, bound = item.call, item.bound
+        problem = item.problem or denied.get(call.id, "")
+        if problem or bound is None:
+            state = item.state("error", error=problem)
+        else:
+            state = await self._send(item, bound)
+        self._in_flight.pop(call.id, None)
+        self._emit(ev.ToolEnd, name=call.name, tool_call=state)
+        await self._commit()
+        return loop.tool_message(call, loop.result_text(state))
+
+    async def _send(self, item: _Prepared, bound: Bound) -> ev.ToolCallState:
+        started = self._clock.monotonic()
+        info = self.live.info
+        context = CallContext(
+            run_id=info.run_id,
+            session_id=info.session_id,
+            key=f"{info.run_id}/{item.call.id}",
+            tool_call_id=item.call.id,
+            caller=info.caller,
+            depth=len(self._chain),
+            chain=self._chain,
+        )
+        try:
+            output = await bound.toolset.call(bound.name, item.arguments, context)
+        except ToolError as error:
+            state = item.state("unknown" if error.unknown else "error", error=str(error))
+        except (Fenced, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            log.exception("tool %s failed", item.call.name)
+            state = item.state("error", error=f"the tool failed: {type(error).__name__}: {shorten(str(error))}")
+        else:
+            state = self._outcome(item, output)
+        seconds = self._clock.monotonic() - started
+        self._observer.tool_called(self.agent.plan, item.call.name, seconds, state.status != "complete")
+        return state
+
+    def _outcome(self, item: _Prepared, output: ToolOutput) -> ev.ToolCallState:
+        text = cut(output.content, self.agent.plan.limits.max_output_bytes)
+        if output.is_error:
+            return item.state("error", error=text)
+        return item.state("complete", output=text)
+
+    # -- approvals -----------------------------------------------------------------------------------------------
+
+    async def _ask(self, prepared: list[_Prepared], asked: Sequence[ev.Approval]) -> dict[str, str]:
+        """Wait until a person has decided every call that needs it; returns call id -> why it was denied."""
+        known = {approval.tool_call.id: approval for approval in asked}
+        expires = self._clock.now() + APPROVAL_EXPIRY
+        fresh = []
+        for item in prepared:
+            if item.bound is not None and item.bound.spec.ask and item.call.id not in known:
+                reason = f"{item.call.name} may change something, and its author has not allowed it in advance"
+                known[item.call.id] = ev.Approval(new_id("apr"), item.state("pending"), reason, expires)
+                fresh.append(known[item.call.id])
+        self._pending.update((approval.id, approval) for approval in fresh)
+        if fresh:
+            self._emit(ev.ApprovalRequired, approvals=tuple(fresh))
+            await self._commit()
+        await self._wait_for_decisions([approval.id for approval in known.values()])
+        denied = {}
+        for call_id, approval in known.items():
+            decision = self._decisions[approval.id]
+            if decision.decision == "deny":
+                note = f": {decision.note}" if decision.note else ""
+                denied[call_id] = f"this call was denied by {decision.by}{note}"
+        return denied
+
+    async def _wait_for_decisions(self, ids: list[str]) -> None:
+        self.pause()
+        try:
+            while undecided := [key for key in ids if key not in self._decisions]:
+                left = min((self._pending[key].expires - self._clock.now()).total_seconds() for key in undecided)
+                self._decided.clear()
+                try:
+                    async with asyncio.timeout(max(0.0, left)):
+                        await self._decided.wait()
+                except TimeoutError:
+                    for key in undecided:
+                        if self._pending[key].expires <= self._clock.now():
+                            await self.decide(key, "deny", "expiry", "nobody answered in time")
+        finally:
+            self.unpause()
+
+    async def decide(self, approval_id: str, decision: Decision, by: str, note: str = "") -> None:
+        """Record a person's decision; committed when it returns. Raises NotFound where it is not open."""
+        if not self.asks(approval_id):
+            raise NotFound(f"there is no open approval {approval_id!r}", reason="NoSuchApproval")
+        self._decisions[approval_id] = self._emit(
+            ev.ApprovalDecided, approval_id=approval_id, decision=decision, by=by, note=note
+        )
+        await self._commit()
+        self._decided.set()
+
+    def asks(self, approval_id: str) -> bool:
+        """Whether this run itself waits for that decision."""
+        return approval_id in self._pending and approval_id not in self._decisions
+
+    async def bubble(self, event: ev.ApprovalRequired | ev.ApprovalDecided) -> None:
+        """Tell a child run's question, or its answer, in this run too: only the root is watched by people."""
+        if isinstance(event, ev.ApprovalRequired):
+            self._emit(ev.ApprovalRequired, approvals=event.approvals)
+        else:
+            self._emit(
+                ev.ApprovalDecided,
+                approval_id=event.approval_id,
+                decision=event.decision,
+                by=event.by,
+                note=event.note,
+            )
+        await self._commit()
+
+    def pause(self) -> None:
+        """Stop the deadline's clock while a person is waited for."""
+        self._paused += 1
+        deadline = self._deadline
+        if self._paused == 1 and deadline is not None and (when := deadline.when()) is not None:
+            self._left = when - asyncio.get_running_loop().time()
+            deadline.reschedule(None)
+
+    def unpause(self) -> None:
+        """Let the deadline's clock go on."""
+        self._paused -= 1
+        if self._paused == 0 and self._deadline is not None and not self._deadline.expired():
+            self._deadline.reschedule(asyncio.get_running_loop().time() + self._left)
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    async def record(self, kind: type[E], **fields: Any) -> None:
+        """Emit and commit an event told from beside the loop, such as a delegation."""
+        self._emit(kind, **fields)
+        await self._commit()
+
+    def _emit(self, kind: type[E], **fields: Any) -> E:
+        self._seq += 1
+        info = self.live.info
+        event = kind(run_id=info.run_id, session_id=info.session_id, seq=self._seq, time=self._clock.now(), **fields)
+        self._out.append(event)  # type: ignore[arg-type]  # every EventBase subclass is in the Event union
+        return event
+
+    def _error(self, reason: str, message: str) -> None:
+        self._emit(ev.Error, reason=reason, message=message)
+
+    async def _commit(self) -> None:
+        """Make what was emitted durable, then visible. Two callers at once keep the order of their events."""
+        async with self._commit_lock:
+            if not self._out:
+                return
+            batch, self._out = self._out, []
+            journal = self.agent.journal
+            batch = [await spill.spill(journal, event) if spill.is_large(event) else event for event in batch]
+            info = self.live.info
+            try:
+                await journal.append(info.run_id, batch[0].seq - 1, batch, info.epoch)
+            except KadreError:
+                self._out[:0] = batch  # still to be told: the run's end tries once more
+                raise
+            self.live.publish(batch)
+
+
+async def opening(agent: HostedAgent, info: RunInfo) -> list[Message]:
+    """What a run's messages begin with: the prompt, then earlier runs of its session within the plan's max_history."""
+    plan = agent.plan
+    messages = [Message("system", plan.system_prompt)] if plan.system_prompt else []
+    if info.order > 1:
+        limit = plan.memory.max_history
+        events = await agent.journal.history(str(plan.key), info.session_id, info.order, limit)
+        whole = [await spill.restore(agent.journal, event) if event.blobs else event for event in events]
+        messages.extend(conversation.messages(whole, limit))
+    return messages
+
+
+def cut(text: str, limit: int) -> str:
+    """`text` in at most `limit` bytes of UTF-8, with a mark that it was cut."""
+    if len(text) <= limit // 4:
+        return text
+    data = text.encode()
+    if len(data) <= limit:
+        return text
+    kept = data[:limit].decode(errors="ignore")
+    return f"{kept}\n[cut: {len(data) - len(kept.encode())} of {len(data)} bytes left out]"
