@@ -1,0 +1,322 @@
+"""The journal in memory: for tests, benchmarks and agents that ask for it. Nothing survives the process.
+
+Events are kept as the objects they are: nothing is encoded, copied or awaited on the way of a turn. It is bounded by
+runs, sessions and bytes; past a bound it forgets ended runs of the sessions used least recently, never open ones.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import islice
+from operator import attrgetter
+
+import msgspec
+
+from kadre.base import errors
+from kadre.base.clock import Clock, SystemClock
+from kadre.engine import events as ev
+from kadre.engine.memory import projection
+from kadre.engine.memory.port import Created, NewRun, RunInfo, SessionInfo
+from kadre.engine.memory.turns import Turns
+
+EVENT_BYTES = 400
+"""What an event weighs beside its texts, roughly: struct, time, numbers, its place in lists."""
+SAID = (ev.UserMessage, ev.AssistantMessage, ev.ToolEnd)
+"""The events a conversation is made of."""
+
+
+class _Run:
+    __slots__ = ("events", "head", "said", "session", "size")
+
+    def __init__(self, head: projection.Head, events: list[ev.Event], session: _Session) -> None:
+        self.head = head
+        self.events = events
+        self.session = session
+        self.size = 0
+        self.said: list[ev.Event] | None = None
+
+    @property
+    def order(self) -> int:
+        return self.head.info.order
+
+
+class _Session:
+    """`ended` and `open` are both in the order of the runs' numbers."""
+
+    __slots__ = ("caller", "count", "created", "ended", "key", "open", "updated")
+
+    def __init__(self, key: tuple[str, str], caller: str, created: datetime) -> None:
+        self.key = key
+        self.caller = caller
+        self.created = self.updated = created
+        self.count = 0
+        self.open: list[_Run] = []
+        self.ended: deque[_Run] = deque()
+
+
+class InMemoryJournal:
+    """See `port.Journal`. Bounds: `max_runs` and `max_sessions` kept, `max_bytes` of events and blobs (estimated)."""
+
+    durable = False
+
+    def __init__(
+        self,
+        *,
+        max_runs: int = 10_000,
+        max_sessions: int = 10_000,
+        max_bytes: int = 64 * 1024 * 1024,
+        clock: Clock | None = None,
+    ) -> None:
+        self.max_runs = max_runs
+        self.max_sessions = max_sessions
+        self.max_bytes = max_bytes
+        self._clock = clock or SystemClock()
+        self._runs: dict[str, _Run] = {}
+        self._sessions: dict[tuple[str, str], _Session] = {}
+        self._forgettable: OrderedDict[tuple[str, str], _Session] = OrderedDict()
+        """Sessions with ended runs, the least recently used first."""
+        self._bytes = 0
+        self._blobs: dict[str, bytes] = {}
+        self._uses: dict[str, int] = {}
+        self._unused: OrderedDict[str, None] = OrderedDict()
+        """Blobs no event names yet, the oldest first."""
+        self._turns = Turns()
+
+    async def create(self, new: NewRun, first: Sequence[ev.Event]) -> Created:
+        """See `port.Journal.create`."""
+        known = self._runs.get(new.run_id)
+        if known is not None:
+            info = projection.same_run(new, known.head.info)
+            before = sum(run.order < info.order for run in known.session.open)
+            return Created(info, position=before, existing=True)
+        key = (new.agent, new.session_id)
+        session = self._sessions.get(key)
+        position = projection.admit(new, session.caller, [run.head for run in session.open]) if session else 0
+        head, first = projection.begin(new, session.count + 1 if session else 1, position, first)
+        if session is None:
+            session = self._sessions[key] = _Session(key, new.caller, head.info.created)
+        elif session.ended:
+            self._forgettable.move_to_end(key)
+        run = _Run(head, [], session)
+        session.count += 1
+        session.open.append(run)
+        self._runs[new.run_id] = run
+        self._keep(run, head, first)
+        return Created(head.info, position)
+
+    async def append(self, run_id: str, expected_seq: int, events: Sequence[ev.Event], epoch: int) -> None:
+        """See `port.Journal.append`."""
+        run = self._runs.get(run_id)
+        head = projection.fence(run.head if run else None, run_id, expected_seq, epoch)
+        if run is not None and events:
+            self._keep(run, projection.follow(head, events), events)
+
+    def _keep(self, run: _Run, head: projection.Head, events: Sequence[ev.Event]) -> None:
+        size = 0
+        for event in events:
+            size += _size(event)
+            if event.blobs is not msgspec.UNSET:
+                self._use(event.blobs.values())
+        run.head = head
+        run.events.extend(events)
+        run.size += size
+        self._bytes += size
+        session = run.session
+        if head.info.order == session.count:
+            session.updated = head.info.updated
+        if head.info.status in ev.ENDED:
+            self._end(run)
+        if len(self._runs) > self.max_runs or self._bytes > self.max_bytes or len(self._sessions) > self.max_sessions:
+            self._forget()
+
+    def _end(self, run: _Run) -> None:
+        session = run.session
+        session.open.remove(run)
+        if session.ended and session.ended[-1].order > run.order:  # a queued run was cancelled before its turn
+            bisect.insort(session.ended, run, key=attrgetter("order"))
+        else:
+            session.ended.append(run)
+        self._forgettable[session.key] = session
+        self._forgettable.move_to_end(session.key)
+        self._turns.wake(run.head.info.run_id)
+        if session.open:
+            self._turns.wake(session.open[0].head.info.run_id)
+
+    def _use(self, digests: Iterable[str]) -> None:
+        for digest in digests:
+            self._uses[digest] = self._uses.get(digest, 0) + 1
+            self._unused.pop(digest, None)
+
+    def _forget(self) -> None:
+        while self._forgettable and (
+            len(self._runs) > self.max_runs or len(self._sessions) > self.max_sessions or self._bytes > self.max_bytes
+        ):
+            self._forget_run(next(iter(self._forgettable.values())))
+        while self._unused and self._bytes > self.max_bytes:
+            self._bytes -= len(self._blobs.pop(self._unused.popitem(last=False)[0]))
+
+    def _forget_run(self, session: _Session) -> None:
+        run = session.ended.popleft()
+        del self._runs[run.head.info.run_id]
+        self._bytes -= run.size
+        if not session.ended:
+            del self._forgettable[session.key]
+            if not session.open:
+                del self._sessions[session.key]
+        for event in run.events:
+            if event.blobs is msgspec.UNSET:
+                continue
+            for digest in event.blobs.values():
+                self._uses[digest] -= 1
+                if not self._uses[digest]:
+                    del self._uses[digest]
+                    self._bytes -= len(self._blobs.pop(digest, b""))
+
+    async def turn(self, run_id: str) -> None:
+        """See `port.Journal.turn`. Raises NotFound, and Fenced where the run itself has ended."""
+        while True:
+            run = self._runs.get(run_id)
+            if run is None:
+                raise errors.NotFound(f"no run {run_id}")
+            if run.head.info.status in ev.ENDED:
+                raise errors.Fenced(f"run {run_id} has ended ({run.head.info.status})")
+            if run.session.open[0] is run:
+                run.head = projection.running(run.head)
+                return
+            await self._turns.changed(run_id)
+
+    async def claim(self, run_id: str) -> RunInfo:
+        """See `port.Journal.claim`. Raises Conflict (`RunEnded`) too."""
+        run = self._runs.get(run_id)
+        if run is None:
+            raise errors.NotFound(f"no run {run_id}")
+        run.head = projection.claimed(run.head)
+        return run.head.info
+
+    async def run(self, run_id: str) -> RunInfo | None:
+        """See `port.Journal.run`."""
+        run = self._runs.get(run_id)
+        return run.head.info if run else None
+
+    async def events(self, run_id: str, after: int = 0, limit: int = 10_000) -> Sequence[ev.Event]:
+        """See `port.Journal.events`."""
+        run = self._runs.get(run_id)
+        return run.events[after : after + limit] if run else ()
+
+    async def runs(
+        self,
+        *,
+        agent: str | None = None,
+        session_id: str | None = None,
+        status: ev.RunStatus | None = None,
+        caller: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[RunInfo]:
+        """See `port.Journal.runs`."""
+        infos = (self._runs[run_id].head.info for run_id in sorted(self._runs, reverse=True))
+        wanted = (
+            info
+            for info in infos
+            if (agent is None or info.agent == agent)
+            and (session_id is None or info.session_id == session_id)
+            and (status is None or info.status == status)
+            and (caller is None or info.caller == caller)
+            and (before is None or info.run_id < before)
+        )
+        return list(islice(wanted, limit))
+
+    async def sessions(
+        self, *, agent: str | None = None, caller: str | None = None, limit: int = 100
+    ) -> Sequence[SessionInfo]:
+        """See `port.Journal.sessions`."""
+        wanted = [
+            session
+            for session in self._sessions.values()
+            if (agent is None or session.key[0] == agent) and (caller is None or session.caller == caller)
+        ]
+        wanted.sort(key=attrgetter("updated"), reverse=True)
+        return [
+            SessionInfo(
+                session_id=session.key[1],
+                agent=session.key[0],
+                caller=session.caller,
+                runs=session.count,
+                created=session.created,
+                updated=session.updated,
+            )
+            for session in wanted[:limit]
+        ]
+
+    async def history(self, agent: str, session_id: str, before_order: int, limit: int) -> Sequence[ev.Event]:
+        """See `port.Journal.history`."""
+        session = self._sessions.get((agent, session_id))
+        if session is None or not session.ended:
+            return ()
+        latest = list(islice((run for run in reversed(session.ended) if run.order < before_order), limit))
+        said: list[ev.Event] = []
+        for run in reversed(latest):
+            if run.said is None:
+                run.said = [event for event in run.events if isinstance(event, SAID)]
+            said += run.said
+        return said
+
+    async def put_blob(self, data: bytes) -> str:
+        """See `port.Journal.put_blob`."""
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        if digest not in self._blobs:
+            self._blobs[digest] = data
+            self._bytes += len(data)
+            if digest not in self._uses:
+                self._unused[digest] = None
+        elif digest in self._unused:
+            self._unused.move_to_end(digest)
+        return digest
+
+    async def get_blob(self, digest: str) -> bytes:
+        """See `port.Journal.get_blob`."""
+        try:
+            return self._blobs[digest]
+        except KeyError:
+            raise errors.NotFound(f"no blob {digest}") from None
+
+    async def delete_sessions_before(self, agent: str, before: datetime) -> int:
+        """See `port.Journal.delete_sessions_before`."""
+        old = [
+            session
+            for session in self._sessions.values()
+            if session.key[0] == agent and not session.open and session.updated < before
+        ]
+        for session in old:
+            while session.ended:
+                self._forget_run(session)
+        return len(old)
+
+    async def recover(self) -> Sequence[RunInfo]:
+        """See `port.Journal.recover`. A process that just started has nothing to recover here."""
+        ended = []
+        for run in [run for run in self._runs.values() if run.head.info.status in ("queued", "running")]:
+            last = projection.interruption(run.head.info, run.events, self._clock.now())
+            self._keep(run, projection.follow(run.head, last), last)
+            ended.append(run.head.info)
+        return ended
+
+    async def aclose(self) -> None:
+        """See `port.Journal.aclose`."""
+
+
+def _size(event: ev.Event) -> int:
+    """About how many bytes the event keeps alive; cheap, so texts are counted in characters."""
+    if isinstance(event, ev.AssistantMessage):
+        return EVENT_BYTES + len(event.content) + sum(EVENT_BYTES + len(call.arguments) for call in event.tool_calls)
+    if isinstance(event, ev.UserMessage):
+        return EVENT_BYTES + len(event.content) + sum(EVENT_BYTES + len(said.content) for said in event.history)
+    if isinstance(event, ev.ToolStart | ev.ToolEnd):
+        return 3 * EVENT_BYTES + len(event.tool_call.output) + len(event.tool_call.error)
+    if isinstance(event, ev.ApprovalRequired):
+        return EVENT_BYTES + 4 * EVENT_BYTES * len(event.approvals)
+    return EVENT_BYTES

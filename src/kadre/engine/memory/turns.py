@@ -1,0 +1,33 @@
+"""Runs of one session that wait for their turn, woken inside the process: no polling.
+
+A store whose runs all live in one process calls `wake` for whoever may be able to go on; the waiter looks for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Turns:
+    """Waiters by run id. All methods belong to the event loop's thread."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+
+    async def changed(self, run_id: str) -> None:
+        """Wait until somebody wakes that run."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiters = self._waiting.setdefault(run_id, [])
+        waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            waiters.remove(waiter)
+            if not waiters and self._waiting.get(run_id) is waiters:
+                del self._waiting[run_id]
+
+    def wake(self, run_id: str) -> None:
+        """Let everyone who waits for that run look again."""
+        for waiter in self._waiting.pop(run_id, ()):
+            if not waiter.done():
+                waiter.set_result(None)
