@@ -118,7 +118,7 @@ class InMemoryJournal:
     def _keep(self, run: _Run, head: projection.Head, events: Sequence[ev.Event]) -> None:
         size = 0
         for event in events:
-            size += _size(event)
+            size += _size(event) if type(event) in _WITH_TEXTS else EVENT_BYTES
             if event.blobs is not msgspec.UNSET:
                 self._use(event.blobs.values())
         run.head = head
@@ -309,12 +309,23 @@ class InMemoryJournal:
         """See `port.Journal.aclose`."""
 
 
+_WITH_TEXTS: frozenset[type] = frozenset(
+    {ev.AssistantMessage, ev.UserMessage, ev.ToolStart, ev.ToolEnd, ev.ApprovalRequired}
+)
+
+
 def _size(event: ev.Event) -> int:
     """About how many bytes the event keeps alive; cheap, so texts are counted in characters."""
     if isinstance(event, ev.AssistantMessage):
-        return EVENT_BYTES + len(event.content) + sum(EVENT_BYTES + len(call.arguments) for call in event.tool_calls)
+        size = EVENT_BYTES + len(event.content)
+        for call in event.tool_calls:
+            size += EVENT_BYTES + len(call.arguments)
+        return size
     if isinstance(event, ev.UserMessage):
-        return EVENT_BYTES + len(event.content) + sum(EVENT_BYTES + len(said.content) for said in event.history)
+        size = EVENT_BYTES + len(event.content)
+        for said in event.history:
+            size += EVENT_BYTES + len(said.content)
+        return size
     if isinstance(event, ev.ToolStart | ev.ToolEnd):
         return 3 * EVENT_BYTES + len(event.tool_call.output) + len(event.tool_call.error)
     if isinstance(event, ev.ApprovalRequired):

@@ -19,6 +19,10 @@ from kadre.engine.messages import Usage
 
 QUEUE_RETRY_AFTER = 5.0
 """Seconds after which to try a full queue again: about a turn of a small model."""
+_MOVING: frozenset[type] = frozenset(
+    {ev.RunStarted, ev.UsageEvent, ev.ApprovalRequired, ev.ApprovalDecided, ev.RunFinished}
+)
+"""The types that change more than a run's last number; looking a type up once is cheaper than asking for each."""
 OUTCOME_UNKNOWN = "the process ended before the outcome was recorded: the call may or may not have happened"
 
 
@@ -58,8 +62,10 @@ def follow(head: Head, events: Sequence[ev.Event]) -> Head:
     seq, status, usage, pending = info.last_seq, info.status, info.usage, head.pending
     for event in events:
         seq += 1
-        if event.seq != seq or isinstance(event, ev.Token) or status in ev.ENDED:
+        if event.seq != seq or status in ev.ENDED or type(event) is ev.Token:
             raise ValueError(f"run {info.run_id}: {type(event).__name__} numbered {event.seq} cannot be event {seq}")
+        if type(event) not in _MOVING:
+            continue
         if isinstance(event, ev.UsageEvent):
             usage = usage + event.usage
         elif isinstance(event, ev.RunFinished):

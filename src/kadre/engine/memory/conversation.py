@@ -1,0 +1,61 @@
+"""What a model is told of a session's earlier runs: messages derived from their events.
+
+Law: pure. What comes out is always a history a provider accepts: every call of an assistant message is followed by its
+result, in the order of the calls, and nothing begins with a result whose call was cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kadre.engine import events as ev
+from kadre.engine import loop
+from kadre.engine.messages import Message
+
+LOST = "Error: the run was interrupted before this call's outcome was recorded; it may or may not have happened"
+
+
+def messages(events: Sequence[ev.Event], limit: int) -> list[Message]:
+    """At most the last `limit` messages of what `Journal.history` gave; of a run that failed, what it got to.
+
+    The cut falls on what a user said where the last `limit` messages hold any such message.
+    """
+    said: list[Message] = []
+    results: dict[str, Message] = {}
+    asked: ev.AssistantMessage | None = None
+    for event in events:
+        if isinstance(event, ev.ToolEnd):
+            results[event.tool_call.id] = _result(event)
+        elif isinstance(event, ev.UserMessage | ev.AssistantMessage):
+            _answer(said, asked, results)
+            asked, results = None, {}
+            if isinstance(event, ev.UserMessage):
+                if not said:  # later in a session, what the caller brought repeats what is already here
+                    said.extend(event.history)
+                said.append(Message("user", event.content))
+            elif event.content or event.tool_calls:
+                said.append(Message("assistant", event.content, event.tool_calls))
+                asked = event
+    _answer(said, asked, results)
+    return _last(said, limit)
+
+
+def _result(event: ev.ToolEnd) -> Message:
+    call = event.tool_call
+    return Message("tool", loop.result_text(call), tool_call_id=call.id, name=event.name)
+
+
+def _answer(said: list[Message], asked: ev.AssistantMessage | None, results: dict[str, Message]) -> None:
+    if asked is not None:
+        said += [results.get(call.id) or loop.tool_message(call, LOST) for call in asked.tool_calls]
+
+
+def _last(said: list[Message], limit: int) -> list[Message]:
+    if len(said) <= limit:
+        return said
+    kept = said[-limit:] if limit > 0 else []
+    for role in ("user", "assistant"):
+        for start, message in enumerate(kept):
+            if message.role == role:
+                return kept[start:]
+    return []
