@@ -1,0 +1,65 @@
+"""What is served here: `/agents`, `/`, and whether it is well: `/health`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kadre.base.problems import Problem
+from kadre.engine.agent import HostedAgent
+from kadre.engine.host import Host
+from kadre.plan.types import AgentTool, McpTools
+from kadre.server import errors, names
+
+
+class AgentsDoor:
+    """Lists agents. `problems`: what keeps the latest files from being served, where there is something."""
+
+    def __init__(self, host: Host, directory: names.Directory, problems: Callable[[], Sequence[Problem]]) -> None:
+        self._host = host
+        self._directory = directory
+        self._problems = problems
+
+    async def list(self, request: Request) -> Response:
+        """Every agent, by namespace and name."""
+        del request
+        agents = sorted(self._host.agents.values(), key=lambda agent: agent.plan.key)
+        return errors.json_response({"agents": [shown(agent) for agent in agents], "problems": self._told()})
+
+    async def get(self, request: Request) -> Response:
+        """One agent."""
+        params = request.path_params
+        key = names.resolve(self._directory, params["name"], params.get("namespace", ""))
+        return errors.json_response(shown(self._host.agents[key]))
+
+    async def health(self, request: Request) -> Response:
+        """200 while requests are served; `problems` says what was not taken over from the files."""
+        del request
+        return errors.json_response({"status": "ok", "agents": len(self._host.agents), "problems": self._told()})
+
+    def _told(self) -> list[str]:
+        return [str(problem) for problem in self._problems()]
+
+
+def shown(agent: HostedAgent) -> dict[str, Any]:
+    """An agent as lists show it."""
+    plan = agent.plan
+    return {
+        "name": plan.key.name,
+        "namespace": plan.key.namespace,
+        "group": plan.key.group,
+        "display_name": plan.display_name,
+        "description": plan.description,
+        "model": plan.model.model,
+        "provider": plan.model.provider,
+        "tools": [tool.name for tool in plan.tools if isinstance(tool, McpTools)],
+        "agents": [str(tool.agent) for tool in plan.tools if isinstance(tool, AgentTool)],
+        "notices": [msgspec.to_builtins(notice) for notice in plan.notices],
+        "status": "Ready",
+        "durable": agent.journal.durable,
+        "running": agent.running,
+    }

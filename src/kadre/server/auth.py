@@ -1,0 +1,54 @@
+"""Who is calling, and from where.
+
+A connection whose peer is exactly this machine, without a forwarding header, is local: the person at the keyboard. A browser
+is on this machine too, so a page of another origin, or a name that was rebound to 127.0.0.1, must not pass as that person.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.types import Scope
+
+from kadre.base.errors import Forbidden, Unauthorized
+
+LOCAL = "local"
+_LOOPBACK = frozenset({"127.0.0.1", "::1"})
+_LOCAL_NAMES = frozenset({"127.0.0.1", "::1", "localhost"})
+_FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"})
+OPEN_PATHS = frozenset({"/health", "/healthz", "/readyz", "/metrics"})
+
+
+def caller(scope: Scope) -> str:
+    """Who calls. Raises Forbidden for a foreign origin or host name, Unauthorized for a caller that is not local."""
+    origin = host = b""
+    forwarded = False
+    for name, value in scope["headers"]:
+        if name == b"origin":
+            origin = value
+        elif name == b"host":
+            host = value
+        elif name in _FORWARDED:
+            forwarded = True
+    if origin and not _is_local_origin(origin.decode("latin-1"), host.decode("latin-1")):
+        raise Forbidden("requests from pages of another origin are refused", reason="ForeignOrigin")
+    if scope["path"] in OPEN_PATHS:
+        return "anonymous"
+    client = scope.get("client")
+    if client is None or client[0] not in _LOOPBACK or forwarded:
+        raise Unauthorized("only callers on this machine are served, and not through a proxy", reason="NotLocal")
+    if host and host_name(host.decode("latin-1")) not in _LOCAL_NAMES:
+        raise Forbidden("the Host header names another machine; use localhost or 127.0.0.1", reason="ForeignHost")
+    return LOCAL
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header, without its port and brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if ":" in host else host
+
+
+def _is_local_origin(origin: str, host: str) -> bool:
+    parts = urlsplit(origin)
+    return parts.netloc == host and (parts.hostname or "") in _LOCAL_NAMES

@@ -1,0 +1,137 @@
+"""The metrics door: what the host tells its observer, under the names that dashboards of this field expect."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kadre.base.clock import Clock
+from kadre.engine.events import RunStatus
+from kadre.engine.messages import Usage
+from kadre.plan.types import AgentPlan
+
+BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60)
+RATE_WINDOW = 60.0
+"""Seconds over which requests per second are averaged: shorter than a scaler's patience, longer than a burst."""
+_AGENT = ("agent", "agent_name")
+
+
+class _Of:
+    """One agent's series, bound once: label look-ups are most of a metric's cost."""
+
+    def __init__(self, metrics: Metrics, plan: AgentPlan) -> None:
+        labels = (plan.labels.get("app", plan.key.name), plan.key.name)
+        self.requests = metrics.requests.labels(*labels)
+        self.errors = metrics.errors.labels(*labels)
+        self.duration = metrics.duration.labels(*labels)
+        self.active = metrics.active.labels(*labels)
+        self.rate = metrics.rate.labels(*labels)
+        self.timeouts = metrics.timeouts.labels(*labels)
+        self.rate_limited = metrics.rate_limited.labels(*labels)
+        model = (*labels, plan.model.model, plan.model.provider)
+        self.inference = metrics.inference.labels(*model)
+        self.prompt = metrics.tokens.labels(*labels, plan.model.model, "prompt")
+        self.completion = metrics.tokens.labels(*labels, plan.model.model, "completion")
+        self.labels = labels
+        self.tools: dict[str, tuple[Any, Any]] = {}
+        self.recent: deque[float] = deque(maxlen=100_000)
+
+
+class Metrics:
+    """An Observer, and `GET /metrics`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._clock = clock
+        self._of: dict[int, tuple[AgentPlan, _Of]] = {}
+
+        def counter(name: str, text: str, *more: str) -> Counter:
+            return Counter(name, text, (*_AGENT, *more), registry=registry)
+
+        def histogram(name: str, text: str, *more: str) -> Histogram:
+            return Histogram(name, text, (*_AGENT, *more), buckets=BUCKETS, registry=registry)
+
+        self.requests = counter("agent_request_total", "Runs accepted.")
+        self.errors = counter("agent_request_errors_total", "Runs that failed or were refused.")
+        self.duration = histogram("agent_request_duration_seconds", "Seconds from a run's start to its end.")
+        self.active = Gauge("agent_active_sessions", "Runs under way.", _AGENT, registry=registry)
+        self.rate = Gauge("agent_requests_per_second", "Runs accepted, per second.", _AGENT, registry=registry)
+        self.timeouts = counter("agent_timeout_total", "Runs that passed their deadline.")
+        self.rate_limited = counter("llm_rate_limit_errors_total", "Model calls the provider refused for their rate.")
+        self.inference = histogram("llm_inference_duration_seconds", "Seconds of one model call.", "model", "provider")
+        self.tokens = counter("llm_tokens_total", "Tokens as the provider counted them.", "model", "token_type")
+        self.tool_duration = histogram("tool_execution_duration_seconds", "Seconds of one tool call.", "tool_name")
+        self.tool_errors = counter("tool_execution_errors_total", "Tool calls that failed.", "tool_name")
+
+    def _series(self, plan: AgentPlan) -> _Of:
+        known = self._of.get(id(plan))
+        if known is not None and known[0] is plan:
+            return known[1]
+        series = _Of(self, plan)
+        for key in [key for key, (old, _) in self._of.items() if old.key == plan.key]:
+            del self._of[key]  # a reloaded plan takes over its series
+        self._of[id(plan)] = (plan, series)
+        return series
+
+    def run_started(self, plan: AgentPlan) -> None:
+        """See Observer."""
+        series = self._series(plan)
+        series.requests.inc()
+        series.active.inc()
+        series.recent.append(self._clock.monotonic())
+
+    def run_finished(self, plan: AgentPlan, status: RunStatus, seconds: float) -> None:
+        """See Observer."""
+        series = self._series(plan)
+        series.active.dec()
+        series.duration.observe(seconds)
+        if status == "failed":
+            series.errors.inc()
+            if seconds >= plan.limits.deadline:
+                series.timeouts.inc()
+
+    def model_called(self, plan: AgentPlan, seconds: float, usage: Usage, error: str) -> None:
+        """See Observer."""
+        series = self._series(plan)
+        series.inference.observe(seconds)
+        if usage.prompt_tokens:
+            series.prompt.inc(usage.prompt_tokens)
+        if usage.completion_tokens:
+            series.completion.inc(usage.completion_tokens)
+        if error == "ModelRateLimited":
+            series.rate_limited.inc()
+
+    def tool_called(self, plan: AgentPlan, name: str, seconds: float, error: bool) -> None:
+        """See Observer."""
+        series = self._series(plan)
+        bound = series.tools.get(name)
+        if bound is None:
+            labels = (*series.labels, name)
+            bound = series.tools[name] = (self.tool_duration.labels(*labels), self.tool_errors.labels(*labels))
+        bound[0].observe(seconds)
+        if error:
+            bound[1].inc()
+
+    def refused(self, plan: AgentPlan, reason: str) -> None:
+        """See Observer."""
+        del reason
+        self._series(plan).errors.inc()
+
+    def render(self) -> bytes:
+        """All series in Prometheus' text form."""
+        since = self._clock.monotonic() - RATE_WINDOW
+        for _, series in self._of.values():
+            while series.recent and series.recent[0] < since:
+                series.recent.popleft()
+            series.rate.set(len(series.recent) / RATE_WINDOW)
+        return generate_latest(self.registry)
+
+    async def __call__(self, request: Request) -> Response:
+        """`GET /metrics`."""
+        del request
+        return Response(self.render(), media_type=CONTENT_TYPE_LATEST)

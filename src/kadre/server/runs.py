@@ -1,0 +1,166 @@
+"""The runs door: start a run and leave, look at it, follow it, stop it, approve what it asks."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kadre.base.errors import BadRequest, NotFound, NotSupportedYet
+from kadre.engine.events import RunStatus
+from kadre.engine.host import Ask, Host
+from kadre.engine.live import Live
+from kadre.engine.memory import conversation
+from kadre.server import body, chat, errors, names, sse
+
+MAX_PAGE = 1000
+
+
+class RunRequest(msgspec.Struct):
+    """`POST /runs`: `agent` may be left out where only one is loaded."""
+
+    message: str
+    agent: str = ""
+    session_id: str = ""
+    run_id: str = ""
+
+
+class ApproveRequest(msgspec.Struct):
+    """`POST /runs/{id}/approve`: `approval_id` may be left out where only one is open."""
+
+    decision: Literal["allow", "deny"] = "allow"
+    approval_id: str = ""
+    note: str = ""
+
+
+_run_decoder = msgspec.json.Decoder(RunRequest)
+_approve_decoder = msgspec.json.Decoder(ApproveRequest)
+
+
+class RunsDoor:
+    """`/runs…` and `/sessions…`."""
+
+    def __init__(self, host: Host, directory: names.Directory) -> None:
+        self._host = host
+        self._directory = directory
+
+    async def create(self, request: Request) -> Response:
+        """Accept a run and answer at once with 202 and where to look; the same run id answers with the run there is."""
+        sent = await body.decode(request, _run_decoder)
+        agent = names.resolve(self._directory, sent.agent) if sent.agent else names.only(self._directory)
+        ask = Ask(
+            agent=agent,
+            message=sent.message,
+            session_id=sent.session_id,
+            run_id=sent.run_id,
+            caller=request.scope["caller"],
+            stream=True,
+        )
+        live = await self._host.start(ask)
+        location = f"/runs/{live.info.run_id}"
+        return errors.json_response(await self._shown(live), 202, {"Location": location, **chat.ids(live)})
+
+    async def get(self, request: Request) -> Response:
+        """The run with its events."""
+        live = await self._open(request)
+        return errors.json_response({**await self._shown(live), "events": live.events})
+
+    async def events(self, request: Request) -> Response:
+        """The run's events as they come, from Last-Event-ID on."""
+        live = await self._open(request)
+        after, offset = sse.parse_last_event_id(request.headers.get("last-event-id", ""))
+        return sse.EventStream(chat.event_lines(live, after, offset), chat.ids(live))
+
+    async def cancel(self, request: Request) -> Response:
+        """End the run; one that has ended stays as it is."""
+        await self._open(request)
+        return errors.json_response(await self._shown(await self._host.cancel(request.path_params["id"])))
+
+    async def approve(self, request: Request) -> Response:
+        """Allow or deny one call."""
+        live = await self._open(request)
+        sent = await body.decode(request, _approve_decoder)
+        approval = sent.approval_id
+        if not approval:
+            pending = live.pending_approvals()
+            if len(pending) > 1:
+                raise BadRequest("several calls wait; say which by approval_id", reason="AmbiguousApproval")
+            approval = pending[0].id if pending else ""
+        by = request.scope["caller"]
+        await self._host.approve(live.info.run_id, approval, sent.decision, by, sent.note)
+        return errors.json_response(await self._shown(live))
+
+    async def fork(self, request: Request) -> Response:
+        """Not built yet."""
+        await self._open(request)
+        raise NotSupportedYet("forking a run is not supported yet")
+
+    async def list(self, request: Request) -> Response:
+        """Runs, newest first: `?agent= &session_id= &status= &limit= &before=`."""
+        query = request.query_params
+        limit = self._limit(request)
+        found = []
+        for journal in self._host.journals:
+            found += await journal.runs(
+                agent=self._agent(query.get("agent")),
+                session_id=query.get("session_id"),
+                status=_status(query.get("status")),
+                before=query.get("before"),
+                limit=limit,
+            )
+        found.sort(key=lambda info: info.run_id, reverse=True)
+        return errors.json_response({"runs": found[:limit]})
+
+    async def sessions(self, request: Request) -> Response:
+        """Sessions, the latest used first: `?agent= &limit=`."""
+        limit = self._limit(request)
+        agent = self._agent(request.query_params.get("agent"))
+        found = []
+        for journal in self._host.journals:
+            found += await journal.sessions(agent=agent, limit=limit)
+        found.sort(key=lambda info: info.updated, reverse=True)
+        return errors.json_response({"sessions": found[:limit]})
+
+    async def session(self, request: Request) -> Response:
+        """One session with what was said in it. `?agent=` where two agents have a session of that name."""
+        session_id = request.path_params["id"]
+        agent = self._agent(request.query_params.get("agent"))
+        for journal in self._host.journals:
+            runs = await journal.runs(agent=agent, session_id=session_id, limit=MAX_PAGE)
+            if runs:
+                owner = runs[0].agent
+                events = await journal.history(owner, session_id, max(run.order for run in runs) + 1, MAX_PAGE)
+                said = conversation.messages(events, MAX_PAGE)
+                shown = [run for run in runs if run.agent == owner]
+                return errors.json_response({"session_id": session_id, "agent": owner, "messages": said, "runs": shown})
+        raise NotFound(f"there is no session {session_id!r}", reason="NoSuchSession")
+
+    async def _open(self, request: Request) -> Live:
+        return await self._host.open(request.path_params["id"])
+
+    def _agent(self, name: str | None) -> str | None:
+        return str(names.resolve(self._directory, name)) if name else None
+
+    async def _shown(self, live: Live) -> dict[str, Any]:
+        info = live.info
+        for journal in self._host.journals:
+            info = await journal.run(info.run_id) or info
+        return {**msgspec.structs.asdict(info), "approvals": live.pending_approvals()}
+
+    @staticmethod
+    def _limit(request: Request) -> int:
+        text = request.query_params.get("limit", "100")
+        if not text.isdigit() or not 1 <= int(text) <= MAX_PAGE:
+            raise BadRequest(f"limit must be a number from 1 to {MAX_PAGE}", reason="BadLimit")
+        return int(text)
+
+
+def _status(text: str | None) -> RunStatus | None:
+    if text is None:
+        return None
+    try:
+        return msgspec.convert(text, RunStatus)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"status: {error}", reason="BadStatus") from error
