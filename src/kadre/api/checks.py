@@ -1,0 +1,173 @@
+"""Checks that several kinds share: parameters, defaults, patterns. All return every problem, never only the first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from kadre.api.parts import Parameter
+from kadre.base.problems import Problem
+
+_PATH_PARAMETER = re.compile(r"\{([^{}]*)\}")
+_PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+}
+_ONLY_FOR = {
+    "pattern": "string",
+    "format": "string",
+    "min_length": "string",
+    "max_length": "string",
+    "items": "array",
+    "min_items": "array",
+    "max_items": "array",
+    "properties": "object",
+}
+
+
+def path_parameters(url: str) -> list[str]:
+    """The `{names}` in a URL, in order."""
+    return _PATH_PARAMETER.findall(url)
+
+
+def is_of_type(value: Any, kind: str) -> bool:
+    """Whether a YAML value is of a JSON type; a boolean is no number."""
+    if isinstance(value, bool):
+        return kind == "boolean"
+    if kind == "integer" and isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, _TYPES[kind])
+
+
+def check_parameters(parameters: list[Parameter], path: str) -> Iterator[Problem]:
+    """Names twice or unusable, and each parameter by itself."""
+    seen: set[str] = set()
+    for number, parameter in enumerate(parameters):
+        here = f"{path}[{number}]"
+        if parameter.name in seen:
+            yield Problem(
+                "DuplicateName",
+                f"the parameter {parameter.name} is declared twice",
+                fix="rename or remove one of the two",
+                path=f"{here}.name",
+            )
+        seen.add(parameter.name)
+        if not _PARAMETER_NAME.fullmatch(parameter.name):
+            yield Problem(
+                "InvalidName",
+                f"{parameter.name!r} can't be a parameter's name",
+                fix="use letters, digits, _ - and ., beginning with a letter or _, at most 64 of them",
+                path=f"{here}.name",
+            )
+        yield from check_parameter(parameter, here)
+
+
+def check_parameter(parameter: Parameter, path: str) -> Iterator[Problem]:
+    """Bounds for another type or that cross, a pattern that is none, and values that break its own rules."""
+    for field, kind in _ONLY_FOR.items():
+        if getattr(parameter, field) is not None and parameter.type != kind:
+            alias = Parameter.model_fields[field].alias or field
+            yield Problem(
+                "WrongField",
+                f"{alias} has no meaning for a parameter of type {parameter.type}",
+                fix=f"remove it, or write type: {kind}",
+                path=f"{path}.{alias}",
+            )
+    if parameter.type not in {"integer", "number"} and not (parameter.minimum is None and parameter.maximum is None):
+        yield Problem(
+            "WrongField",
+            f"minimum and maximum have no meaning for a parameter of type {parameter.type}",
+            fix="remove them, or write type: number",
+            path=path,
+        )
+    yield from _check_bounds(parameter, path)
+    if parameter.pattern is not None:
+        try:
+            re.compile(parameter.pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            yield Problem(
+                "InvalidPattern",
+                f"the pattern is not a regular expression: {error}",
+                fix="mend it; a backslash in double quotes must be written twice",
+                path=f"{path}.pattern",
+            )
+    yield from _check_values(parameter, path)
+
+
+def _check_bounds(parameter: Parameter, path: str) -> Iterator[Problem]:
+    pairs = (("min_length", "max_length"), ("minimum", "maximum"), ("min_items", "max_items"))
+    for low, high in pairs:
+        least, most = getattr(parameter, low), getattr(parameter, high)
+        if least is not None and most is not None and least > most:
+            alias = Parameter.model_fields[low].alias or low
+            yield Problem(
+                "InvalidRange",
+                f"{alias} {least} is more than {Parameter.model_fields[high].alias or high} {most}",
+                fix="exchange them",
+                path=f"{path}.{alias}",
+            )
+
+
+def _check_values(parameter: Parameter, path: str) -> Iterator[Problem]:
+    if parameter.enum is not None and not parameter.enum:
+        yield Problem(
+            "InvalidValue", "enum allows no value at all", fix="list the values, or remove it", path=f"{path}.enum"
+        )
+    for number, value in enumerate(parameter.enum or ()):
+        if not is_of_type(value, parameter.type):
+            yield Problem(
+                "WrongType",
+                f"{value!r} is not of type {parameter.type}",
+                fix=f"list values of type {parameter.type}; texts that look like something else need quotes",
+                path=f"{path}.enum[{number}]",
+            )
+    default = parameter.default
+    if default is None:
+        return
+    message = violation(parameter, default)
+    if message:
+        yield Problem(
+            "InvalidDefault",
+            f"the default {message}",
+            fix="change the default, or what is allowed",
+            path=f"{path}.default",
+        )
+
+
+def violation(parameter: Parameter, value: Any) -> str | None:
+    """How `value` breaks the parameter's rules, as the end of a sentence; None where it does not."""
+    if not is_of_type(value, parameter.type):
+        return f"{value!r} is not of type {parameter.type}"
+    if parameter.enum and not any(value == allowed and type(value) is type(allowed) for allowed in parameter.enum):
+        return f"{value!r} is not one of {', '.join(map(str, parameter.enum))}"
+    if isinstance(value, str):
+        return _text_violation(parameter, value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if parameter.minimum is not None and value < parameter.minimum:
+            return f"{value} is less than minimum {parameter.minimum:g}"
+        if parameter.maximum is not None and value > parameter.maximum:
+            return f"{value} is more than maximum {parameter.maximum:g}"
+    if isinstance(value, list):
+        if len(value) < (parameter.min_items or 0):
+            return f"has fewer than {parameter.min_items} items"
+        if parameter.max_items is not None and len(value) > parameter.max_items:
+            return f"has more than {parameter.max_items} items"
+    return None
+
+
+def _text_violation(parameter: Parameter, value: str) -> str | None:
+    if len(value) < (parameter.min_length or 0):
+        return f"{value!r} is shorter than {parameter.min_length} characters"
+    if parameter.max_length is not None and len(value) > parameter.max_length:
+        return f"is longer than {parameter.max_length} characters"
+    try:
+        matches = parameter.pattern is None or re.search(parameter.pattern, value) is not None
+    except (re.error, OverflowError, RecursionError):
+        return None  # the pattern itself is the problem, and told as such
+    return None if matches else f"{value!r} does not match {parameter.pattern}"

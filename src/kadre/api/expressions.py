@@ -1,0 +1,61 @@
+"""The `{{ … }}` references in a workflow: where they are and what they name. Pure text work, no lookup."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+_BRACES = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+_NAME = r"[A-Za-z0-9_-]+"
+_INPUT = re.compile(rf"\.input\.({_NAME})((?:\.{_NAME}|\[\d+\])*)")
+_OUTPUT = re.compile(rf"\.steps\.({_NAME})\.output(?:\.({_NAME})((?:\.{_NAME}|\[\d+\])*))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """`{{ .input.name }}` (step is empty) or `{{ .steps.step.output.name }}` (name empty: all outputs)."""
+
+    text: str
+    step: str
+    name: str
+    rest: str
+    """What follows the name, as in `.summary`: a path into the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Something in `{{ }}` that is no reference, or braces that don't close."""
+
+    text: str
+
+
+def references(text: str) -> Iterator[Reference | Broken]:
+    """Everything in `{{ }}` in one text, in order."""
+    end = 0
+    for match in _BRACES.finditer(text):
+        end = match.end()
+        yield _parse(match.group(1).strip())
+    if "{{" in text[end:]:
+        yield Broken(text[text.index("{{", end) :][:60])
+
+
+def _parse(text: str) -> Reference | Broken:
+    if match := _INPUT.fullmatch(text):
+        return Reference(text, "", match.group(1), match.group(2))
+    if match := _OUTPUT.fullmatch(text):
+        return Reference(text, match.group(1), match.group(2) or "", match.group(3) or "")
+    return Broken(text[:60])
+
+
+def texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Every text within a value, with its path."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from texts(part, f"{path}.{key}")
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            yield from texts(part, f"{path}[{number}]")

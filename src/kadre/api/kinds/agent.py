@@ -1,0 +1,378 @@
+"""Agent: a model, a prompt, tools, and what it needs to run. AgentTemplate has the same fields.
+
+No field has a default: `None` means that the author did not write it, so that a template's value can stand. What
+holds where nobody wrote anything is said in the description and applied when the plan is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from kadre.api.kinds.memory_store import MemoryPolicy, MemoryType, Tls
+from kadre.api.kinds.model_config import InlineModel, check_model
+from kadre.api.kinds.scaling import Scaling, check_scaling
+from kadre.api.kinds.tool import ToolSpec, check_tool
+from kadre.api.parts import (
+    Count,
+    Duration,
+    EnvVar,
+    NameRef,
+    Port,
+    Positive,
+    ResourceRequirements,
+    SecretKeyRef,
+    check_env,
+)
+from kadre.api.resource import NATIVE, Column, Listing, Resource, Spec, Status
+from kadre.base.problems import Problem
+
+
+class ToolReference(Spec):
+    """A tool the agent may use: a name, an MCP endpoint, or the whole tool written here."""
+
+    name: str
+    """The name of a Tool, else of an MCPServer, else of a Service; with `endpoint` or `type`, any name."""
+    endpoint: str | None = None
+    """URL of an MCP server. Without a path it is tried at /mcp, then /sse."""
+    capabilities: list[str] | None = None
+    """What may be used: read, write, exec, admin, query (read-only tools), tool names, globs. Empty: everything."""
+    transport: Literal["auto", "http", "sse"] | None = None
+    """With `endpoint`: streamable HTTP, server-sent events, or whichever answers."""
+    headers: dict[str, str] | None = None
+    """With `endpoint`: HTTP headers sent with every call; no secrets here."""
+    secret_headers: dict[str, SecretKeyRef] | None = None
+    """With `endpoint`: HTTP headers whose whole value is in a Secret."""
+    timeout: Duration | None = None
+    """How long one call may take."""
+    inline: ToolSpec | None = None
+    """The whole tool, written here as `type` and `config`."""
+
+    own: ClassVar[tuple[str, ...]] = (
+        "type",
+        "config",
+        "description",
+        "displayName",
+        "parameters",
+        "output",
+        "idempotent",
+    )
+    """YAML fields that belong to a tool written in place, `config` being the section of its type."""
+
+    @classmethod
+    def canonical(cls, data: Any) -> Any:
+        """A bare name is a reference; `type` makes it a tool written in place."""
+        if isinstance(data, str):
+            return {"name": data}
+        if not isinstance(data, dict) or "type" not in data:
+            return data
+        tool = {key: data.pop(key) for key in cls.own if key in data}
+        if "config" in tool and isinstance(tool["type"], str):
+            tool[tool["type"]] = tool.pop("config")
+        return {**data, "inline": tool}
+
+
+class AgentNetwork(Spec):
+    """Which agents this one may call, and whether others may call it."""
+
+    access: list[str] | None = None
+    """Names of agents this one may hand work to; the same as `agents`."""
+    expose: bool | None = None
+    """Whether other agents may find and call this one; true where nothing is written."""
+
+
+class InlineMemoryConfig(MemoryPolicy):
+    """Where the store is, and how much is kept."""
+
+    host: str | None = None
+    """The server's address."""
+    port: Port | None = None
+    """The server's port, where it isn't the usual one."""
+    database: int | str | None = None
+    """redis: the number of the database; postgres: its name."""
+    username: str | None = None
+    """The user who logs in."""
+    tls: Tls | None = None
+    """Whether the connection is encrypted."""
+
+
+class AgentMemory(Spec):
+    """Where conversations are kept: a MemoryStore, or a store written here."""
+
+    store_ref: NameRef | None = None
+    """The name of a MemoryStore."""
+    type: MemoryType | None = None
+    """redis, postgres, sqlite or in-memory, instead of `storeRef`."""
+    config: InlineMemoryConfig | None = None
+    """Where the store is, and how much is kept."""
+    secret_ref: SecretKeyRef | None = None
+    """The Secret key that holds the store's password."""
+
+
+class Tracing(Spec):
+    """Traces of runs."""
+
+    enabled: bool | None = None
+    """Whether traces are sent."""
+    provider: Literal["langfuse", "langsmith", "cloudwatch", "otlp"] | None = None
+    """Where they are sent."""
+    sample_rate: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The share of runs that are traced, from 0 to 1."""
+    endpoint: str | None = None
+    """URL of the collector."""
+    secret_ref: SecretKeyRef | None = None
+    """The Secret key that holds the collector's API key."""
+
+
+class AgentMetrics(Spec):
+    """Prometheus metrics."""
+
+    enabled: bool | None = None
+    """Whether they are served; true where nothing is written."""
+    port: Port | None = None
+    """The port they are served at; 9090 where nothing is written."""
+
+
+class Observability(Spec):
+    """What is told about runs."""
+
+    tracing: Tracing | None = None
+    """Traces of runs."""
+    metrics: AgentMetrics | None = None
+    """Prometheus metrics."""
+
+
+class HealthCheck(Spec):
+    """Probes of the agent's pod."""
+
+    enabled: bool | None = None
+    """Whether the pod is probed; true where nothing is written."""
+    path: str | None = None
+    """The path that is asked."""
+    port: Port | None = None
+    """The port that is asked."""
+    initial_delay_seconds: Count | None = None
+    """Seconds before the first probe."""
+    period_seconds: Positive | None = None
+    """Seconds between probes."""
+    timeout_seconds: Positive | None = None
+    """Seconds a probe may take."""
+    failure_threshold: Positive | None = None
+    """Failed probes in a row after which the pod is restarted."""
+
+
+class RateLimits(Spec):
+    """How much the agent may do in a minute; beyond it callers get 429 with Retry-After."""
+
+    requests_per_minute: Positive | None = None
+    """Runs begun in a minute."""
+    tokens_per_minute: Positive | None = None
+    """Tokens used in a minute."""
+
+
+class Runtime(Spec):
+    """What runs the agent in a cluster."""
+
+    mode: Literal["Dedicated", "Pooled"] | None = None
+    """Dedicated: a Deployment of its own (where nothing is written). Pooled: one process for many agents."""
+    pool: str | None = None
+    """Pooled: the name of the pool."""
+    image: str | None = None
+    """A container image to run instead of Kadre's, which speaks OpenAI's API or A2A."""
+
+
+class AgentSpec(Spec):
+    """A model, a prompt, tools, and what it needs to run."""
+
+    spellings: ClassVar[Mapping[str, str]] = {"systemMessage": "systemPrompt"}
+
+    display_name: str | None = None
+    """A name for people."""
+    description: str | None = None
+    """What the agent does; other agents read it when they choose whom to ask."""
+    template_ref: NameRef | None = None
+    """The name of an AgentTemplate. What is written here wins, lists are joined."""
+    model_config_ref: str | None = Field(default=None, alias="modelConfig")
+    """The name of a ModelConfig; or write `model`."""
+    model: InlineModel | None = None
+    """The model, written here instead of in a ModelConfig; with `modelConfig`, what is written here wins."""
+    system_prompt: str | None = None
+    """What the model is told before every conversation."""
+    tools: list[ToolReference] | None = None
+    """The tools the agent may use."""
+    agents: list[str] | None = None
+    """Names of agents this one may hand work to."""
+    agent_network: AgentNetwork | None = None
+    """Which agents this one may call, and whether others may call it."""
+    memory: AgentMemory | None = None
+    """Where conversations are kept; beside the agent where nothing is written."""
+    max_steps: Positive | None = None
+    """Model calls in one run; 10 where nothing is written."""
+    max_tool_calls: Count | None = None
+    """Tool calls in one run; 50 where nothing is written."""
+    timeout: Duration | None = None
+    """How long a run may take, waiting for approval not counted; 300s where nothing is written."""
+    max_output_bytes: Positive | None = None
+    """Bytes of one tool's answer that reach the model; 65536 where nothing is written."""
+    on_busy: Literal["queue", "reject", "interrupt"] | None = None
+    """What happens to a message to a session that is busy: it waits (queue, where nothing is written), is refused with
+    409 (reject), or ends the run before it (interrupt)."""
+    queue_limit: Positive | None = None
+    """Messages that may wait in one session; 8 where nothing is written."""
+    rate_limits: RateLimits | None = None
+    """How much the agent may do in a minute."""
+    env: list[EnvVar] | None = None
+    """Environment variables of the agent's process. LLM_MODEL or MODEL_NAME names the model."""
+    observability: Observability | None = None
+    """What is told about runs."""
+    health_check: HealthCheck | None = None
+    """Probes of the agent's pod."""
+    scaling: Scaling | None = None
+    """How many pods run."""
+    replicas: Count | None = None
+    """Pods that run where `scaling` doesn't say; 1 where nothing is written."""
+    resources: ResourceRequirements | None = None
+    """CPU and memory of the agent's container."""
+    runtime: Runtime | None = None
+    """What runs the agent in a cluster."""
+    service_account_name: str | None = None
+    """The ServiceAccount of the agent's pod; one of its own where nothing is written."""
+
+
+class AgentStatus(Status):
+    """What the controller reports of an Agent."""
+
+    phase: str | None = None
+    """Pending, Ready, Degraded or Failed: the conditions in one word."""
+    model: str | None = None
+    """The model in use, as provider/model."""
+    replicas: int | None = None
+    """Pods that exist."""
+    ready_replicas: int | None = None
+    """Pods that are ready."""
+    selector: str | None = None
+    """The pods' label selector, as an autoscaler reads it."""
+    url: str | None = None
+    """The address of the agent inside the cluster."""
+    plan_hash: str | None = None
+    """The plan that was applied last."""
+    revision: int | None = None
+    """The Deployment revision that runs."""
+
+
+class Agent(Resource):
+    """An agent that people and other agents can talk to."""
+
+    listing = Listing(
+        "agents",
+        short=("ag",),
+        columns=(
+            Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+            Column("Model", ".status.model"),
+            Column("Replicas", ".status.readyReplicas", "integer"),
+            Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
+            Column("URL", ".status.url", priority=1),
+        ),
+        defaults=False,
+    )
+    status_model = AgentStatus
+    label_name = True
+
+    api_version: str = NATIVE
+    kind: Literal["Agent"] = "Agent"
+    spec: AgentSpec
+
+    def check(self) -> Iterator[Problem]:
+        """See `check_agent`; an agent can't hand work to itself."""
+        yield from check_agent(self.spec)
+        network = self.spec.agent_network
+        for path, names in (
+            ("spec.agents", self.spec.agents),
+            ("spec.agentNetwork.access", network.access if network else None),
+        ):
+            for number, name in enumerate(names or ()):
+                if name == self.name:
+                    yield Problem(
+                        "SelfReference",
+                        f"{name} can't hand work to itself",
+                        fix="remove it from the list",
+                        path=f"{path}[{number}]",
+                    )
+
+
+def check_agent(spec: AgentSpec) -> Iterator[Problem]:
+    """What is wrong within one Agent or AgentTemplate."""
+    if spec.model is not None:
+        yield from check_model(spec.model, "spec.model")
+    yield from _check_tools(spec.tools or [])
+    network = spec.agent_network
+    yield from _unique(spec.agents, "spec.agents", "agent")
+    yield from _unique(network.access if network else None, "spec.agentNetwork.access", "agent")
+    if spec.memory is not None:
+        yield from _check_memory(spec.memory)
+    if spec.scaling is not None:
+        yield from check_scaling(spec.scaling, "spec.scaling")
+    yield from check_env(spec.env, "spec.env")
+    runtime = spec.runtime
+    if runtime is not None and runtime.pool and runtime.mode == "Dedicated":
+        yield Problem(
+            "ConflictingFields",
+            "a Dedicated agent has no pool",
+            fix="write mode: Pooled, or remove pool",
+            path="spec.runtime.pool",
+        )
+
+
+def _check_tools(tools: list[ToolReference]) -> Iterator[Problem]:
+    yield from _unique([tool.name for tool in tools], "spec.tools", "tool", field=".name")
+    for number, tool in enumerate(tools):
+        path = f"spec.tools[{number}]"
+        if tool.inline is not None:
+            yield from check_tool(tool.inline, path)
+            if tool.endpoint is not None:
+                yield Problem(
+                    "ConflictingFields",
+                    f"the tool {tool.name} has both an endpoint and a type",
+                    fix="for an MCP server keep endpoint; for any other tool put its address into config",
+                    path=f"{path}.endpoint",
+                )
+        if tool.endpoint is not None and not tool.endpoint.startswith(("http://", "https://")):
+            yield Problem(
+                "InvalidValue",
+                f"endpoint must be an http or https URL, got {tool.endpoint!r}",
+                fix="write it with its scheme, as in http://kubernetes-mcp-server:80",
+                path=f"{path}.endpoint",
+            )
+
+
+def _check_memory(memory: AgentMemory) -> Iterator[Problem]:
+    inline = memory.type is not None or memory.secret_ref is not None
+    if memory.store_ref is not None and inline:
+        yield Problem(
+            "ConflictingFields",
+            "memory names a MemoryStore and describes a store as well",
+            fix="keep storeRef, or type and config",
+            path="spec.memory.storeRef",
+        )
+    if memory.store_ref is None and memory.type in {"redis", "postgres"} and not (memory.config and memory.config.host):
+        yield Problem(
+            "MissingField",
+            f"memory of type {memory.type} needs the server's address",
+            fix="add config.host, or use storeRef",
+            path="spec.memory.config",
+        )
+
+
+def _unique(names: list[str] | None, path: str, what: str, field: str = "") -> Iterator[Problem]:
+    seen: set[str] = set()
+    for number, name in enumerate(names or ()):
+        if name in seen:
+            yield Problem(
+                "DuplicateName",
+                f"the {what} {name} is listed twice",
+                fix="keep one of the two",
+                path=f"{path}[{number}]{field}",
+            )
+        seen.add(name)

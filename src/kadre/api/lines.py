@@ -1,0 +1,77 @@
+"""Where each field of a document was written, kept small: a number for a scalar, a pair for what has parts."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+Tree = dict[str | int, Any]
+"""Key or index -> line, or (line, Tree) where the value is a mapping or a list."""
+
+_PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+
+OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "systemPrompt": ("systemMessage", "instructions"),
+    "sessionTTL": ("ttl",),
+    "maxConversationHistory": ("maxHistory",),
+    "endpoint": ("baseUrl", "apiBase"),
+    "model": ("name",),
+    "api": ("config",),
+    "retrieval": ("config",),
+    "code": ("config",),
+    "human": ("config",),
+    "mcp": ("config",),
+}
+"""Where a canonical field isn't in a document, it may have been written under one of these."""
+
+
+def split(path: str) -> list[str | int]:
+    """`spec.tools[0].name` -> spec, tools, 0, name."""
+    return [int(index) if index else name for name, index in _PART.findall(path)]
+
+
+def join(parts: list[str | int]) -> str:
+    """The reverse of `split`."""
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+class Lines:
+    """Lines of one document, from the line it starts at."""
+
+    __slots__ = ("_tree", "start")
+
+    def __init__(self, start: int, tree: Tree) -> None:
+        self.start = start
+        self._tree = tree
+
+    def line(self, path: str) -> int:
+        """The line of a field, or of the nearest thing around it that was written."""
+        return self.locate(split(path))[1]
+
+    def locate(self, parts: list[str | int], *, keep_last: bool = True) -> tuple[str, int]:
+        """The path as the user spelled it, and its line.
+
+        Parts that are in no document (the model folded a shorter spelling into them) are left out; the last one is
+        kept all the same with `keep_last`, since a field that is missing must be named.
+        """
+        tree: Any = self._tree
+        line, written = self.start, list[str | int]()
+        for number, part in enumerate(parts):
+            found = self._step(tree, part)
+            if found is None:
+                if keep_last and number == len(parts) - 1:
+                    written.append(part)
+                continue
+            entry = tree[found]
+            line, tree = entry if isinstance(entry, tuple) else (entry, {})
+            written.append(found)
+        return join(written), line
+
+    @staticmethod
+    def _step(tree: Tree, part: str | int) -> str | int | None:
+        if part in tree:
+            return part
+        return next((name for name in OTHER_NAMES.get(str(part), ()) if name in tree), None)
