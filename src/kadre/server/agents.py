@@ -24,7 +24,7 @@ class AgentsDoor:
         self._directory = directory
         self._problems = problems
 
-    async def list(self, request: Request) -> Response:
+    async def index(self, request: Request) -> Response:
         """Every agent, by namespace and name."""
         del request
         agents = sorted(self._host.agents.values(), key=lambda agent: agent.plan.key)

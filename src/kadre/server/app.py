@@ -28,7 +28,7 @@ class HostDirectory:
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    def keys(self) -> Iterable[AgentKey]:
+    def all(self) -> Iterable[AgentKey]:
         """See Directory."""
         return self._host.agents.keys()
 
@@ -66,11 +66,11 @@ def build(host: Host, counted: metrics.Metrics, problems: Callable[[], Sequence[
         Route("/healthz", listed.health),
         Route("/readyz", listed.health),
         Route("/metrics", counted),
-        Route("/agents", listed.list),
+        Route("/agents", listed.index),
         Route("/agents/{name}", listed.get),
         Route("/agents/{namespace}/{name}", listed.get),
         Route("/runs", run.create, methods=["POST"]),
-        Route("/runs", run.list),
+        Route("/runs", run.index),
         Route("/runs/{id}", run.get),
         Route("/runs/{id}/events", run.events),
         Route("/runs/{id}/cancel", run.cancel, methods=["POST"]),

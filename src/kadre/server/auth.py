@@ -1,7 +1,8 @@
 """Who is calling, and from where.
 
-A connection whose peer is exactly this machine, without a forwarding header, is local: the person at the keyboard. A browser
-is on this machine too, so a page of another origin, or a name that was rebound to 127.0.0.1, must not pass as that person.
+A connection whose peer is exactly this machine, without a forwarding header, is local: the person at the keyboard. A
+browser is on this machine too, so a page of another origin, or a name that was rebound to 127.0.0.1, must not pass as
+that person.
 """
 
 from __future__ import annotations

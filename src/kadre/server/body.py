@@ -1,7 +1,7 @@
 """Request bodies, bounded.
 
-A body that is too large is refused, but what the client is still sending is read and dropped for a while first: a client
-that is cut off while it writes sees a broken connection instead of the 413 that says why.
+A body that is too large is refused, but what the client is still sending is read and dropped for a while first: a
+client that is cut off while it writes sees a broken connection instead of the 413 that says why.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from kadre.base.errors import KadreError, Refused
 from kadre.engine.live import Live
 
 _FAILED_STATUS = {"DeadlineExceeded": 504, "ModelTimeout": 504, "ModelRateLimited": 429, "InternalError": 500}
-"""A run's error reason -> HTTP status; other reasons that begin with `Model` are a bad gateway, the rest our own 500."""
+"""A run's error reason -> HTTP status; other reasons that begin with `Model` are a bad gateway, the rest a 500."""
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -10,7 +10,10 @@ from kadre.base.problems import did_you_mean
 from kadre.plan.types import AgentKey
 
 RESERVED = frozenset(
-    ["agents", "runs", "sessions", "v1", "health", "healthz", "readyz", "metrics", "a2a", "chat", "approvals", "mcp", "ui", ".well-known"]
+    {
+        *("agents", "runs", "sessions", "v1", "health", "healthz", "readyz", "metrics"),
+        *("a2a", "chat", "approvals", "mcp", "ui", ".well-known"),
+    }
 )
 """Agents of these names get no short route: the route was there first."""
 
@@ -18,7 +21,7 @@ RESERVED = frozenset(
 class Directory(Protocol):
     """Who is served here. On a laptop the host's own agents, in a cluster everything the gateway sees."""
 
-    def keys(self) -> Iterable[AgentKey]:
+    def all(self) -> Iterable[AgentKey]:
         """Every agent that can be asked."""
         ...
 
@@ -27,19 +30,19 @@ def resolve(directory: Directory, name: str, namespace: str = "") -> AgentKey:
     """The agent of that name (`ns/name` too). Raises NotFound, or Conflict with the candidates."""
     if not namespace and "/" in name:
         namespace, _, name = name.partition("/")
-    found = [key for key in directory.keys() if key.name == name and (not namespace or key.namespace == namespace)]
+    found = [key for key in directory.all() if key.name == name and (not namespace or key.namespace == namespace)]
     if len(found) == 1:
         return found[0]
     if not found:
         shown = f"{namespace}/{name}" if namespace else name
-        close = did_you_mean(name, [key.name for key in directory.keys()])
+        close = did_you_mean(name, [key.name for key in directory.all()])
         raise NotFound(f"there is no agent {shown!r}{close}", reason="NoSuchAgent")
     raise _ambiguous(f"several agents are named {name!r}; say which, as in /agents/NAMESPACE/{name}/chat", found)
 
 
 def only(directory: Directory) -> AgentKey:
     """The one agent there is. Raises Conflict with the candidates where there are several."""
-    found = list(directory.keys())
+    found = list(directory.all())
     if len(found) == 1:
         return found[0]
     if not found:

@@ -1,7 +1,7 @@
 """The OpenAI door: any client of `/v1/chat/completions` talks to an agent as if it were a model.
 
-Without a session the client's messages are the history, as with OpenAI; with `X-Session-ID` the server keeps the history and
-only the last user message is taken.
+Without a session the client's messages are the history, as with OpenAI; with `X-Session-ID` the server keeps the
+history and only the last user message is taken.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class OpenAIDoor:
 
     async def models(self, request: Request) -> Response:
         """The agents, as models."""
-        keys = list(self._directory.keys())
+        keys = list(self._directory.all())
         if "name" in request.path_params:
             try:
                 keys = [self._agent(request, "")]
@@ -222,44 +222,53 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes | Response]) -> AsyncI
 
 
 async def stream_chunks(live: Live, with_usage: bool, link: str) -> AsyncIterator[bytes | Response]:
-    """The run as chat completion chunks. Yields a Response first, and nothing else, where it failed before any text."""
+    """The run as chat completion chunks. Yields a Response, and nothing else, where it failed before any text."""
     head = _head(live, "chat.completion.chunk")
 
     def chunk(delta: dict[str, str], reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
         return _line({**head, "choices": [choice]})
 
-    begun, streamed = False, ""
-    finished: ev.RunFinished | None = None
+    begun = False
     try:
-        async for event in live.follow():
-            text = ""
-            if isinstance(event, ev.Token):
-                text = event.content
-                streamed += text
-            elif isinstance(event, ev.AssistantMessage):
-                text = event.content.removeprefix(streamed)  # whatever was not told by tokens
-                streamed = ""
-            elif isinstance(event, ev.ApprovalRequired):
-                text = waiting_text(live, link)
-            elif isinstance(event, ev.RunFinished):
-                finished = event
-            if text:
-                yield chunk({"content": text} if begun else {"role": "assistant", "content": text})
-                begun = True
-            if isinstance(event, ev.ApprovalRequired):
-                break
+        async for text in _texts(live, link):
+            yield chunk({"content": text} if begun else {"role": "assistant", "content": text})
+            begun = True
     except KadreError as error:
-        yield _line({"error": {"message": str(error), "type": "server_error", "param": None, "code": "RunLost"}})
+        yield _error_line("RunLost", str(error))
+    finished = live.finished
     if finished is not None and finished.status != "completed":
         if not begun:
             yield _failed(live)
             return
         _, reason, message = errors.failure(live)
-        yield _line({"error": {"message": message, "type": "server_error", "param": None, "code": reason}})
+        yield _error_line(reason, message)
     else:
         yield chunk({} if begun else {"role": "assistant", "content": ""}, _finish_reason(live) if finished else "stop")
         if with_usage:
             usage = msgspec.structs.asdict(finished.usage) if finished else None
             yield _line({**head, "choices": [], "usage": usage})
     yield b"data: [DONE]\n\n"
+
+
+async def _texts(live: Live, link: str) -> AsyncIterator[str]:
+    """What the model says, as it says it; ends with the run, or with the question it waits for a person to answer."""
+    streamed = ""
+    async for event in live.follow():
+        match event:
+            case ev.Token():
+                streamed += event.content
+                yield event.content
+            case ev.AssistantMessage():
+                if rest := event.content.removeprefix(streamed):  # what was not told by tokens
+                    yield rest
+                streamed = ""
+            case ev.ApprovalRequired():
+                yield waiting_text(live, link)
+                return
+            case _:
+                pass
+
+
+def _error_line(reason: str, message: str) -> bytes:
+    return _line({"error": {"message": message, "type": "server_error", "param": None, "code": reason}})

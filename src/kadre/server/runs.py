@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 from starlette.requests import Request
@@ -13,6 +13,7 @@ from kadre.engine.events import RunStatus
 from kadre.engine.host import Ask, Host
 from kadre.engine.live import Live
 from kadre.engine.memory import conversation
+from kadre.engine.memory.port import RunInfo, SessionInfo
 from kadre.server import body, chat, errors, names, sse
 
 MAX_PAGE = 1000
@@ -97,11 +98,11 @@ class RunsDoor:
         await self._open(request)
         raise NotSupportedYet("forking a run is not supported yet")
 
-    async def list(self, request: Request) -> Response:
+    async def index(self, request: Request) -> Response:
         """Runs, newest first: `?agent= &session_id= &status= &limit= &before=`."""
         query = request.query_params
         limit = self._limit(request)
-        found = []
+        found: list[RunInfo] = []
         for journal in self._host.journals:
             found += await journal.runs(
                 agent=self._agent(query.get("agent")),
@@ -117,7 +118,7 @@ class RunsDoor:
         """Sessions, the latest used first: `?agent= &limit=`."""
         limit = self._limit(request)
         agent = self._agent(request.query_params.get("agent"))
-        found = []
+        found: list[SessionInfo] = []
         for journal in self._host.journals:
             found += await journal.sessions(agent=agent, limit=limit)
         found.sort(key=lambda info: info.updated, reverse=True)
@@ -161,6 +162,6 @@ def _status(text: str | None) -> RunStatus | None:
     if text is None:
         return None
     try:
-        return msgspec.convert(text, RunStatus)
+        return cast("RunStatus", msgspec.convert(text, RunStatus))
     except msgspec.ValidationError as error:
         raise BadRequest(f"status: {error}", reason="BadStatus") from error

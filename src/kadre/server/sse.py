@@ -29,6 +29,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See starlette's Response."""
+        del scope
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         current = asyncio.current_task()
         watcher = asyncio.get_running_loop().create_task(self._watch(receive, send, current), name="sse-watch")
