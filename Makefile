@@ -22,10 +22,14 @@ help: ## List the targets
 $(UV):
 	@if [ -z '$(PYTHON)' ]; then echo 'Kadre needs Python 3.11 or newer: install it, or name it: make PYTHON=/path/to/python3' >&2; exit 1; fi
 	@$(PYTHON) -m venv .uv || { rm -rf .uv; echo 'This Python cannot make a virtual environment (on Debian: install python3-venv).' >&2; exit 1; }
-	@.uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.13,<1'
+
+# The machine's own certificates, as every other tool on it uses: a company's proxy signs with one of them.
+export UV_SYSTEM_CERTS ?= true
+export UV_PYTHON_DOWNLOADS := never
 
 # --inexact: each of the three sets adds to the environment, none takes away what another put there.
-SYNC = UV_PYTHON_DOWNLOADS=never $(UV) sync --frozen --inexact \
+SYNC = $(UV) sync --frozen --inexact \
 	--python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
 
 .venv/.setup: uv.lock pyproject.toml | $(UV)
@@ -42,6 +46,7 @@ SYNC = UV_PYTHON_DOWNLOADS=never $(UV) sync --frozen --inexact \
 
 .PHONY: setup
 setup: .venv/.setup ## Make .venv/bin/kadre, with the real model it can run without a key
+	@:
 
 .PHONY: run
 run: setup ## Start the quickstart agent on localhost:8080 (PORT=… for another)

@@ -13,7 +13,7 @@ PLACES = {
         [r"pypi\.(org|io)", "python" + r"hosted\.org", r"registry\.npm" + "js", "proxy" + r"\.golang", r"repo1?\.maven"]
     ),
     "an image registry's host": "|".join(["ghcr" + r"\.io", "docker" + r"\.io", r"quay" + r"\.io", r"gcr" + r"\.io"]),
-    "a path of one machine": "|".join([r"(?<![\w.])/(root|home|work|Users)/" + r"\w", r"\.py" + "env"]),
+    "a path of one machine": "|".join([r"(?<![\w.])/(root|home|work|Users)/" + r"\w"]),
 }
 # The lock file is a tool's; where a package comes from is its whole content.
 EXEMPT = {"uv.lock"}
