@@ -1,0 +1,233 @@
+"""The measurements: each starts what it needs, drives it with the load generator, and notes what it saw.
+
+Systems take turns within a round, in an order that moves on with the round, so that what disturbs the machine disturbs
+all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks import processes, results
+from benchmarks.load import Job, Outcome, Shot
+from benchmarks.processes import Process
+from benchmarks.scenarios import Scenario
+from benchmarks.systems import System, World
+from benchmarks.systems.kadre import Kadre
+
+STATS = Shot("GET /stats HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "calls")
+CHECK_TURNS = 20
+MAX_TURNS = 20_000
+SETTLE = 0.5
+"""Seconds after a first answer that what was put off at start may take before memory is read."""
+
+
+def say(text: str) -> None:
+    """Tell whoever waits; the report alone goes to stdout."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Bench:
+    """One run: the mock model, the MCP server and the load generator, and the servers that are up now."""
+
+    def __init__(self, stack: ExitStack, effort: results.Effort, found: results.Results) -> None:
+        """Start what every measurement needs; `stack` ends it."""
+        self._stack = stack
+        self._effort = effort
+        self._found = found
+        self._server_cpus, self._other_cpus = processes.cores()
+        self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        self._folders = 0
+        self._loader = processes.Loader(self._other_cpus)
+        stack.callback(self._loader.stop)
+        self._model_port = self._helper("mock_model")
+        self._mcp_port = self._helper("echo_mcp")
+        self._servers: dict[tuple[str, str], Process] = {}
+
+    def _helper(self, name: str) -> int:
+        port = processes.free_port()
+        launch = processes.module(name, "--port", str(port))
+        self._stack.callback(Process(launch, port, self._new_folder(), self._other_cpus).stop)
+        return port
+
+    def _new_folder(self) -> Path:
+        self._folders += 1
+        folder = self._folder / str(self._folders)
+        folder.mkdir()
+        return folder
+
+    def _start(self, system: System, process: str) -> Process:
+        folder, port = self._new_folder(), processes.free_port()
+        model, mcp = (f"http://127.0.0.1:{port}" for port in (self._model_port, self._mcp_port))
+        launch = system.launch(process, port, World(f"{model}/v1", f"{mcp}/mcp", folder))
+        return Process(launch, port, folder, self._server_cpus)
+
+    @contextmanager
+    def _started(self, system: System, process: str, first: Shot) -> Iterator[tuple[Process, float]]:
+        """A server that has given its first answer, and the seconds from start to that."""
+        server = self._start(system, process)
+        try:
+            yield server, server.wait_for(first)
+        finally:
+            server.stop()
+
+    def starts(self, systems: Sequence[System]) -> None:
+        """Start to first answer, and memory at rest after it: of hello processes, and of Kadre with an MCP server.
+
+        One start before all others is not counted: it writes compiled modules and fills the page cache.
+        """
+        wanted = [(system, "hello") for system in systems]
+        wanted += [(system, "mcp") for system in systems if isinstance(system, Kadre)]
+        for turn in range(self._effort.starts + 1):
+            for system, scenario in wanted:
+                process = system.process(scenario)
+                with self._started(system, process, system.shot(scenario)) as (server, seconds):
+                    time.sleep(SETTLE)
+                    start = results.Start(system=system.name, process=process, seconds=seconds, rss_mib=server.rss())
+                if turn:
+                    self._found.starts.append(start)
+            say(f"starts {turn}/{self._effort.starts}")
+
+    def turns(self, systems: Sequence[System], scenarios: Sequence[Scenario]) -> None:
+        """Every system, scenario and concurrency, in rounds."""
+        sizes: dict[tuple[str, str], float] = {}
+        for system in systems:
+            for scenario in scenarios:
+                if scenario.name not in system.cannot:
+                    sizes[system.name, scenario.name] = self._prepare(system, scenario)
+            say(f"{system.name} is ready")
+        for turn in range(1, self._effort.rounds + 1):
+            order = [*systems[turn % len(systems) :], *systems[: turn % len(systems)]]
+            for scenario in scenarios:
+                for concurrency in self._effort.concurrency:
+                    for system in order:
+                        if (rate := sizes.get((system.name, scenario.name))) is not None:
+                            self._found.cells.append(self._cell(system, scenario, concurrency, turn, rate))
+            say(f"round {turn}/{self._effort.rounds}")
+
+    def _server(self, system: System, scenario: str) -> Process:
+        """The server for a scenario, started when it is first needed and kept to the end of the run."""
+        process = system.process(scenario)
+        if (system.name, process) not in self._servers:
+            server = self._servers[system.name, process] = self._start(system, process)
+            self._stack.callback(server.stop)
+            server.wait_for(system.shot(scenario, "first"))
+        return self._servers[system.name, process]
+
+    def _prepare(self, system: System, scenario: Scenario) -> float:
+        """Fill sessions, warm up, check that the work upstream is the scenario's, and find the turns a second."""
+        server, most = self._server(system, scenario.name), max(self._effort.concurrency)
+        if scenario.name == "history" and system.earlier_turns:
+            self._drive(server, system, scenario, most, most * system.earlier_turns)
+        warm = self._drive(server, system, scenario, min(32, most), 64)
+        before = self._stats()
+        checked = self._drive(server, system, scenario, 1, CHECK_TURNS)
+        after = self._stats()
+        asked = {key: (after[key] - before[key]) / CHECK_TURNS for key in after}
+        streamed = scenario.model_calls if scenario.streamed else 0
+        expected = {"calls": scenario.model_calls, "streamed": streamed, "messages": scenario.messages}
+        where = f"{system.name}, {scenario.name}"
+        if asked != expected:
+            self._found.notes.append(f"{where}: asks the model for {asked} a turn, where the scenario is {expected}.")
+        if checked.lost:
+            self._found.notes.append(f"{where}: lost {checked.lost} of {CHECK_TURNS} turns: {checked.first_loss}")
+        return len(warm.latencies) / warm.seconds
+
+    def _stats(self) -> dict[str, int]:
+        _, body = processes.ask(self._model_port, STATS)
+        stats: dict[str, int] = json.loads(body)
+        return stats
+
+    def _drive(self, server: Process, system: System, scenario: Scenario, concurrency: int, turns: int) -> Outcome:
+        sessions = [f"s{index}" for index in range(concurrency)] if scenario.name == "history" else [""]
+        shots = [system.shot(scenario.name, session) for session in sessions]
+        own = len(shots) > 1
+        return self._loader.run(Job(port=server.port, shots=shots, turns=turns, concurrency=concurrency, own=own))
+
+    def _cell(self, system: System, scenario: Scenario, concurrency: int, turn: int, rate: float) -> results.Cell:
+        server = self._server(system, scenario.name)
+        turns = min(MAX_TURNS, max(int(rate * self._effort.seconds), self._effort.least, 2 * concurrency))
+        before = server.cpu()
+        outcome = self._drive(server, system, scenario, concurrency, turns - turns % concurrency)
+        answered = len(outcome.latencies)
+        return results.Cell(
+            system=system.name,
+            scenario=scenario.name,
+            concurrency=concurrency,
+            round=turn,
+            turns=answered,
+            lost=outcome.lost,
+            cpu_ms=1000 * (server.cpu() - before) / max(answered, 1),
+            p50_ms=results.percentile(outcome, 0.5),
+            p99_ms=results.percentile(outcome, 0.99),
+            rate=answered / outcome.seconds,
+            first_loss=outcome.first_loss,
+        )
+
+    def bursts(self, systems: Sequence[System]) -> None:
+        """As many strangers at once as the largest concurrency, one hello each."""
+        size = self._effort.burst_turns
+        for _ in range(self._effort.bursts):
+            for system in systems:
+                job = Job(
+                    port=self._server(system, "hello").port,
+                    shots=[system.shot("hello")],
+                    turns=size,
+                    concurrency=size,
+                    fresh=True,
+                )
+                outcome = self._loader.run(job)
+                burst = results.Burst(
+                    system=system.name,
+                    turns=size,
+                    lost=outcome.lost,
+                    p50_ms=results.percentile(outcome, 0.5),
+                    p99_ms=results.percentile(outcome, 0.99),
+                    first_loss=outcome.first_loss,
+                )
+                self._found.bursts.append(burst)
+        say("bursts")
+
+    def sessions(self, system: Kadre) -> None:
+        """Memory after the warm-up's sessions and after many more, each with one turn, all kept by the journal."""
+        effort, shot = self._effort, system.shot("hello")
+        with self._started(system, "main", shot) as (server, _):
+            seen = []
+            for count in (effort.warm_sessions, effort.sessions):
+                outcome = self._loader.run(Job(port=server.port, shots=[shot], turns=count, concurrency=32))
+                if outcome.lost:
+                    self._found.notes.append(f"{system.name}, sessions: lost {outcome.lost}: {outcome.first_loss}")
+                time.sleep(SETTLE)
+                seen.append(server.rss())
+        self._found.sessions.append(
+            results.Sessions(
+                system=system.name,
+                warm=effort.warm_sessions,
+                sessions=effort.sessions,
+                warm_mib=seen[0],
+                rss_mib=seen[1],
+            )
+        )
+        say(f"{system.name}: sessions")
+
+    def fleet(self, system: Kadre) -> None:
+        """Memory of one process with many agents, after the first answer and after one from each."""
+        shots = system.fleet(self._effort.agents)
+        with self._started(system, f"fleet-{len(shots)}", shots[0]) as (server, seconds):
+            time.sleep(SETTLE)
+            first = server.rss()
+            outcome = self._loader.run(Job(port=server.port, shots=shots, turns=len(shots), concurrency=8))
+            if outcome.lost:
+                self._found.notes.append(f"{system.name}, fleet: lost {outcome.lost}: {outcome.first_loss}")
+            time.sleep(SETTLE)
+            fleet = results.Fleet(
+                system=system.name, agents=len(shots), seconds=seconds, first_mib=first, rss_mib=server.rss()
+            )
+        self._found.fleets.append(fleet)
+        say(f"{system.name}: fleet")

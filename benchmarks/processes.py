@@ -1,0 +1,156 @@
+"""Processes of a run: started on the right core, watched through /proc, and ended with everything they started."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from benchmarks import load
+from benchmarks.systems import Launch
+
+ROOT = Path(__file__).resolve().parent.parent
+TICKS = os.sysconf("SC_CLK_TCK")
+START_TIMEOUT = 90.0
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """The core that the server under test has to itself, and those for the mock model, the MCP server and the load."""
+    usable = sorted(os.sched_getaffinity(0))
+    return ({usable[-1]}, set(usable[:-1])) if len(usable) > 1 else (set(usable), set(usable))
+
+
+class Process:
+    """A server process on a port of its own, with everything it starts."""
+
+    def __init__(self, launch: Launch, port: int, folder: Path, cpus: set[int]) -> None:
+        """Start it in that folder, which also gets its output."""
+        self.port = port
+        self._output = folder / "output.txt"
+        self.started = time.perf_counter()
+        with self._output.open("ab") as output:
+            self._popen = subprocess.Popen(
+                launch.command,
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT), **launch.env},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        os.sched_setaffinity(self._popen.pid, cpus)
+
+    def wait_for(self, shot: load.Shot) -> float:
+        """Seconds from its start until that request was answered with 200 and the right text.
+
+        Raises RuntimeError where it exits, does not answer in time, or answers anything else but "not yet" (503).
+        """
+        while time.perf_counter() - self.started < START_TIMEOUT:
+            if self._popen.poll() is not None:
+                raise RuntimeError(f"a server exited with {self._popen.returncode}:\n{self.tail()}")
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                status, body = ask(self.port, shot)
+                if status == 200 and shot.expect.encode() in body:
+                    return time.perf_counter() - self.started
+                if status != 503:
+                    raise RuntimeError(f"a server's first answer was {status} {body[-500:]!r}:\n{self.tail()}")
+            time.sleep(0.002)
+        raise RuntimeError(f"a server did not answer within {START_TIMEOUT:g} s:\n{self.tail()}")
+
+    def tail(self) -> str:
+        """The end of what it printed."""
+        return self._output.read_text(errors="replace")[-2000:]
+
+    def cpu(self) -> float:
+        """Seconds of CPU so far, user and system, of it and all it started, ended ones included."""
+        fields = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self._tree())
+        return sum(sum(map(int, stat[11:15])) for stat in fields) / TICKS
+
+    def rss(self) -> float:
+        """MiB of resident memory now, of it and all it started."""
+        return sum(_status(pid, "VmRSS") for pid in self._tree()) / 1024
+
+    def stop(self) -> None:
+        """End it, gently first, and what it may have left behind."""
+        self._popen.terminate()
+        try:
+            self._popen.wait(10)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+
+    def _tree(self) -> Iterator[int]:
+        waiting = [self._popen.pid]
+        while waiting:
+            pid = waiting.pop()
+            yield pid
+            for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                waiting += map(int, children.read_text().split())
+
+
+def ask(port: int, shot: load.Shot) -> tuple[int, bytes]:
+    """Send one request on a connection of its own; its status and body. Raises OSError or HTTPException."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(shot.data.encode())
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        return response.status, response.read()
+
+
+def _status(pid: int, key: str) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1])
+    return 0
+
+
+def free_port() -> int:
+    """A port that nobody listened on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port: int = held.getsockname()[1]
+        return port
+
+
+class Loader:
+    """The load generator's process."""
+
+    def __init__(self, cpus: set[int]) -> None:
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.load"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        os.sched_setaffinity(self._popen.pid, cpus)
+
+    def run(self, job: load.Job) -> load.Outcome:
+        """Send a job and wait for its end."""
+        line = _pipe(self._popen.stdin)
+        line.write(msgspec.json.encode(job) + b"\n")
+        line.flush()
+        return msgspec.json.decode(_pipe(self._popen.stdout).readline(), type=load.Outcome)
+
+    def stop(self) -> None:
+        """End it."""
+        _pipe(self._popen.stdin).close()
+        self._popen.wait(10)
+        _pipe(self._popen.stdout).close()
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None
+    return pipe
+
+
+def module(name: str, *arguments: str) -> Launch:
+    """A module of this package as a process."""
+    return Launch([sys.executable, "-m", f"benchmarks.{name}", *arguments])
