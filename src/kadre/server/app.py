@@ -58,14 +58,14 @@ def build(host: Host, counted: metrics.Metrics, problems: Callable[[], Sequence[
     run = runs.RunsDoor(host, directory)
     listed = agents.AgentsDoor(host, directory, problems)
     routes = [
-        Route("/agents/{name}/chat", talk, methods=["POST"]),
-        Route("/chat", talk, methods=["POST"]),
+        Route("/agents/{name}/chat", talk.post, methods=["POST"]),
+        Route("/chat", talk.post, methods=["POST"]),
         Route("/v1/chat/completions", completions.completions, methods=["POST"]),
-        Route("/agents/{namespace}/{name}/chat", talk, methods=["POST"]),
+        Route("/agents/{namespace}/{name}/chat", talk.post, methods=["POST"]),
         Route("/health", listed.health),
         Route("/healthz", listed.health),
         Route("/readyz", listed.health),
-        Route("/metrics", counted),
+        Route("/metrics", counted.get),
         Route("/agents", listed.index),
         Route("/agents/{name}", listed.get),
         Route("/agents/{namespace}/{name}", listed.get),

@@ -43,7 +43,7 @@ class ChatDoor:
         self._host = host
         self._directory = directory
 
-    async def __call__(self, request: Request) -> Response:
+    async def post(self, request: Request) -> Response:
         """Start a run and answer when it has ended, or waits for a person."""
         params = request.path_params
         if "name" in params:

@@ -131,7 +131,7 @@ class Metrics:
             series.rate.set(len(series.recent) / RATE_WINDOW)
         return generate_latest(self.registry)
 
-    async def __call__(self, request: Request) -> Response:
+    async def get(self, request: Request) -> Response:
         """`GET /metrics`."""
         del request
         return Response(self.render(), media_type=CONTENT_TYPE_LATEST)

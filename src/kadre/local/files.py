@@ -1,0 +1,84 @@
+"""Which files a path means, and what is in them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kadre.base.errors import ProblemError
+from kadre.base.problems import Problem, Source
+
+SUFFIXES = (".yaml", ".yml", ".json")
+MAX_FILE = 10 * 1024 * 1024
+"""Bytes of one file: more is no manifest."""
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """`texts`: (name as the user would write it, text); `folders`: those to watch for changes."""
+
+    texts: list[tuple[str, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+
+    def raise_problems(self) -> None:
+        """Raise ProblemError where a path could not be read."""
+        if self.problems:
+            raise ProblemError(self.problems)
+
+
+def read_files(paths: Iterable[str]) -> Files:
+    """Every manifest below the paths. Hidden folders are passed over; a file named outright is read whatever its name."""
+    files = Files()
+    for path in paths:
+        if path == STDIN:
+            files.texts.append(("<stdin>", sys.stdin.read()))
+            continue
+        where = Path(path)
+        if where.is_dir():
+            files.folders.extend(_folders(where))
+            found = sorted(_manifests(where))
+            if not found:
+                fix = f"put a {'/'.join(SUFFIXES)} file there, or name another folder or file"
+                files.problems.append(Problem("NoManifests", f"no manifest in {path}", fix, source=Source(path)))
+            for file in found:
+                _read(file, files)
+        elif where.exists():
+            files.folders.append(where.parent)
+            _read(where, files)
+        else:
+            fix = "check the path; it is taken from the folder you are in"
+            files.problems.append(Problem("NoSuchFile", "no such file or folder", fix, source=Source(path)))
+    return files
+
+
+def _read(file: Path, files: Files) -> None:
+    try:
+        if file.stat().st_size > MAX_FILE:
+            problem = f"the file is larger than {MAX_FILE // 1024 // 1024} MiB"
+            files.problems.append(Problem("FileTooLarge", problem, "split it", source=Source(str(file))))
+            return
+        files.texts.append((str(file), file.read_text(encoding="utf-8")))
+    except UnicodeDecodeError as error:
+        message = f"the file is not UTF-8 (byte {error.start})"
+        files.problems.append(Problem("NotUTF8", message, "save it as UTF-8", source=Source(str(file))))
+    except OSError as error:
+        message = f"the file cannot be read: {error.strerror}"
+        files.problems.append(Problem("Unreadable", message, "check its permissions", source=Source(str(file))))
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    yield root
+    for child in sorted(root.iterdir()):
+        if child.is_dir() and not child.is_symlink() and not child.name.startswith("."):
+            yield from _folders(child)
+
+
+def _manifests(root: Path) -> Iterator[Path]:
+    for folder in _folders(root):
+        for child in folder.iterdir():
+            if child.suffix in SUFFIXES and child.is_file() and not child.name.startswith("."):
+                yield child

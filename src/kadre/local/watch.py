@@ -1,0 +1,39 @@
+"""Tells when files below the watched folders change."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+from kadre.local.files import SUFFIXES
+
+DEBOUNCE_MS = 200
+"""Editors write a file in several steps; what comes within this time is one change."""
+
+
+async def changes(folders: Callable[[], Sequence[Path]]) -> AsyncIterator[None]:
+    """Yield after each change of a manifest, a `.env`, or the folders themselves, until cancelled.
+
+    Each folder is watched by itself and not what is below it: the data folder lies among them, and a journal that woke
+    the watcher at every commit would cost more than the agents.
+    """
+    from watchfiles import Change, awatch  # loaded late: not needed until the first answer is out
+
+    def relevant(change: Change, path: str) -> bool:
+        del change
+        name = Path(path).name
+        return name == ".env" or name.endswith(SUFFIXES) or (not name.startswith(".") and "." not in name)
+
+    while watched := _existing(folders()):
+        async with aclosing(
+            awatch(*watched, recursive=False, watch_filter=relevant, debounce=DEBOUNCE_MS)
+        ) as batches:
+            async for _ in batches:
+                yield
+                if _existing(folders()) != watched:
+                    break
+
+
+def _existing(folders: Sequence[Path]) -> list[Path]:
+    return sorted({folder for folder in folders if folder.is_dir()})
