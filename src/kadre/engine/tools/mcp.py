@@ -1,0 +1,351 @@
+"""MCP servers as tools: one live session a server, shared by every agent of the process.
+
+The pool is made by whoever hosts agents; each agent holds a toolset of it and gives it back. This module never imports
+the SDK: that costs most of a second and 45 MB, so it is loaded, in a thread, when the first server is connected to.
+
+A connection lives in a task of its own, since the SDK's contexts must be left by the task that entered them; calls go
+to its session straight from the task that makes them. A server that died is connected to again by the next call. What
+was in flight when it died ends `unknown`, and is never sent a second time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from kadre.base.clock import Clock, SystemClock
+from kadre.base.errors import ToolError, shorten
+from kadre.base.retry import Backoff
+from kadre.base.tasks import Tasks
+from kadre.engine.messages import ToolSpec
+from kadre.engine.secrets import SecretReader, describe
+from kadre.engine.tools.port import CallContext, ToolOutput
+from kadre.plan.types import LaunchPlan, McpTools
+
+if TYPE_CHECKING:
+    from kadre.engine.tools.mcp_session import Session
+
+CONNECT_TIMEOUT = 30.0
+"""Seconds until a server has answered who it is; installing it happens before."""
+STEADY = 60.0
+"""Seconds a connection must have held for its end not to count as one more failure to start."""
+RESTARTS = Backoff(attempts=1_000_000_000, first=0.5, limit=30.0)
+"""Waits before a process that ended is started again; the first restart is at once."""
+
+
+class Address(msgspec.Struct, frozen=True):
+    """A server that is there already. A URL without a path is tried at `/mcp`, then `/sse`."""
+
+    url: str
+    transport: Literal["auto", "http", "sse"] = "auto"
+    headers: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"Address({self.url})"
+
+
+class Command(msgspec.Struct, frozen=True):
+    """A server to be run as a child process.
+
+    `env` is added to a handful of harmless variables (HOME, PATH and kin), never to the whole environment. `serves`
+    http: it listens on the address in `MCP_HOST` and `MCP_PORT`, which are set for it.
+    """
+
+    command: str
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    cwd: str = ""
+    serves: Literal["stdio", "http"] = "stdio"
+
+    def __repr__(self) -> str:
+        return f"Command({self.command})"
+
+
+Target = Address | Command
+Launch = Callable[[str, LaunchPlan], Awaitable[Command]]
+"""Says how the server of that name is run, having installed what it needs. Raises ToolError."""
+
+
+class CallFailed(ToolError):
+    """A call that got no answer. `broken`: the connection is of no use any more; `unsent`: it may be made again."""
+
+    def __init__(self, message: str, *, unknown: bool = False, broken: bool = False, unsent: bool = False) -> None:
+        self.broken = broken
+        self.unsent = unsent
+        super().__init__(message, unknown=unknown)
+
+
+class McpPool:
+    """Every MCP server this process talks to. Toolsets of one address, or of one launch, share a session."""
+
+    def __init__(self, secrets: SecretReader, launch: Launch | None = None, clock: Clock | None = None) -> None:
+        self._secrets = secrets
+        self._launch = launch
+        self._clock = clock or SystemClock()
+        self._servers: dict[bytes, Server] = {}
+        self._tasks = Tasks("mcp")
+
+    def __len__(self) -> int:
+        """Servers in use."""
+        return len(self._servers)
+
+    def toolset(self, plan: McpTools) -> McpToolset:
+        """The tools of that server; nothing is connected until they are asked for."""
+        # What decides who is spoken to, as whom: the same for all agents that may share a session.
+        same = (plan.url, plan.launch, plan.transport, plan.headers, plan.secret_headers)
+        key = msgspec.json.encode(same, order="sorted")
+        server = self._servers.get(key)
+        if server is None:
+            server = Server(plan.name, lambda: self._target(plan), self._tasks, self._clock)
+            self._servers[key] = server
+        server.users += 1
+        return McpToolset(plan.name, plan.timeout, server, lambda: self._release(key, server))
+
+    async def _target(self, plan: McpTools) -> Target:
+        if plan.launch is not None:
+            if self._launch is None:
+                raise ToolError(f"{plan.name}: MCP servers are not started here; give it a url")
+            return await self._launch(plan.name, plan.launch)
+        headers = dict(plan.headers)
+        for name, ref in plan.secret_headers.items():
+            value = self._secrets.read(ref)
+            if value is None:
+                raise ToolError(f"{plan.name}: no value for the header {name}: it is to come from {describe(ref)}")
+            headers[name] = value
+        return Address(plan.url, plan.transport, headers)
+
+    async def _release(self, key: bytes, server: Server) -> None:
+        server.users -= 1
+        if server.users == 0:
+            if self._servers.get(key) is server:
+                del self._servers[key]
+            await server.aclose()
+
+    async def aclose(self) -> None:
+        """End every connection and every process started for one."""
+        servers = list(self._servers.values())
+        self._servers.clear()
+        await asyncio.gather(*[server.aclose() for server in servers])
+        await self._tasks.aclose()
+
+
+class McpToolset:
+    """One agent's use of one server."""
+
+    def __init__(self, name: str, timeout: float, server: Server, release: Callable[[], Awaitable[None]]) -> None:
+        self.name = name
+        self._timeout = timeout
+        self._server = server
+        self._release: Callable[[], Awaitable[None]] | None = release
+        self._base: Sequence[ToolSpec] = ()
+        self._specs: tuple[ToolSpec, ...] = ()
+
+    async def specs(self) -> Sequence[ToolSpec]:
+        """See Toolset. The last tools known are offered while the server is away."""
+        base = await self._server.tools()
+        if base is not self._base:
+            self._specs = tuple(msgspec.structs.replace(spec, server=self.name) for spec in base)
+            self._base = base
+        return self._specs
+
+    async def call(self, name: str, arguments: dict[str, Any], context: CallContext) -> ToolOutput:  # noqa: ARG002
+        """See Toolset."""
+        return await self._server.call(name, arguments, self._timeout)
+
+    async def aclose(self) -> None:
+        """See Toolset. The server is left alone where another toolset uses it."""
+        release, self._release = self._release, None
+        if release is not None:
+            await release()
+
+
+class _Link:
+    """One attempt at a connection: the task that holds it open, and what came of it."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        """Close now."""
+        self.retired = asyncio.Event()
+        """Close when the calls under way have ended."""
+        self.ready: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
+        self.task: asyncio.Task[None] | None = None
+
+
+class Server:
+    """One server and, while it is in use, the session with it."""
+
+    def __init__(self, name: str, target: Callable[[], Awaitable[Target]], tasks: Tasks, clock: Clock) -> None:
+        self.name = name
+        self.users = 0
+        self._target = target
+        self._tasks = tasks
+        self._clock = clock
+        self._link: _Link | None = None
+        self._links: set[_Link] = set()
+        self._tools: tuple[ToolSpec, ...] | None = None
+        self._changed = True
+        self._listing = asyncio.Lock()
+        self._failures = 0
+        self._not_before = 0.0
+        self._why = ""
+        self._closed = False
+
+    async def tools(self) -> tuple[ToolSpec, ...]:
+        """The tools it offers, under its own names; the same object until they change. Raises ToolError."""
+        link = self._link
+        if self._tools is not None and not self._changed and link is not None and _live(link):
+            return self._tools
+        async with self._listing:
+            try:
+                session = await self._session()
+                if self._changed or self._tools is None:
+                    self._changed = False
+                    await self._list(session)
+            except ToolError:
+                if self._tools is None:
+                    raise
+        if self._tools is None:
+            raise ToolError(f"{self.name}: its tools are not known")
+        return self._tools
+
+    async def _list(self, session: Session) -> None:
+        try:
+            found = await session.tools(CONNECT_TIMEOUT)
+        except ToolError as error:
+            self._changed = True
+            self._drop_if_broken(session, error)
+            raise ToolError(f"{self.name}: its tools cannot be listed: {error}") from error
+        if found != self._tools:
+            self._tools = found
+
+    async def call(self, name: str, arguments: dict[str, Any], seconds: float) -> ToolOutput:
+        """Call a tool, waiting at most that many seconds. Raises ToolError."""
+        for last in (False, True):
+            session = await self._session()
+            try:
+                return await session.call(name, arguments, seconds)
+            except CallFailed as error:
+                self._drop_if_broken(session, error)
+                if last or not (error.unsent and error.broken):
+                    raise ToolError(f"{self.name}: {error}", unknown=error.unknown) from error
+        raise AssertionError("unreachable")
+
+    def _drop_if_broken(self, session: Session, error: ToolError) -> None:
+        link = self._link
+        if link is None or not isinstance(error, CallFailed) or _held(link) is not session:
+            return
+        if error.broken:
+            link.retired.set()
+            self._link = None
+        elif error.unsent:
+            self._changed = True
+        elif error.unknown:
+            self._tasks.spawn(f"{self.name}/health", self._check(link, session))
+
+    async def _check(self, link: _Link, session: Session) -> None:
+        """A server that did not answer in time may be slow or stuck; one that answers nothing at all is given up."""
+        if not await session.alive():
+            link.stop.set()
+            if self._link is link:
+                self._link = None
+
+    async def _session(self) -> Session:
+        if self._closed:
+            raise ToolError(f"{self.name}: the connection was closed")
+        link = self._link
+        if link is None or not _live(link):
+            wait = self._not_before - self._clock.monotonic()
+            if wait > 0:
+                raise ToolError(f"{self._why} (it is tried again in {wait:.0f} s)")
+            link = self._link = _Link()
+            self._links.add(link)
+            link.task = self._tasks.spawn(self.name, self._hold(link))
+        # Shielded: others may wait for the same connection, and it is worth having when this caller has gone.
+        return await asyncio.shield(link.ready)
+
+    async def _hold(self, link: _Link) -> None:
+        started = self._clock.monotonic()
+        target: Target | None = None
+        try:
+            target = await self._target()
+            sdk = await asyncio.to_thread(importlib.import_module, "kadre.engine.tools.mcp_session")
+            async with sdk.connected(self.name, target, self._on_change, CONNECT_TIMEOUT) as session:
+                self._changed = True
+                link.ready.set_result(session)
+                await _first(link.stop, link.retired, session.ended)
+                await _first(link.stop, session.idle, session.ended)
+        except ToolError as error:
+            self._why = str(error)
+            if not link.ready.done():
+                link.ready.set_exception(error)
+        except Exception as error:  # noqa: BLE001 - whatever a transport raises, the agents that wait must be told
+            self._why = f"{self.name}: the connection failed: {shorten(str(error))}"
+            if not link.ready.done():
+                link.ready.set_exception(ToolError(self._why))
+        finally:
+            if not link.ready.done():
+                link.ready.set_exception(ToolError(f"{self.name}: the connection was closed"))
+            link.ready.exception()  # asked for, so that an answer nobody waits for any more is no warning
+            self._links.discard(link)
+            if isinstance(target, Address):
+                self._spare(started, link)
+            elif not link.stop.is_set() and not link.retired.is_set():
+                self._count_failure(started)
+
+    def _on_change(self) -> None:
+        self._changed = True
+
+    def _spare(self, started: float, link: _Link) -> None:
+        # An address that refuses costs nothing to try; one that swallows packets does, to each run that starts.
+        now = self._clock.monotonic()
+        if _held(link) is None:
+            self._not_before = now + min(now - started - 1.0, CONNECT_TIMEOUT)
+
+    def _count_failure(self, started: float) -> None:
+        now = self._clock.monotonic()
+        self._failures = 1 if now - started > STEADY else self._failures + 1
+        delay = RESTARTS.delay(self._failures - 1) if self._failures > 1 else 0.0
+        self._not_before = now + (delay or 0.0)
+        self._why = self._why or f"{self.name}: its process ended"
+
+    async def aclose(self) -> None:
+        """End the connection, and the process where one was started."""
+        self._closed = True
+        self._link = None
+        links = list(self._links)
+        for link in links:
+            link.stop.set()
+            if link.task is not None and not link.ready.done():
+                link.task.cancel()
+        tasks = [link.task for link in links if link.task is not None]
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _live(link: _Link) -> bool:
+    """Whether the link connects, or will."""
+    if not link.ready.done():
+        return True
+    session = _held(link)
+    return session is not None and not session.ended.is_set()
+
+
+def _held(link: _Link) -> Session | None:
+    """The link's session, where it came to one."""
+    ready = link.ready
+    return ready.result() if ready.done() and not ready.cancelled() and ready.exception() is None else None
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Wait until one of the events is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -1,0 +1,139 @@
+"""The HTTP client under MCP sessions: what goes wrong with one request stays with that request.
+
+The SDK's transport gives up a whole session where a request raises, and tells a caller neither the HTTP status nor
+whether the request had been sent. So failures are answered here, as the JSON-RPC errors the transport hands to the one
+caller they belong to; the codes below are outside the range JSON-RPC and MCP use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
+from typing import Any
+
+import httpx2
+import msgspec
+
+from kadre.base.errors import shorten
+
+UNSENT = -31001
+"""The request did not reach the server."""
+EXPIRED = -31002
+"""The server knows our session, or our key, no longer, and did nothing: a new connection may help."""
+REFUSED = -31003
+"""The server answered with an HTTP error instead of looking at the request."""
+LOST = -31004
+"""The request was sent; the answer did not come back."""
+
+ERROR_BODY_LIMIT = 65536
+"""Bytes of an error's body that are looked at."""
+# Shorter than the 5 s after which common servers close an idle connection: a request that crosses that
+# close would be lost.
+_LIMITS = httpx2.Limits(max_connections=512, max_keepalive_connections=32, keepalive_expiry=3.0)
+_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
+# Statuses by which a server, or a proxy before it, says that nothing was done.
+_NOTHING_DONE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+
+
+class Client(httpx2.AsyncClient):
+    """An httpx client whose POSTs always have an answer. Calls' own timeouts bound the reading."""
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        super().__init__(headers=headers, limits=_LIMITS, timeout=httpx2.Timeout(10.0, read=None, pool=None))
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """See httpx2.AsyncClient.send."""
+        if request.method == "DELETE":
+            # The goodbye of a session: not worth waiting for a server that is gone.
+            request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), 2.0)
+        if request.method != "POST":
+            return await super().send(request, **options)
+        try:
+            response = await super().send(request, **options)
+        except _NOT_SENT as error:
+            return _answer(request, 502, UNSENT, f"cannot be reached: {_text(error)}")
+        except httpx2.TransportError as error:
+            return _answer(request, 502, LOST, f"the connection was lost: {_text(error)}")
+        if response.status_code >= HTTPStatus.BAD_REQUEST:
+            return await _refusal(request, response)
+        response.stream = _Body(response.stream)  # type: ignore[arg-type]  # an async client's body is an async stream
+        return response
+
+
+class SseClient(httpx2.AsyncClient):
+    """A client of the older transport, where answers come by another way: a POST that fails ends the session."""
+
+    def __init__(self, headers: dict[str, str], failed: Callable[[], None]) -> None:
+        # A stream silent for five minutes is taken for dead; servers send a comment every few seconds.
+        super().__init__(headers=headers, limits=_LIMITS, timeout=httpx2.Timeout(10.0, read=300.0, pool=None))
+        self._failed = failed
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """See httpx2.AsyncClient.send."""
+        if request.method != "POST":
+            return await super().send(request, **options)
+        try:
+            response = await super().send(request, **options)
+        except httpx2.TransportError:
+            self._failed()
+            raise
+        if response.status_code >= HTTPStatus.BAD_REQUEST:
+            self._failed()
+        return response
+
+
+class _Body(httpx2.AsyncByteStream):
+    """A body whose breaking off is an unreadable answer to one request, and not the transport's end."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
+        self._inner = inner
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._inner:
+                yield chunk
+        except httpx2.TransportError as error:
+            raise httpx2.StreamError(f"the connection was lost: {_text(error)}") from error
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def _refusal(request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:
+    """The same refusal with a JSON-RPC error as its body: the server's own, else one that names the status."""
+    status = response.status_code
+    body = b""
+    try:
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > ERROR_BODY_LIMIT:
+                break
+    except httpx2.TransportError:
+        body = b""
+    finally:
+        await response.aclose()
+    if status == HTTPStatus.NOT_FOUND and "mcp-session-id" in request.headers:
+        return _answer(request, status, EXPIRED, "the server ended the session")
+    if status == HTTPStatus.UNAUTHORIZED:
+        return _answer(request, status, EXPIRED, "the server answered HTTP 401 Unauthorized: it wants another key")
+    if _is_rpc_error(body):
+        return httpx2.Response(status, headers={"content-type": "application/json"}, content=body, request=request)
+    code = LOST if status >= HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NOTHING_DONE else REFUSED
+    return _answer(request, status, code, f"the server answered HTTP {status} {response.reason_phrase}".rstrip())
+
+
+def _is_rpc_error(body: bytes) -> bool:
+    try:
+        value = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return False
+    return isinstance(value, dict) and value.get("jsonrpc") == "2.0" and isinstance(value.get("error"), dict)
+
+
+def _answer(request: httpx2.Request, status: int, code: int, message: str) -> httpx2.Response:
+    body = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}
+    return httpx2.Response(status, json=body, request=request)
+
+
+def _text(error: Exception) -> str:
+    return shorten(str(error), 200) or type(error).__name__

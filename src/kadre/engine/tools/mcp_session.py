@@ -1,0 +1,345 @@
+"""A live session with an MCP server, by the official SDK.
+
+Imported when the first server is connected to, never before: it loads the SDK. The SDK negotiates the protocol
+version, keeps requests and answers together and checks messages; what is added here is which address is tried, what an
+error means for a caller, and text for a model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, Self
+from urllib.parse import urlsplit, urlunsplit
+
+import mcp_types as types
+import msgspec
+from mcp import Client, MCPError
+from mcp.client.sse import sse_client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import SubscriptionLost
+
+from kadre.base.errors import ToolError, shorten
+from kadre.engine.messages import ToolSpec
+from kadre.engine.tools import mcp_http
+from kadre.engine.tools.mcp import Address, CallFailed, Command, Target
+from kadre.engine.tools.mcp_process import Tail, serving
+from kadre.engine.tools.port import ToolOutput
+
+MAX_PAGES = 50
+MAX_TOOLS = 1000
+"""Bounds of one server's list of tools."""
+PING_TIMEOUT = 5.0
+_RELISTEN = 5.0
+"""Seconds before a lost stream of change events is opened again."""
+# JSON-RPC codes after which the call may have had its effect, and those after which it cannot have.
+_UNKNOWN = frozenset({types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT, types.PARSE_ERROR, mcp_http.LOST})
+_UNSENT = frozenset({mcp_http.UNSENT, mcp_http.EXPIRED})
+_INFO = types.Implementation(name="kadre", version="1")
+
+# The SDK logs each failure that it also reports, with a stack: callers are told, in one line.
+logging.getLogger("mcp").setLevel(logging.CRITICAL)
+logging.getLogger("client").setLevel(logging.CRITICAL)
+
+
+class Session:
+    """One initialised connection, for many calls at once.
+
+    `ended` is set when the other side has gone, `idle` while no call is under way.
+    """
+
+    def __init__(self, client: Client, ended: asyncio.Event) -> None:
+        self.ended = ended
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._calls = 0
+        self._session = client.session
+
+    async def tools(self, seconds: float) -> tuple[ToolSpec, ...]:
+        """Every tool the server lists, at most `MAX_TOOLS`, within that many seconds. Raises CallFailed."""
+        specs: dict[str, ToolSpec] = {}
+        cursor: str | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                for _ in range(MAX_PAGES):
+                    params = types.PaginatedRequestParams(cursor=cursor) if cursor else None
+                    page = await self._session.list_tools(params=params)
+                    specs.update((tool.name, _spec(tool)) for tool in page.tools)
+                    cursor = page.next_cursor
+                    if not cursor or len(specs) >= MAX_TOOLS:
+                        break
+        except TimeoutError:
+            raise CallFailed(f"no answer within {seconds:g} s", unknown=True) from None
+        except MCPError as error:
+            raise self._failure(error) from error
+        except ValueError as error:
+            raise CallFailed(f"the server's list of tools is malformed: {shorten(str(error), 200)}") from error
+        return tuple(specs.values())[:MAX_TOOLS]
+
+    async def call(self, name: str, arguments: dict[str, Any], seconds: float) -> ToolOutput:
+        """Call a tool, waiting at most that many seconds. Raises CallFailed."""
+        # Not `call_tool`: it would hold an answer back because it strays from the tool's own schema.
+        request = types.CallToolRequest(params=types.CallToolRequestParams(name=name, arguments=arguments))
+        self._calls += 1
+        self.idle.clear()
+        try:
+            result = await self._session.send_request(request, types.CallToolResult, seconds)
+        except MCPError as error:
+            if error.code == types.REQUEST_TIMEOUT:
+                raise CallFailed(f"{name} gave no answer within {seconds:g} s", unknown=True) from error
+            if error.code == types.CONNECTION_CLOSED:
+                message = f"the connection ended before {name} had answered"
+                raise CallFailed(message, unknown=True, broken=self.ended.is_set()) from error
+            raise self._failure(error) from error
+        except ValueError as error:
+            raise CallFailed(f"{name} answered in a form that is not understood", unknown=True) from error
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self.idle.set()
+        return ToolOutput(_text(result), bool(result.is_error))
+
+    async def alive(self) -> bool:
+        """Whether the server answers anything at all, be it that it knows no ping."""
+        try:
+            async with asyncio.timeout(PING_TIMEOUT):
+                await self._session.send_request(types.PingRequest(), types.EmptyResult)
+        except TimeoutError:
+            return False
+        except MCPError as error:
+            return error.code not in _UNKNOWN | _UNSENT
+        except ValueError:
+            return True
+        return True
+
+    def _failure(self, error: MCPError) -> CallFailed:
+        unsent = error.code in _UNSENT
+        broken = error.code == mcp_http.EXPIRED or self.ended.is_set()
+        message = shorten(error.message) or f"error {error.code}"
+        return CallFailed(message, unknown=error.code in _UNKNOWN, broken=broken, unsent=unsent)
+
+
+@asynccontextmanager
+async def connected(name: str, target: Target, changed: Callable[[], None], seconds: float) -> AsyncIterator[Session]:
+    """A session with the target; `changed` is called when its tools may have. Enter and leave it in one task.
+
+    Raises ToolError where no session comes about within that many seconds.
+    """
+    ended = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(seconds):
+                if isinstance(target, Address):
+                    client = await _by_address(stack, target, changed, ended)
+                else:
+                    client = await _by_command(stack, name, target, changed, ended)
+        except TimeoutError:
+            raise ToolError(f"{name}: no answer from the MCP server within {seconds:g} s") from None
+        except ToolError as error:
+            raise ToolError(f"{name}: {error}") from error
+        except Exception as error:
+            raise ToolError(f"{name}: {_said(_innermost(error))}") from error
+        listening = asyncio.create_task(_listen(client, changed), name=f"mcp/{name}/changes")
+        stack.push_async_callback(_cancel, listening)
+        yield Session(client, ended)
+
+
+async def _by_address(
+    stack: AsyncExitStack, target: Address, changed: Callable[[], None], ended: asyncio.Event
+) -> Client:
+    def sse_http(*_: object, **__: object) -> mcp_http.SseClient:
+        return mcp_http.SseClient(target.headers, ended.set)
+
+    tried = []
+    for url, kind in candidates(target):
+        try:
+            async with AsyncExitStack() as attempt:
+                if kind == "http":
+                    http = await attempt.enter_async_context(mcp_http.Client(target.headers))
+                    transport: Any = streamable_http_client(url, http_client=http)
+                else:
+                    transport = sse_client(url, httpx_client_factory=sse_http)
+                client = await _enter(attempt, transport, changed, ended)
+                stack.push_async_exit(attempt.pop_all())
+                return client
+        except Exception as raised:  # noqa: BLE001 - each transport has its own; all mean "not here, not so"
+            ended.clear()
+            error = _innermost(raised)
+            tried.append(f"{_shown(url)} ({_said(error)})")
+            if isinstance(error, MCPError) and error.code == mcp_http.UNSENT:
+                break
+    raise ToolError(f"no MCP server at {' nor '.join(tried)}")
+
+
+async def _by_command(
+    stack: AsyncExitStack, name: str, target: Command, changed: Callable[[], None], ended: asyncio.Event
+) -> Client:
+    tail = await stack.enter_async_context(Tail(name))
+    try:
+        if target.serves == "http":
+            url = await stack.enter_async_context(serving(target, tail, ended))
+            return await _by_address(stack, Address(url), changed, ended)
+        parameters = StdioServerParameters(
+            command=target.command, args=list(target.args), env=target.env, cwd=target.cwd or None
+        )
+        transport = stdio_client(parameters, errlog=tail.file)
+        return await _enter(stack, transport, changed, ended)
+    except FileNotFoundError as error:
+        raise ToolError(f"there is no program {target.command}") from error
+    except Exception as error:
+        said = await tail.read()
+        raise ToolError(f"its process does not start: {said or _said(_innermost(error))}") from error
+    finally:
+        tail.release()
+
+
+async def _enter(stack: AsyncExitStack, transport: Any, changed: Callable[[], None], ended: asyncio.Event) -> Client:
+    async def on_message(message: Any) -> None:
+        if isinstance(message, types.ToolListChangedNotification):
+            changed()
+
+    watched = _watched(transport, ended)
+    client = Client(watched, message_handler=on_message, client_info=_INFO, cache=None)
+    return await stack.enter_async_context(client)
+
+
+def candidates(target: Address) -> list[tuple[str, str]]:
+    """The addresses to try, in order, each with its transport."""
+    kinds = ("http", "sse") if target.transport == "auto" else (target.transport,)
+    parts = urlsplit(target.url)
+    if parts.path in ("", "/"):
+        path = {"http": "/mcp", "sse": "/sse"}
+        return [(urlunsplit(parts._replace(path=path[kind])), kind) for kind in kinds]
+    if target.transport == "auto" and parts.path.rstrip("/").endswith("/sse"):
+        kinds = ("sse", "http")
+    return [(target.url, kind) for kind in kinds]
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The first exception of a group of groups: the SDK's task groups wrap what happened."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _said(error: BaseException) -> str:
+    return shorten(str(error), 300) or type(error).__name__
+
+
+def _shown(url: str) -> str:
+    """The URL without what may be secret in it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+
+
+class _Watched:
+    """A transport's incoming stream that tells when it ends."""
+
+    def __init__(self, inner: Any, ended: asyncio.Event) -> None:
+        self._inner = inner
+        self._ended = ended
+
+    @property
+    def last_context(self) -> Any:
+        return getattr(self._inner, "last_context", None)
+
+    async def receive(self) -> Any:
+        return await self._inner.receive()
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __aiter__(self) -> _Watched:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self._inner.__anext__()
+        except BaseException:
+            self._ended.set()
+            raise
+
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> Any:  # noqa: PYI036 - handed on as they are
+        return await self._inner.__aexit__(*error)
+
+
+@asynccontextmanager
+async def _watched(
+    transport: AbstractAsyncContextManager[tuple[Any, Any]], ended: asyncio.Event
+) -> AsyncIterator[tuple[Any, Any]]:
+    async with transport as (read, write):
+        yield _Watched(read, ended), write
+
+
+async def _listen(client: Client, changed: Callable[[], None]) -> None:
+    """Newer servers tell of changes on a stream that must be asked for; older ones say so unasked."""
+    tools = client.server_capabilities.tools
+    if client.session.discover_result is None or tools is None or not tools.list_changed:
+        return
+    while True:
+        try:
+            async with client.listen(tools_list_changed=True) as events:
+                async for _ in events:
+                    changed()
+        except SubscriptionLost:
+            pass
+        except MCPError as error:
+            if error.code not in _UNKNOWN | _UNSENT:
+                return
+        # What happened between two streams is not told.
+        changed()
+        await asyncio.sleep(_RELISTEN)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _spec(tool: types.Tool) -> ToolSpec:
+    hints = tool.annotations
+    return ToolSpec(
+        name=tool.name,
+        description=tool.description or tool.title or "",
+        parameters=tool.input_schema,
+        read_only=hints.read_only_hint if hints else None,
+        idempotent=bool(hints and hints.idempotent_hint),
+    )
+
+
+def _text(result: types.CallToolResult) -> str:
+    """The result as a model reads it: its texts, a name for everything that is none, else its structured content."""
+    parts = [_part(block) for block in result.content]
+    if not parts and result.structured_content is not None:
+        return msgspec.json.encode(result.structured_content).decode()
+    return "\n".join(parts)
+
+
+def _part(block: types.ContentBlock) -> str:
+    match block:
+        case types.TextContent():
+            return block.text
+        case types.ImageContent() | types.AudioContent():
+            return f"[{block.type} {block.mime_type}, {_size(block.data)}]"
+        case types.ResourceLink():
+            return f"[resource {block.name}: {block.uri}]"
+        case types.EmbeddedResource():
+            inner = block.resource
+            if isinstance(inner, types.TextResourceContents):
+                return inner.text
+            return f"[resource {inner.uri}, {_size(inner.blob)}]"
+
+
+def _size(base64: str) -> str:
+    return f"{len(base64) * 3 // 4} bytes"
