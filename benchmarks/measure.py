@@ -24,8 +24,6 @@ from benchmarks.systems.kadre import Kadre
 STATS = Shot("GET /stats HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "calls")
 CHECK_TURNS = 20
 MAX_TURNS = 20_000
-SETTLE = 0.5
-"""Seconds after a first answer that what was put off at start may take before memory is read."""
 
 
 def say(text: str) -> None:
@@ -78,21 +76,18 @@ class Bench:
             server.stop()
 
     def starts(self, systems: Sequence[System]) -> None:
-        """Start to first answer, and memory at rest after it: of hello processes, and of Kadre with an MCP server.
-
-        One start before all others is not counted: it writes compiled modules and fills the page cache.
-        """
+        """Start to first answer, and memory at rest after it: of hello processes, and of Kadre with an MCP server."""
         wanted = [(system, "hello") for system in systems]
         wanted += [(system, "mcp") for system in systems if isinstance(system, Kadre)]
-        for turn in range(self._effort.starts + 1):
+        for turn in range(self._effort.smoke, self._effort.starts + 1):
             for system, scenario in wanted:
                 process = system.process(scenario)
                 with self._started(system, process, system.shot(scenario)) as (server, seconds):
-                    time.sleep(SETTLE)
+                    time.sleep(self._effort.settle)
                     start = results.Start(system=system.name, process=process, seconds=seconds, rss_mib=server.rss())
                 if turn:
                     self._found.starts.append(start)
-            say(f"starts {turn}/{self._effort.starts}")
+            say(f"start {turn}/{self._effort.starts}")
 
     def turns(self, systems: Sequence[System], scenarios: Sequence[Scenario]) -> None:
         """Every system, scenario and concurrency, in rounds."""
@@ -203,7 +198,7 @@ class Bench:
                 outcome = self._loader.run(Job(port=server.port, shots=[shot], turns=count, concurrency=32))
                 if outcome.lost:
                     self._found.notes.append(f"{system.name}, sessions: lost {outcome.lost}: {outcome.first_loss}")
-                time.sleep(SETTLE)
+                time.sleep(self._effort.settle)
                 seen.append(server.rss())
         self._found.sessions.append(
             results.Sessions(
@@ -220,12 +215,12 @@ class Bench:
         """Memory of one process with many agents, after the first answer and after one from each."""
         shots = system.fleet(self._effort.agents)
         with self._started(system, f"fleet-{len(shots)}", shots[0]) as (server, seconds):
-            time.sleep(SETTLE)
+            time.sleep(self._effort.settle)
             first = server.rss()
             outcome = self._loader.run(Job(port=server.port, shots=shots, turns=len(shots), concurrency=8))
             if outcome.lost:
                 self._found.notes.append(f"{system.name}, fleet: lost {outcome.lost}: {outcome.first_loss}")
-            time.sleep(SETTLE)
+            time.sleep(self._effort.settle)
             fleet = results.Fleet(
                 system=system.name, agents=len(shots), seconds=seconds, first_mib=first, rss_mib=server.rss()
             )

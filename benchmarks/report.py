@@ -24,7 +24,9 @@ def _parts(found: Results) -> Iterator[str]:
     ]
     yield from _table(("system", "versions"), versions)
     effort = found.effort
-    yield f"Medians of {effort.rounds} rounds of {effort.seconds:g} s a line; ratios are taken within a round.\n"
+    if effort.smoke:
+        yield "A smoke test: too short for its figures to mean much.\n"
+    yield f"Medians of {effort.rounds} rounds of about {effort.seconds:g} s a line; ratios are taken within a round.\n"
     yield from _turns(found)
     yield from _resources(found)
     yield from _targets(found)

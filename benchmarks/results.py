@@ -22,11 +22,16 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     least: int = 50
     concurrency: tuple[int, ...] = (1, 32, 256)
     starts: int = 5
+    """Counted ones: one before them writes compiled modules and fills the page cache (not in a smoke test)."""
+    settle: float = 0.5
+    """Seconds that what was put off at start may take after the first answer before memory is read."""
     bursts: int = 5
     burst_turns: int = 256
     warm_sessions: int = 1_000
     sessions: int = 10_000
     agents: int = 1_000
+    smoke: bool = False
+    """Whether this is only to see that the harness works: its figures mean little."""
 
 
 QUICK = Effort(
@@ -35,10 +40,12 @@ QUICK = Effort(
     least=16,
     concurrency=(1, 32),
     starts=1,
+    settle=0.1,
     bursts=1,
     warm_sessions=300,
     sessions=600,
     agents=100,
+    smoke=True,
 )
 
 

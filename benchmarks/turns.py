@@ -53,8 +53,10 @@ def arguments() -> argparse.Namespace:
 def choose(only: Sequence[str], found: Results) -> list[System]:
     """The systems that were asked for and can run here; the others are noted with the reason."""
     chosen = []
-    for system in (kind() for kind in SYSTEMS):
-        if set(only) & {kind.name for kind in SYSTEMS} and system.name not in only:
+    named = [kind for kind in SYSTEMS if kind.name in only]
+    for system in (kind() for kind in named or SYSTEMS):
+        if system.slow_to_start and found.effort.smoke and not named:
+            found.notes.append(f"{system.name}: left out of a smoke test unless --only names it.")
             continue
         if reason := system.missing():
             found.notes.append(f"{system.name}: skipped, {reason}.")

@@ -24,6 +24,12 @@ class Turn(BaseModel):
     session_id: str = ""
 
 
+def earlier() -> list[AnyMessage]:
+    """What was said before: an object each, because the graph takes those with one id for one message."""
+    turns = ((HumanMessage(USER_TEXT), AIMessage(ANSWER)) for _ in range(HISTORY_TURNS))
+    return [message for turn in turns for message in turn]
+
+
 def create_app() -> FastAPI:
     """One endpoint a scenario."""
     model = ChatOpenAI(model="mock", base_url=MODEL_URL, api_key=SecretStr("none"))
@@ -46,8 +52,7 @@ def create_app() -> FastAPI:
 
     @app.post("/history")
     async def history(turn: Turn) -> dict[str, str]:
-        earlier: list[AnyMessage] = [HumanMessage(USER_TEXT), AIMessage(ANSWER)] * HISTORY_TURNS
-        past = sessions.setdefault(turn.session_id, earlier)
+        past = sessions.get(turn.session_id) or sessions.setdefault(turn.session_id, earlier())
         reply = await answer(plain, [*past, HumanMessage(turn.message)])
         past += [HumanMessage(turn.message), AIMessage(reply["response"])]
         del past[:2]

@@ -44,6 +44,8 @@ class System(ABC):
     """The libraries that decide its speed."""
     cannot: ClassVar[Mapping[str, str]] = {}
     """Scenarios it cannot be asked for, each with the reason."""
+    slow_to_start: ClassVar[bool] = False
+    """Too slow for a smoke test."""
     earlier_turns: ClassVar[int] = HISTORY_TURNS
     """How many turns must be sent to a session before the history scenario finds it full."""
 

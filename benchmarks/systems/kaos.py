@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -28,6 +29,7 @@ class Kaos(System):
 
     name = "kaos"
     title = f"KAOS {PACKAGE}"
+    slow_to_start = True
     cannot: ClassVar[Mapping[str, str]] = {
         "history": "it sends the model at most its last 6 events, and preparing its sessions takes minutes"
     }
@@ -38,9 +40,9 @@ class Kaos(System):
 
     def missing(self) -> str:
         """Have uvx build the environment, once, and remember its Python."""
-        uvx = shutil.which("uvx")
+        uvx = shutil.which("uvx", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
         if uvx is None:
-            return "uvx is not on PATH"
+            return "there is no uvx"
         command = [uvx, "--python", "3.12", "--from", PACKAGE, "python", "-c", VERSIONS]
         try:
             found = subprocess.run(command, env=_with_pyenv(), capture_output=True, text=True, timeout=300, check=True)
