@@ -8,7 +8,8 @@ from typing import Any
 Tree = dict[str | int, Any]
 """Key or index -> line, or (line, Tree) where the value is a mapping or a list."""
 
-_PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_PART = re.compile(r"([^.\[\]]+)|\[([^\]]*)\]")
+_PLAIN = re.compile(r"[^.\[\]]+")
 
 OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "systemPrompt": ("systemMessage", "instructions"),
@@ -26,15 +27,18 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
 
 
 def split(path: str) -> list[str | int]:
-    """`spec.tools[0].name` -> spec, tools, 0, name."""
-    return [int(index) if index else name for name, index in _PART.findall(path)]
+    """`spec.tools[0].name` -> spec, tools, 0, name; a key with a point in it is in brackets: `labels[app.io/name]`."""
+    return [name or (int(key) if key.isdecimal() else key) for name, key in _PART.findall(path)]
 
 
 def join(parts: list[str | int]) -> str:
     """The reverse of `split`."""
     text = ""
     for part in parts:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int) or not _PLAIN.fullmatch(part):
+            text += f"[{part}]"
+        else:
+            text += f".{part}" if text else part
     return text
 
 
@@ -50,6 +54,18 @@ class Lines:
     def line(self, path: str) -> int:
         """The line of a field, or of the nearest thing around it that was written."""
         return self.locate(split(path))[1]
+
+    def locate_path(self, path: str) -> tuple[str, int]:
+        """`locate` for a path that is one text."""
+        return self.locate(split(path))
+
+    def below(self, *parts: str | int) -> Lines:
+        """The lines of a part of the document, as a document of its own."""
+        line, tree = self.start, self._tree
+        for part in parts:
+            entry = tree.get(part, line)
+            line, tree = entry if isinstance(entry, tuple) else (entry, {})
+        return Lines(line, tree)
 
     def locate(self, parts: list[str | int], *, keep_last: bool = True) -> tuple[str, int]:
         """The path as the user spelled it, and its line.

@@ -33,7 +33,7 @@ class Authentication(Spec):
     """How an API is told who calls."""
 
     type: Literal["bearer", "basic", "apiKey", "none"]
-    """bearer: `Authorization: Bearer <secret>`; basic: the secret is `user:password`; apiKey: it is sent in `header`."""
+    """bearer: `Authorization: Bearer SECRET`; basic: the secret is `user:password`; apiKey: it is sent in `header`."""
     secret_ref: SecretKeyRef | None = None
     """The Secret key that holds the token, the password pair or the key."""
     header: str | None = None
