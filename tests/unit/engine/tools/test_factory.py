@@ -1,0 +1,55 @@
+"""A plan of a tool becomes the toolset that does it, and nothing is connected to for that."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from kadre.engine.tools.agent import AgentToolset
+from kadre.engine.tools.allowed import Allowed
+from kadre.engine.tools.factory import build
+from kadre.engine.tools.mcp import McpPool
+from kadre.engine.tools.port import CallContext, ToolOutput
+from kadre.plan.types import AgentKey, AgentTool, LaunchPlan, McpTools, SecretRef, UnsupportedTool
+
+
+class NoSecrets:
+    def read(self, ref: SecretRef) -> str | None:
+        return None
+
+
+class NoAgents:
+    async def delegate(self, agent: AgentKey, message: str, context: CallContext) -> ToolOutput:
+        return ToolOutput("")
+
+
+async def test_each_kind_of_plan_has_its_toolset() -> None:
+    pool = McpPool(NoSecrets())
+    agent = AgentTool(name="analyst", agent=AgentKey("default", "analyst"))
+    other = UnsupportedTool(name="files", type="filesystem", message="not built yet")
+    assert isinstance(build(McpTools(name="echo", url="http://localhost:1/mcp"), pool, NoAgents(), 5), Allowed)
+    assert isinstance(build(agent, pool, NoAgents(), 5), AgentToolset)
+    assert build(other, pool, NoAgents(), 5) is None
+    await pool.aclose()
+
+
+async def test_agents_share_a_server_that_they_reach_in_the_same_way() -> None:
+    pool = McpPool(NoSecrets())
+    one = pool.toolset(McpTools(name="one", url="http://localhost:1/mcp", capabilities=("read",)))
+    two = pool.toolset(McpTools(name="two", url="http://localhost:1/mcp", timeout=5))
+    key = pool.toolset(McpTools(name="two", url="http://localhost:1/mcp", headers={"x-team": "b"}))
+    run = pool.toolset(McpTools(name="run", launch=LaunchPlan(kind="command", command=("server",))))
+    assert len(pool) == 3
+    await one.aclose()
+    assert len(pool) == 3
+    await two.aclose()
+    await two.aclose()
+    assert len(pool) == 2
+    await key.aclose()
+    await run.aclose()
+    assert len(pool) == 0
+
+
+def test_a_process_without_a_server_in_use_does_not_load_the_sdk() -> None:
+    code = "import sys, kadre.engine.tools.factory; sys.exit('mcp' in sys.modules or 'pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
