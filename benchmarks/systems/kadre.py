@@ -21,7 +21,7 @@ class Kadre(System):
     name = "kadre"
     title = "Kadre, journal in memory"
     packages = ("kadre", "uvicorn", "uvloop", "httptools", "starlette", "aiohttp", "msgspec", "mcp")
-    memory: ClassVar[dict[str, Any] | None] = {"type": "in-memory", "config": {"maxHistory": 2 * HISTORY_TURNS}}
+    journal: ClassVar[str] = "in-memory"
 
     def missing(self) -> str:
         """Whether the command is there and knows `up`."""
@@ -35,17 +35,18 @@ class Kadre(System):
         return scenario if scenario in ("tool", "mcp") else "main"
 
     def launch(self, process: str, port: int, world: World) -> Launch:
-        """`kadre up` on a file, with the data in the scratch folder."""
+        """`kadre up` on a file; the tool's process by a launcher of ours. Data go to the scratch folder."""
+        data = str(world.scratch / "data")
+        if process == "tool":
+            command = [sys.executable, "-m", "benchmarks.apps.kadre_host", "--model-url", world.model_url]
+            return Launch([*command, "--port", str(port), "--data-dir", data, "--journal", self.journal])
         count = int(process.removeprefix("fleet-")) if process.startswith("fleet-") else 0
         names = [f"agent-{index}" for index in range(count)] or ["assistant"]
         tools = [{"name": TOOL_NAME, "endpoint": world.mcp_url}] if process == "mcp" else []
-        file, data = world.scratch / "agents.yaml", world.scratch / "data"
+        file = world.scratch / "agents.yaml"
         file.write_text("\n---\n".join([_model(world), *(self._agent(name, tools) for name in names)]))
-        env = {"OPENAI_API_KEY": "none"}
-        arguments = ["up", str(file), "--port", str(port), "--data-dir", str(data)]
-        if process == "tool":
-            return Launch([sys.executable, "-m", "benchmarks.apps.kadre_tool", *arguments], env)
-        return Launch([str(COMMAND), *arguments], env)
+        command = [str(COMMAND), "up", str(file), "--port", str(port), "--data-dir", data]
+        return Launch(command, {"OPENAI_API_KEY": "none"})
 
     def shot(self, scenario: str, session: str = "") -> Shot:
         """The chat door."""
@@ -61,8 +62,9 @@ class Kadre(System):
         return post(f"/agents/{agent}/chat", body, expect, headers)
 
     def _agent(self, name: str, tools: list[dict[str, str]]) -> str:
-        spec: dict[str, Any] = {"modelConfig": "mock", "systemPrompt": SYSTEM_PROMPT, "tools": tools}
-        return _resource("Agent", name, {**spec, **({"memory": self.memory} if self.memory else {})})
+        memory: dict[str, Any] = {"type": self.journal, "config": {"maxHistory": 2 * HISTORY_TURNS}}
+        spec = {"modelConfig": "mock", "systemPrompt": SYSTEM_PROMPT, "tools": tools, "memory": memory}
+        return _resource("Agent", name, spec)
 
 
 class KadreSqlite(Kadre):
@@ -70,7 +72,7 @@ class KadreSqlite(Kadre):
 
     name = "kadre-sqlite"
     title = "Kadre, journal in SQLite (default)"
-    memory = None
+    journal = "sqlite"
 
 
 def _model(world: World) -> str:
