@@ -146,6 +146,7 @@ def fields(model: type[BaseModel]) -> Iterator[str]:
         yield info.alias or name
     if issubclass(model, Spec):
         yield from model.spellings
+        yield from model.accepts
 
 
 def owner(model: type[BaseModel], parts: Iterable[str | int]) -> type[BaseModel] | None:

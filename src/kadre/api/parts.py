@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from kadre.api.resource import Spec
 from kadre.base.durations import parse_duration
@@ -27,6 +27,12 @@ def _duration(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str | int | float) else value
 
 
+def _int_or_text(value: Any) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("expected a whole number or a text")
+    return value
+
+
 def _name(value: Any) -> Any:
     return value["name"] if isinstance(value, dict) and set(value) == {"name"} else value
 
@@ -39,6 +45,9 @@ Quantity = Annotated[str, BeforeValidator(_quantity), WithJsonSchema({"x-kuberne
 
 NameRef = Annotated[str, BeforeValidator(_name), WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True})]
 """A name of another object; written as the name or as `{name: …}`."""
+
+IntOrText = Annotated[Any, AfterValidator(_int_or_text), WithJsonSchema({"x-kubernetes-int-or-string": True})]
+"""A whole number or a text."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Positive = Annotated[int, Field(ge=1)]

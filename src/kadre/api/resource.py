@@ -57,6 +57,10 @@ class Spec(BaseModel):
 
     spellings: ClassVar[Mapping[str, str]] = {}
     """Other YAML names of a field -> its canonical YAML name."""
+    accepts: ClassVar[Mapping[str, tuple[Any, str]]] = {}
+    """YAML fields that `canonical` folds into others, or that take more than the attribute: type, description."""
+    union: ClassVar[bool] = False
+    """Whether `canonical` also takes something that is no mapping, which no structural schema can say."""
 
     @classmethod
     def canonical(cls, data: Any) -> Any:

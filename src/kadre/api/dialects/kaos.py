@@ -293,6 +293,11 @@ class ProxyConfig(Spec):
     env: list[EnvVar] | None = None
     """Environment variables of the proxy."""
 
+    accepts: ClassVar[Mapping[str, tuple[Any, str]]] = {
+        "model": (str, "The same as models with one name."),
+        "apiKey": (Any, "The API key, as `valueFrom` with a `secretKeyRef`; or the key itself."),
+    }
+
     @classmethod
     def canonical(cls, data: Any) -> Any:
         """`model: x` is KAOS's older spelling of `models: [x]`; `apiKey: text` of `apiKey: {value: text}`."""
@@ -384,6 +389,8 @@ class McpServerConfig(Spec):
     telemetry: Telemetry | None = None
     """OpenTelemetry."""
 
+    accepts: ClassVar[Mapping[str, tuple[Any, str]]] = {"toolsString": (str, "The same as tools.fromString.")}
+
     @classmethod
     def canonical(cls, data: Any) -> Any:
         """`toolsString: text` is KAOS's older spelling of `tools: {fromString: text}`."""
@@ -399,6 +406,11 @@ class MCPServerSpec(Workload):
     """python-runtime: a PyPI package or functions written here; node-runtime: an npm package; custom: an image."""
     config: McpServerConfig
     """What the server runs."""
+
+    accepts: ClassVar[Mapping[str, tuple[Any, str]]] = {
+        "runtime": (str, "The same as type; python-string takes the functions from params."),
+        "params": (Any, "What the runtime runs."),
+    }
 
     @classmethod
     def canonical(cls, data: Any) -> Any:

@@ -14,12 +14,14 @@ from pydantic import Field
 from kadre.api.kinds.memory_store import MemoryPolicy, MemoryType, Tls
 from kadre.api.kinds.model_config import InlineModel, check_model
 from kadre.api.kinds.scaling import Scaling, check_scaling
-from kadre.api.kinds.tool import ToolSpec, check_tool
+from kadre.api.kinds.tool import ToolSpec, ToolType, check_tool
 from kadre.api.parts import (
     Count,
     Duration,
     EnvVar,
+    IntOrText,
     NameRef,
+    Parameter,
     Port,
     Positive,
     ResourceRequirements,
@@ -50,16 +52,16 @@ class ToolReference(Spec):
     inline: ToolSpec | None = None
     """The whole tool, written here as `type` and `config`."""
 
-    own: ClassVar[tuple[str, ...]] = (
-        "type",
-        "config",
-        "description",
-        "displayName",
-        "parameters",
-        "output",
-        "idempotent",
-    )
-    """YAML fields that belong to a tool written in place, `config` being the section of its type."""
+    union = True
+    accepts: ClassVar[Mapping[str, tuple[Any, str]]] = {
+        "type": (ToolType, "Makes this a whole tool instead of a reference."),
+        "config": (dict[str, Any], "The section of the tool's type."),
+        "description": (str, "What the tool does and when to use it, as the model reads it."),
+        "displayName": (str, "A name for people."),
+        "parameters": (list[Parameter], "What the model must give."),
+        "output": (dict[str, Any], "The JSON Schema of the answer."),
+        "idempotent": (bool, "Whether a call may be repeated when it isn't known whether it happened."),
+    }
 
     @classmethod
     def canonical(cls, data: Any) -> Any:
@@ -68,7 +70,7 @@ class ToolReference(Spec):
             return {"name": data}
         if not isinstance(data, dict) or "type" not in data:
             return data
-        tool = {key: data.pop(key) for key in cls.own if key in data}
+        tool = {key: data.pop(key) for key in cls.accepts if key in data}
         if "config" in tool and isinstance(tool["type"], str):
             tool[tool["type"]] = tool.pop("config")
         return {**data, "inline": tool}
@@ -90,7 +92,7 @@ class InlineMemoryConfig(MemoryPolicy):
     """The server's address."""
     port: Port | None = None
     """The server's port, where it isn't the usual one."""
-    database: int | str | None = None
+    database: IntOrText | None = None
     """redis: the number of the database; postgres: its name."""
     username: str | None = None
     """The user who logs in."""
@@ -252,8 +254,6 @@ class AgentStatus(Status):
     """Pods that exist."""
     ready_replicas: int | None = None
     """Pods that are ready."""
-    selector: str | None = None
-    """The pods' label selector, as an autoscaler reads it."""
     url: str | None = None
     """The address of the agent inside the cluster."""
     plan_hash: str | None = None

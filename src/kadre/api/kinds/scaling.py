@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
 
 from kadre.api.parts import Count, Positive, Quantity
 from kadre.api.resource import Conflict, Spec
 from kadre.base.problems import Problem
 
 SHORT_METRICS = ("cpu", "memory")
+SHORT_TARGETS = {
+    "targetCPUUtilization": "cpu",
+    "targetCPUUtilizationPercentage": "cpu",
+    "targetMemoryUtilization": "memory",
+    "targetMemoryUtilizationPercentage": "memory",
+}
 
 
 class MetricTarget(Spec):
@@ -63,6 +69,14 @@ class Metric(Spec):
     container_resource: dict[str, Any] | None = None
     """type ContainerResource: CPU or memory of one container."""
 
+    accepts: ClassVar[Mapping[str, tuple[Any, str]]] = {
+        "type": (
+            Literal["Resource", "Pods", "Object", "External", "ContainerResource", "cpu", "memory"],
+            "The kind of metric; cpu and memory are short for Resource.",
+        ),
+        "target": (MetricTarget, "type cpu or memory: the value it is held at."),
+    }
+
     @classmethod
     def canonical(cls, data: Any) -> Any:
         """`{type: cpu, target: …}` is the Resource metric cpu."""
@@ -115,22 +129,20 @@ class Scaling(Spec):
     keda: Keda | None = None
     """Scaling by KEDA."""
 
+    accepts: ClassVar[Mapping[str, tuple[Any, str]]] = {
+        name: (Positive, f"Short for a Resource metric: percent of the {resource} that pods request.")
+        for name, resource in SHORT_TARGETS.items()
+    }
+
     @classmethod
     def canonical(cls, data: Any) -> Any:
         """`targetCPUUtilization: 70` is the Resource metric cpu, and likewise for memory."""
         if not isinstance(data, dict):
             return data
-        for resource, names in SHORT_TARGETS.items():
-            for name in names:
-                if name in data:
-                    _add_target(data, name, resource, data.pop(name))
+        for name, resource in SHORT_TARGETS.items():
+            if name in data:
+                _add_target(data, name, resource, data.pop(name))
         return data
-
-
-SHORT_TARGETS = {
-    "cpu": ("targetCPUUtilization", "targetCPUUtilizationPercentage"),
-    "memory": ("targetMemoryUtilization", "targetMemoryUtilizationPercentage"),
-}
 
 
 def _add_target(data: dict[str, Any], name: str, resource: str, percent: Any) -> None:
