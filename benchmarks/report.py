@@ -28,7 +28,9 @@ def _parts(found: Results) -> Iterator[str]:
         yield "A smoke test: too short for its figures to mean much.\n"
     yield f"Medians of {effort.rounds} rounds of about {effort.seconds:g} s a line; ratios are taken within a round.\n"
     yield from _turns(found)
-    yield from _resources(found)
+    yield from _starts(found)
+    yield from _bursts(found)
+    yield from _kept(found)
     yield from _targets(found)
     if found.notes:
         yield "## Notes\n"
@@ -64,57 +66,47 @@ def _turns(found: Results) -> Iterator[str]:
             yield from _table(header, rows)
 
 
-def _resources(found: Results) -> Iterator[str]:
-    yield from _section(
-        "## Start and memory at rest\n",
-        ("system", "process", "s to first answer", "slowest", "MiB"),
-        [
-            (
-                found.systems[system],
-                process,
-                _figure(found.start(system, process, "seconds"), 2),
-                _figure(
-                    max(start.seconds for start in found.starts if (start.system, start.process) == (system, process)),
-                    2,
-                ),
-                _figure(found.start(system, process, "rss_mib"), 1),
-            )
-            for system, process in dict.fromkeys((start.system, start.process) for start in found.starts)
-        ],
-    )
-    yield from _section(
-        "## Bursts of strangers\n",
-        ("system", "at once", "bursts", "lost", "p50 ms", "p99 ms", "p99/p50"),
-        [_burst_row(found, system) for system in dict.fromkeys(burst.system for burst in found.bursts)],
-    )
-    yield from _section(
-        "## Many sessions on disk\n",
-        ("system", "sessions", "MiB before", "MiB after", "growth"),
-        [
-            (
-                found.systems[seen.system],
-                f"{seen.sessions} after {seen.warm}",
-                _figure(seen.warm_mib, 1),
-                _figure(seen.rss_mib, 1),
-                f"{100 * (seen.rss_mib / seen.warm_mib - 1):.1f} %",
-            )
-            for seen in found.sessions
-        ],
-    )
-    yield from _section(
-        "## Many agents in one process\n",
-        ("system", "agents", "s to first answer", "MiB then", "MiB when all have answered"),
-        [
-            (
-                found.systems[fleet.system],
-                str(fleet.agents),
-                _figure(fleet.seconds, 2),
-                _figure(fleet.first_mib, 1),
-                _figure(fleet.rss_mib, 1),
-            )
-            for fleet in found.fleets
-        ],
-    )
+def _starts(found: Results) -> Iterator[str]:
+    rows = []
+    for system, process in dict.fromkeys((start.system, start.process) for start in found.starts):
+        slowest = max(start.seconds for start in found.starts if (start.system, start.process) == (system, process))
+        median, rss = found.start(system, process, "seconds"), found.start(system, process, "rss_mib")
+        rows.append((found.systems[system], process, _figure(median, 2), _figure(slowest, 2), _figure(rss, 1)))
+    header = ("system", "process", "s to first answer", "slowest", "MiB")
+    yield from _section("## Start and memory at rest\n", header, rows)
+
+
+def _bursts(found: Results) -> Iterator[str]:
+    rows = [_burst_row(found, system) for system in dict.fromkeys(burst.system for burst in found.bursts)]
+    header = ("system", "at once", "bursts", "lost", "p50 ms", "p99 ms", "p99/p50")
+    yield from _section("## Bursts of strangers\n", header, rows)
+
+
+def _kept(found: Results) -> Iterator[str]:
+    sessions = [
+        (
+            found.systems[seen.system],
+            f"{seen.sessions} after {seen.warm}",
+            _figure(seen.warm_mib, 1),
+            _figure(seen.rss_mib, 1),
+            f"{100 * (seen.rss_mib / seen.warm_mib - 1):.1f} %",
+        )
+        for seen in found.sessions
+    ]
+    header: Row = ("system", "sessions", "MiB before", "MiB after", "growth")
+    yield from _section("## Many sessions on disk\n", header, sessions)
+    fleets = [
+        (
+            found.systems[fleet.system],
+            str(fleet.agents),
+            _figure(fleet.seconds, 2),
+            _figure(fleet.first_mib, 1),
+            _figure(fleet.rss_mib, 1),
+        )
+        for fleet in found.fleets
+    ]
+    header = ("system", "agents", "s to first answer", "MiB then", "MiB when all have answered")
+    yield from _section("## Many agents in one process\n", header, fleets)
 
 
 def _burst_row(found: Results, system: str) -> Row:

@@ -7,48 +7,24 @@ Run: `python -m benchmarks.apps.kadre_host --port P --model-url URL --data-dir D
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import uvicorn
 import uvloop
 
-from benchmarks.scenarios import SYSTEM_PROMPT, TOOL_NAME, echo
+from benchmarks.scenarios import SYSTEM_PROMPT, echo
 from kadre.base.clock import SystemClock
 from kadre.engine.agent import HostedAgent
 from kadre.engine.host import Host
 from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.memory.port import Journal
-from kadre.engine.messages import ToolSpec
 from kadre.engine.models.http import Wire
 from kadre.engine.models.openai import OpenAIModel
-from kadre.engine.tools.port import CallContext, ToolOutput
+from kadre.engine.tools.functions import Functions
 from kadre.plan.types import AgentKey, AgentPlan, ModelPlan, SecretRef
 from kadre.server import app
 from kadre.server.metrics import Metrics
-
-PARAMETERS = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
-
-
-class Functions:
-    """The echo function as a toolset."""
-
-    def __init__(self) -> None:
-        self._specs = (ToolSpec(name=TOOL_NAME, description=echo.__doc__ or "", parameters=PARAMETERS, read_only=True),)
-
-    async def specs(self) -> Sequence[ToolSpec]:
-        """See Toolset."""
-        return self._specs
-
-    async def call(self, name: str, arguments: dict[str, Any], context: CallContext) -> ToolOutput:
-        """See Toolset."""
-        del name, context
-        return ToolOutput(echo(**arguments))
-
-    async def aclose(self) -> None:
-        """See Toolset."""
 
 
 class NoSecrets:
@@ -77,7 +53,9 @@ async def _serve(port: int, model_url: str, journal: Journal) -> None:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         host = Host([journal], clock=clock, observer=counted)
         wire = Wire(session, model.timeout, clock=clock)
-        agent = HostedAgent(plan, OpenAIModel(model, NoSecrets(), wire), [Functions()], journal, clock)
+        agent = HostedAgent(
+            plan, OpenAIModel(model, NoSecrets(), wire), [Functions(echo, read_only=True)], journal, clock
+        )
         await host.replace({plan.key: agent})
         served = app.build(host, counted)
         config = uvicorn.Config(

@@ -1,3 +1,5 @@
+"""The bench's ratios, marks and tables say what was measured."""
+
 from __future__ import annotations
 
 import pytest
