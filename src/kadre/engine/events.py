@@ -8,6 +8,7 @@ skip types they do not know.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -188,3 +189,13 @@ def encode(event: Event) -> bytes:
 def decode(data: bytes | str) -> Event:
     """The event of that JSON. Raises msgspec.DecodeError where it is none of ours."""
     return _decoder.decode(data)
+
+
+def encode_lines(events: Sequence[Event]) -> bytes:
+    """The events' JSON, each on a line that ends: encodings joined without more are one of all their events."""
+    return _encoder.encode_lines(events)
+
+
+def decode_lines(data: bytes) -> list[Event]:
+    """The events of `encode_lines`. Raises msgspec.DecodeError where one is none of ours."""
+    return _decoder.decode_lines(data)

@@ -56,7 +56,7 @@ async def spill(journal: Journal, event: ev.Event) -> ev.Event:
         return event
     texts = [(path, value, _data(path, value)) for path, value in _texts(event)]
     texts.sort(key=lambda text: len(text[2]), reverse=True)
-    blobs: dict[str, str] = {}
+    blobs: dict[str, str] = dict(event.blobs or {})
     for path, value, data in texts:
         blobs[path] = await journal.put_blob(data)
         event = msgspec.structs.replace(_with(event, path.split("."), _preview(value, data)), blobs=dict(blobs))
