@@ -84,9 +84,7 @@ def load_many(files: Iterable[tuple[str, str]]) -> Loaded:
     loaded = Loaded()
     seen: dict[tuple[str, str, str, str], Source] = {}
     for text, file in files:
-        documents, problems = reader.read(text, file)
-        loaded.problems.extend(problems)
-        for document in documents:
+        for document in reader.read(text, file, loaded.problems):
             for value, lines in _objects(document.value, document.lines, file, loaded.problems):
                 _take(loaded, seen, value, lines, file)
     order = {file: number for number, (_, file) in enumerate(files)}

@@ -86,21 +86,21 @@ class _Frame:
         return self.key is None and isinstance(self.value, dict)
 
 
-def read(text: str, file: str) -> tuple[list[Document], list[Problem]]:
-    """The documents in `text` up to the first that can't be read, and what is wrong with its YAML."""
+def read(text: str, file: str, problems: list[Problem]) -> Iterator[Document]:
+    """The documents in `text`, one at a time, up to the first that can't be read.
+
+    What is wrong with the YAML is appended to `problems` by the end.
+    """
     reader = _Reader()
-    documents: list[Document] = []
-    problem: Problem | None = None
     data = b""
     try:
         data = _encoded(text)
-        documents.extend(reader.documents(data))
+        yield from reader.documents(data)
     except _Stop as stop:
-        problem = stop.problem
+        reader.problems.append(stop.problem)
     except yaml.YAMLError as error:
-        problem = _syntax(error, data)
-    found = [*reader.problems, *([problem] if problem else ())]
-    return documents, [_placed(each, file) for each in found]
+        reader.problems.append(_syntax(error, data))
+    problems.extend(_placed(problem, file) for problem in reader.problems)
 
 
 def _placed(problem: Problem, file: str) -> Problem:
