@@ -67,6 +67,15 @@ class Bench:
         return Process(launch, port, folder, self._server_cpus)
 
     @contextmanager
+    def _noting(self, what: str) -> Iterator[None]:
+        """A server that does not start is a note in the report, not the end of the run."""
+        try:
+            yield
+        except RuntimeError as error:
+            say(f"{what}: {error}")
+            self._found.notes.append(f"{what}: not measured, {str(error).partition(chr(10))[0]}")
+
+    @contextmanager
     def _started(self, system: System, process: str, first: Shot) -> Iterator[tuple[Process, float]]:
         """A server that has given its first answer, and the seconds from start to that."""
         server = self._start(system, process)
@@ -81,13 +90,17 @@ class Bench:
         wanted += [(system, "mcp") for system in systems if isinstance(system, Kadre)]
         for turn in range(self._effort.smoke, self._effort.starts + 1):
             for system, scenario in wanted:
-                process = system.process(scenario)
-                with self._started(system, process, system.shot(scenario)) as (server, seconds):
-                    time.sleep(self._effort.settle)
-                    start = results.Start(system=system.name, process=process, seconds=seconds, rss_mib=server.rss())
-                if turn:
-                    self._found.starts.append(start)
+                with self._noting(f"{system.name}, start"):
+                    start = self._timed_start(system, scenario)
+                    if turn:
+                        self._found.starts.append(start)
             say(f"start {turn}/{self._effort.starts}")
+
+    def _timed_start(self, system: System, scenario: str) -> results.Start:
+        process = system.process(scenario)
+        with self._started(system, process, system.shot(scenario)) as (server, seconds):
+            time.sleep(self._effort.settle)
+            return results.Start(system=system.name, process=process, seconds=seconds, rss_mib=server.rss())
 
     def turns(self, systems: Sequence[System], scenarios: Sequence[Scenario]) -> None:
         """Every system, scenario and concurrency, in rounds."""
@@ -95,7 +108,8 @@ class Bench:
         for system in systems:
             for scenario in scenarios:
                 if scenario.name not in system.cannot:
-                    sizes[system.name, scenario.name] = self._prepare(system, scenario)
+                    with self._noting(f"{system.name}, {scenario.name}"):
+                        sizes[system.name, scenario.name] = self._prepare(system, scenario)
             say(f"{system.name} is ready")
         for turn in range(1, self._effort.rounds + 1):
             order = [*systems[turn % len(systems) :], *systems[: turn % len(systems)]]
@@ -110,9 +124,10 @@ class Bench:
         """The server for a scenario, started when it is first needed and kept to the end of the run."""
         process = system.process(scenario)
         if (system.name, process) not in self._servers:
-            server = self._servers[system.name, process] = self._start(system, process)
+            server = self._start(system, process)
             self._stack.callback(server.stop)
             server.wait_for(system.shot(scenario, "first"))
+            self._servers[system.name, process] = server
         return self._servers[system.name, process]
 
     def _prepare(self, system: System, scenario: Scenario) -> float:
@@ -166,33 +181,29 @@ class Bench:
         )
 
     def bursts(self, systems: Sequence[System]) -> None:
-        """As many strangers at once as the largest concurrency, one hello each."""
-        size = self._effort.burst_turns
+        """Many strangers at once, one hello each."""
         for _ in range(self._effort.bursts):
             for system in systems:
-                job = Job(
-                    port=self._server(system, "hello").port,
-                    shots=[system.shot("hello")],
-                    turns=size,
-                    concurrency=size,
-                    fresh=True,
-                )
-                outcome = self._loader.run(job)
-                burst = results.Burst(
-                    system=system.name,
-                    turns=size,
-                    lost=outcome.lost,
-                    p50_ms=results.percentile(outcome, 0.5),
-                    p99_ms=results.percentile(outcome, 0.99),
-                    first_loss=outcome.first_loss,
-                )
-                self._found.bursts.append(burst)
+                with self._noting(f"{system.name}, burst"):
+                    self._found.bursts.append(self._burst(system, self._effort.burst_turns))
         say("bursts")
+
+    def _burst(self, system: System, size: int) -> results.Burst:
+        server, shots = self._server(system, "hello"), [system.shot("hello")]
+        outcome = self._loader.run(Job(port=server.port, shots=shots, turns=size, concurrency=size, fresh=True))
+        return results.Burst(
+            system=system.name,
+            turns=size,
+            lost=outcome.lost,
+            p50_ms=results.percentile(outcome, 0.5),
+            p99_ms=results.percentile(outcome, 0.99),
+            first_loss=outcome.first_loss,
+        )
 
     def sessions(self, system: Kadre) -> None:
         """Memory after the warm-up's sessions and after many more, each with one turn, all kept by the journal."""
         effort, shot = self._effort, system.shot("hello")
-        with self._started(system, "main", shot) as (server, _):
+        with self._noting(f"{system.name}, sessions"), self._started(system, "main", shot) as (server, _):
             seen = []
             for count in (effort.warm_sessions, effort.sessions):
                 outcome = self._loader.run(Job(port=server.port, shots=[shot], turns=count, concurrency=32))
@@ -200,21 +211,21 @@ class Bench:
                     self._found.notes.append(f"{system.name}, sessions: lost {outcome.lost}: {outcome.first_loss}")
                 time.sleep(self._effort.settle)
                 seen.append(server.rss())
-        self._found.sessions.append(
-            results.Sessions(
+            kept = results.Sessions(
                 system=system.name,
                 warm=effort.warm_sessions,
                 sessions=effort.sessions,
                 warm_mib=seen[0],
                 rss_mib=seen[1],
             )
-        )
+            self._found.sessions.append(kept)
         say(f"{system.name}: sessions")
 
     def fleet(self, system: Kadre) -> None:
         """Memory of one process with many agents, after the first answer and after one from each."""
         shots = system.fleet(self._effort.agents)
-        with self._started(system, f"fleet-{len(shots)}", shots[0]) as (server, seconds):
+        started = self._started(system, f"fleet-{len(shots)}", shots[0])
+        with self._noting(f"{system.name}, fleet"), started as (server, seconds):
             time.sleep(self._effort.settle)
             first = server.rss()
             outcome = self._loader.run(Job(port=server.port, shots=shots, turns=len(shots), concurrency=8))
@@ -224,5 +235,5 @@ class Bench:
             fleet = results.Fleet(
                 system=system.name, agents=len(shots), seconds=seconds, first_mib=first, rss_mib=server.rss()
             )
-        self._found.fleets.append(fleet)
+            self._found.fleets.append(fleet)
         say(f"{system.name}: fleet")
