@@ -1,6 +1,7 @@
 """The one event stream: everything that happens in a run, for every door, the journal and the UI.
 
-An event is immutable and self-describing: its JSON has `type v seq run_id session_id time` and its own fields. `seq`
+An event is immutable, cannot be part of a cycle (so the garbage collector need not look at it: `gc=False`) and is
+self-describing: its JSON has `type v seq run_id session_id time` and its own fields. `seq`
 numbers journalled events from 1 without gaps. A `token` is not journalled: it carries the seq of the last journalled
 event and an `offset` that counts tokens since then, and the next `assistant_message` replaces all of them. Readers
 skip types they do not know.
@@ -23,7 +24,7 @@ MAX_EVENT_BYTES = 65536
 """An event's JSON is at most this long; larger values go to the journal as blobs first."""
 
 
-class EventBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+class EventBase(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="type"):
     """The fields every event has. `blobs` maps a field that was too large to the digest of its whole value."""
 
     run_id: str
@@ -34,7 +35,7 @@ class EventBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     blobs: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
-class ToolCallState(msgspec.Struct, frozen=True, omit_defaults=True):
+class ToolCallState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A tool call as people see it. `arguments` is the parsed object, or the text where it is no JSON."""
 
     id: str
@@ -89,7 +90,7 @@ class ToolEnd(EventBase, frozen=True, kw_only=True, tag="tool_end"):
     tool_call: ToolCallState
 
 
-class Approval(msgspec.Struct, frozen=True):
+class Approval(msgspec.Struct, frozen=True, gc=False):
     """One question to a person: may this call be made? `expires` denies it."""
 
     id: str

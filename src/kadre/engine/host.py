@@ -64,7 +64,7 @@ class Host:
     """Agents and their runs. `journals`: every store an agent may use, the default one first."""
 
     def __init__(
-        self, journals: Iterable[Journal], *, clock: Clock | None = None, observer: Observer | None = None
+        self, journals: Iterable[Journal] = (), *, clock: Clock | None = None, observer: Observer | None = None
     ) -> None:
         self.journals = tuple(journals)
         self.clock: Clock = clock or SystemClock()
@@ -90,6 +90,11 @@ class Host:
                 agent.retired = True
                 if not agent.running:
                     await agent.aclose()
+
+    def add_journal(self, journal: Journal) -> None:
+        """Look for runs in this store too."""
+        if journal not in self.journals:
+            self.journals = (*self.journals, journal)
 
     def sweep_expired_sessions(self) -> None:
         """Start forgetting sessions past their time to live, for as long as the host lives."""

@@ -15,7 +15,7 @@ from kadre.engine.messages import Message, ToolCall
 from kadre.plan.types import Limits
 
 
-class State(msgspec.Struct, frozen=True):
+class State(msgspec.Struct, frozen=True, gc=False):
     """Where a run is. `pending`: the calls of the last reply that have no result yet."""
 
     messages: tuple[Message, ...]
@@ -24,21 +24,21 @@ class State(msgspec.Struct, frozen=True):
     pending: tuple[ToolCall, ...] = ()
 
 
-class CallModel(msgspec.Struct, frozen=True):
+class CallModel(msgspec.Struct, frozen=True, gc=False):
     """Send `state.messages` to the model."""
 
 
-class CallTools(msgspec.Struct, frozen=True):
+class CallTools(msgspec.Struct, frozen=True, gc=False):
     """Make these calls, in parallel where limits allow."""
 
     calls: tuple[ToolCall, ...]
 
 
-class Finish(msgspec.Struct, frozen=True):
+class Finish(msgspec.Struct, frozen=True, gc=False):
     """The last message is the answer."""
 
 
-class Fail(msgspec.Struct, frozen=True):
+class Fail(msgspec.Struct, frozen=True, gc=False):
     """A bound was reached: the run ends as failed."""
 
     reason: str
@@ -86,7 +86,7 @@ def tool_message(call: ToolCall, text: str) -> Message:
     return Message("tool", text, tool_call_id=call.id, name=call.name)
 
 
-class Resumed(msgspec.Struct, frozen=True):
+class Resumed(msgspec.Struct, frozen=True, gc=False):
     """A run rebuilt from its events.
 
     `results`: known results of pending calls; `started`: ids of pending calls that were sent and have no recorded

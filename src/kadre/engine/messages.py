@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 
-class ToolCall(msgspec.Struct, frozen=True):
+class ToolCall(msgspec.Struct, frozen=True, gc=False):
     """A model's wish to call a tool. `arguments` is the JSON text as the model wrote it, perhaps malformed."""
 
     id: str
@@ -15,7 +15,7 @@ class ToolCall(msgspec.Struct, frozen=True):
     arguments: str = "{}"
 
 
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One message. `tool_calls` only on assistant; `tool_call_id` and `name` only on tool."""
 
     role: Literal["system", "user", "assistant", "tool"]
@@ -25,7 +25,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str = ""
 
 
-class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
+class ToolSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A tool as a model sees it, and what is known of its effects (None: unknown, which means it may write)."""
 
     name: str
@@ -40,7 +40,7 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The tool reference it came from, for people."""
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens as the provider counted them; zeros where it did not say."""
 
     prompt_tokens: int = 0

@@ -28,7 +28,7 @@ from kadre.engine.messages import Usage
 from kadre.plan.types import OnBusy
 
 
-class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+class RunInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A run as lists show it: a projection of its events."""
 
     run_id: str
@@ -47,7 +47,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage = Usage()
 
 
-class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
+class SessionInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A conversation as lists show it."""
 
     session_id: str
@@ -58,7 +58,7 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     updated: datetime
 
 
-class NewRun(msgspec.Struct, frozen=True, kw_only=True):
+class NewRun(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A run to be created. `session_id` is scoped to the agent: two agents' sessions of one name are two sessions."""
 
     run_id: str
@@ -70,7 +70,7 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     queue_limit: int = 8
 
 
-class Created(msgspec.Struct, frozen=True):
+class Created(msgspec.Struct, frozen=True, gc=False):
     """`existing`: the run id was known, nothing was written. `position`: open runs of the session before it."""
 
     run: RunInfo

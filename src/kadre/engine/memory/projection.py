@@ -26,7 +26,7 @@ _MOVING: frozenset[type] = frozenset(
 OUTCOME_UNKNOWN = "the process ended before the outcome was recorded: the call may or may not have happened"
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """A run as of its last event. `pending`: the approvals asked for and not decided yet."""
 
     info: RunInfo

@@ -16,7 +16,7 @@ from kadre.engine.messages import Message, ToolSpec, Usage
 from kadre.engine.messages import ToolCall as ToolCall  # re-exported: adapters build them
 
 
-class ModelRequest(msgspec.Struct, frozen=True):
+class ModelRequest(msgspec.Struct, frozen=True, gc=False):
     """One call. `stream`: the caller wants text as it is produced; the model then asks its provider to stream."""
 
     messages: tuple[Message, ...]
@@ -24,13 +24,13 @@ class ModelRequest(msgspec.Struct, frozen=True):
     stream: bool = False
 
 
-class TextDelta(msgspec.Struct, frozen=True):
+class TextDelta(msgspec.Struct, frozen=True, gc=False):
     """A piece of text; only when `stream` was asked for."""
 
     text: str
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """The whole answer: always the last thing a call yields, exactly once.
 
     `finish_reason`: stop, length, tool_calls or content_filter, whatever the provider called it.
