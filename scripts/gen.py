@@ -1,17 +1,23 @@
-"""Writes the reference pages that are generated from the code: `python -m scripts.gen`, by way of `make gen`."""
+"""Writes every file that is generated from the code: `python -m scripts.gen`, by way of `make gen`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from scripts import events_page
+from kadre.api import crd
+from scripts import events_page, resources_page
 
 ROOT = Path(__file__).parent.parent
 
 
 def pages() -> dict[str, str]:
     """Every generated file's text by its path from the root; writes nothing, so that a test can compare."""
-    return {"docs/reference/events.md": events_page.text()}
+    crds = {f"tests/golden/crds/{made['metadata']['name']}.yaml": crd.dump(made) for made in crd.crds()}
+    return {
+        "docs/reference/events.md": events_page.text(),
+        "docs/reference/resources.md": resources_page.text(),
+        **crds,
+    }
 
 
 def main() -> None:
