@@ -73,7 +73,9 @@ class Bench:
             yield
         except RuntimeError as error:
             say(f"{what}: {error}")
-            self._found.notes.append(f"{what}: not measured, {str(error).partition(chr(10))[0]}")
+            note = f"{what}: not measured, {str(error).splitlines()[0]}"
+            if note not in self._found.notes:
+                self._found.notes.append(note)
 
     @contextmanager
     def _started(self, system: System, process: str, first: Shot) -> Iterator[tuple[Process, float]]:
