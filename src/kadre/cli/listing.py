@@ -1,0 +1,151 @@
+"""What a running `kadre up` can list, and the columns each has, in the manner of `kubectl get`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from kadre.base.clock import SystemClock
+from kadre.cli import output, render
+from kadre.cli.options import Format
+from kadre.engine import events as ev
+
+Item = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`value` of an item at a moment; `wide`: only with `-o wide`."""
+
+    title: str
+    value: Callable[[Item, datetime], str]
+    wide: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One kind of thing. `plural` is its address and the key of the list there; `key` names one of them."""
+
+    singular: str
+    plural: str
+    key: str
+    columns: Sequence[Column]
+    names: frozenset[str] = frozenset()
+    """Other names of the kind, beside singular and plural."""
+
+    def show(self, items: Sequence[Item], form: str) -> None:
+        """Print items as a table (`wide` too), as names, or as JSON or YAML."""
+        if form in set(Format):
+            output.show(output.document({self.plural: list(items)}, Format(form)))
+        elif form == "name":
+            for item in items:
+                output.show(f"{self.singular}/{item[self.key]}")
+        else:
+            output.show(self.table(items, SystemClock().now(), wide=form == "wide"))
+
+    def show_one(self, item: Item, form: str) -> None:
+        """Print one item that was asked for by name."""
+        if form in set(Format):
+            output.show(output.document(item, Format(form)))
+        elif "messages" in item and form != "name":  # a session by name is what was said in it
+            for message in item["messages"]:
+                if message["content"]:
+                    output.show(render.printable(f"{message['role']}: {message['content']}"))
+        else:
+            self.show([item], form)
+
+    def table(self, items: Sequence[Item], now: datetime, *, wide: bool) -> str:
+        """The items in aligned columns."""
+        columns = [column for column in self.columns if wide or not column.wide]
+        rows = [[column.value(item, now) for column in columns] for item in items]
+        return output.table([column.title for column in columns], rows)
+
+
+def approvals(run: Item) -> str:
+    """The calls a run waits with: `ID  call`."""
+    waiting = msgspec.convert(run["approvals"], list[ev.Approval])
+    return "\n".join(render.printable(f"{approval.id}  {render.call(approval.tool_call)}") for approval in waiting)
+
+
+def _field(title: str, name: str, *, wide: bool = False) -> Column:
+    return Column(title, lambda item, _: _text(item.get(name)), wide)
+
+
+def _age(title: str, name: str) -> Column:
+    return Column(title, lambda item, now: output.age(now - datetime.fromisoformat(item[name]).astimezone(UTC)))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "<none>"
+    return "<none>" if value in (None, "") else render.printable(" ".join(str(value).split()))
+
+
+def _notices(item: Item, _: datetime) -> str:
+    return _text([notice["reason"] for notice in item["notices"]])
+
+
+def _tokens(item: Item, _: datetime) -> str:
+    return str(item["usage"]["total_tokens"])
+
+
+AGENTS = Listing(
+    "agent",
+    "agents",
+    "name",
+    (
+        _field("NAMESPACE", "namespace"),
+        _field("NAME", "name"),
+        _field("MODEL", "model"),
+        _field("TOOLS", "tools"),
+        _field("STATUS", "status"),
+        _field("RUNNING", "running"),
+        _field("GROUP", "group", wide=True),
+        _field("PROVIDER", "provider", wide=True),
+        _field("AGENTS", "agents", wide=True),
+        Column("NOTICES", _notices, wide=True),
+        _field("DESCRIPTION", "description", wide=True),
+    ),
+    frozenset({"ag"}),
+)
+
+RUNS = Listing(
+    "run",
+    "runs",
+    "run_id",
+    (
+        _field("RUN", "run_id"),
+        _field("AGENT", "agent"),
+        _field("SESSION", "session_id"),
+        _field("STATUS", "status"),
+        Column("TOKENS", _tokens),
+        _age("AGE", "created"),
+        _field("CALLER", "caller", wide=True),
+        _field("PARENT", "parent_run_id", wide=True),
+    ),
+)
+
+SESSIONS = Listing(
+    "session",
+    "sessions",
+    "session_id",
+    (
+        _field("SESSION", "session_id"),
+        _field("AGENT", "agent"),
+        _field("RUNS", "runs"),
+        _age("LAST USED", "updated"),
+        _field("CALLER", "caller", wide=True),
+    ),
+)
+
+LISTINGS = (AGENTS, RUNS, SESSIONS)
+
+
+def named(kind: str) -> Listing | None:
+    """The listing of that name, however kubectl would let it be written."""
+    word = kind.lower()
+    return next((each for each in LISTINGS if word in {each.singular, each.plural, *each.names}), None)

@@ -1,0 +1,54 @@
+"""How commands print what they found: aligned tables as kubectl prints them, JSON, YAML."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import typer
+
+from kadre.cli.options import Format
+
+NONE_FOUND = "No resources found"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns three spaces apart, or `NONE_FOUND`."""
+    lines = [tuple(row) for row in rows]
+    if not lines:
+        return NONE_FOUND
+    lines.insert(0, tuple(header))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def document(value: Any, form: Format) -> str:
+    """Plain data as JSON or YAML, keys in their own order."""
+    if form is Format.JSON:
+        return json.dumps(value, indent=2, ensure_ascii=False)
+    import yaml  # slow to load, and few ask for it
+
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).rstrip("\n")
+
+
+def show(text: str) -> None:
+    """Print what was asked for: on standard output, where a pipe reads it."""
+    typer.echo(text)
+
+
+def moment(text: str) -> datetime:
+    """The time of a JSON field."""
+    return datetime.fromisoformat(text)
+
+
+def age(passed: timedelta) -> str:
+    """A duration as kubectl shows it: 45s, 12m, 3h, 5d."""
+    seconds = max(0, int(passed.total_seconds()))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * size or (size > 3600 and seconds >= size):
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
