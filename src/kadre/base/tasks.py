@@ -46,3 +46,13 @@ class Tasks:
             _, stuck = await asyncio.wait(pending, timeout=grace)
             for task in stuck:
                 log.error("task %s did not end within %.0f s of being cancelled", task.get_name(), grace)
+
+
+async def first_of(*waits: Coroutine[Any, Any, Any]) -> None:
+    """Wait until one of these has ended, and end the others."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -178,16 +178,16 @@ class Host:
                 error.details["approvals"] = [msgspec.to_builtins(approval) for approval in approvals]
             raise
 
-    def _drive(self, runner: Runner, *, wait: bool, resumed: loop.Resumed | None = None) -> None:
+    def _drive(self, runner: Runner, *, wait: bool) -> None:
         run_id = runner.live.info.run_id
         self._runners[run_id] = runner
         runner.agent.running += 1
-        runner.task = self._tasks.spawn(run_id, self._guarded(runner, wait, resumed))
+        runner.task = self._tasks.spawn(run_id, self._guarded(runner, wait))
 
-    async def _guarded(self, runner: Runner, wait: bool, resumed: loop.Resumed | None) -> None:
+    async def _guarded(self, runner: Runner, wait: bool) -> None:
         agent = runner.agent
         try:
-            await runner.drive(wait, resumed)
+            await runner.drive(wait)
         finally:
             self._runners.pop(runner.live.info.run_id, None)
             agent.running -= 1
@@ -234,7 +234,7 @@ class Host:
         return runner.live
 
     async def approve(self, run_id: str, approval_id: str, decision: Decision, by: str, note: str = "") -> None:
-        """Decide one open question of the run, or of a run below it. Raises NotFound; Conflict where the run has ended."""
+        """Decide one open question of the run, or of a run below it. Raises NotFound; Conflict once it has ended."""
         live = await self.open(run_id)
         if live.finished is not None:
             raise Conflict(f"run {run_id} has ended ({live.finished.status})", reason="RunEnded")
@@ -304,13 +304,11 @@ class Host:
                 agent = by_name.get(info.agent)
                 if agent is not None and agent.journal is journal:
                     revived.append(await self._revive(agent, info, waiting))
-        for runner, resumed in revived:  # all at once: a parent must find its child's runner
-            self._drive(runner, wait=False, resumed=resumed)
+        for runner in revived:  # all at once: a parent must find its child's runner
+            self._drive(runner, wait=False)
         return cut_off
 
-    async def _revive(
-        self, agent: HostedAgent, info: RunInfo, waiting: Mapping[str, RunInfo]
-    ) -> tuple[Runner, loop.Resumed]:
+    async def _revive(self, agent: HostedAgent, info: RunInfo, waiting: Mapping[str, RunInfo]) -> Runner:
         chain: tuple[str, ...] = ()
         parent = waiting.get(info.parent_run_id)
         while parent is not None:
@@ -321,7 +319,7 @@ class Host:
         live.publish(events)
         whole = [await spill.restore(agent.journal, event) if event.blobs else event for event in events]
         before = await opening(agent, live.info)
-        return Runner(agent, live, self.clock, self.observer, chain), loop.resume(tuple(before), whole)
+        return Runner(agent, live, self.clock, self.observer, chain, loop.resume(tuple(before), whole))
 
     async def aclose(self, grace: float = 5.0) -> None:
         """Take no new run, give those under way `grace` seconds, end the rest as interrupted, close everything.

@@ -16,6 +16,7 @@ import msgspec
 from kadre.base.clock import Clock
 from kadre.base.errors import Fenced, KadreError, ModelError, NotFound, ToolError, Unavailable, shorten
 from kadre.base.ids import new_id
+from kadre.base.tasks import first_of
 from kadre.engine import events as ev
 from kadre.engine import loop
 from kadre.engine.agent import Bound, HostedAgent, Offer
@@ -53,7 +54,13 @@ class Runner:
     """One run being driven. `drive` is its whole life; the other methods are called from beside it."""
 
     def __init__(
-        self, agent: HostedAgent, live: Live, clock: Clock, observer: Observer, chain: tuple[str, ...]
+        self,
+        agent: HostedAgent,
+        live: Live,
+        clock: Clock,
+        observer: Observer,
+        chain: tuple[str, ...] = (),
+        resumed: loop.Resumed | None = None,
     ) -> None:
         self.agent = agent
         self.live = live
@@ -71,18 +78,19 @@ class Runner:
         self._deadline: asyncio.Timeout | None = None
         self._paused = 0
         self._left = 0.0
-        self._pending: dict[str, ev.Approval] = {}
+        self._resumed = resumed
+        self._pending = {approval.id: approval for approval in resumed.approvals} if resumed else {}
         self._decided = asyncio.Event()
-        self._decisions: dict[str, ev.ApprovalDecided] = {}
+        self._decisions = dict(resumed.decisions) if resumed else {}
 
     # -- the life of a run ---------------------------------------------------------------------------------------
 
-    async def drive(self, wait: bool, resumed: loop.Resumed | None = None) -> None:
+    async def drive(self, wait: bool) -> None:
         """Run to the end and commit it. `wait`: other runs of the session come first."""
         started = self._clock.monotonic()
         status: ev.RunStatus = "failed"
         try:
-            status = await self._until_end(wait, resumed)
+            status = await self._until_end(wait)
         except asyncio.CancelledError:
             if self.task is not None:
                 self.task.uncancel()
@@ -116,7 +124,7 @@ class Runner:
             self.live.fail(error)
         self._observer.run_finished(self.agent.plan, status, seconds)
 
-    async def _until_end(self, wait: bool, resumed: loop.Resumed | None) -> ev.RunStatus:
+    async def _until_end(self, wait: bool) -> ev.RunStatus:
         if wait:
             await self.agent.journal.turn(self.live.info.run_id)
         offer = await self.agent.offer()
@@ -124,10 +132,10 @@ class Runner:
             self._emit(ev.System, reason=notice.reason, message=notice.message)
         async with asyncio.timeout(self.agent.plan.limits.deadline) as self._deadline:
             command: loop.Command = loop.CALL_MODEL
-            if resumed is None:
+            if self._resumed is None:
                 state = await self._begin()
             else:
-                state, command = await self._resume(resumed, offer)
+                state, command = await self._resume(self._resumed, offer)
             while True:
                 match command:
                     case loop.CallModel():
@@ -152,8 +160,6 @@ class Runner:
 
     async def _resume(self, resumed: loop.Resumed, offer: Offer) -> tuple[loop.State, loop.Command]:
         """Go on with a run that was waiting when its process ended."""
-        self._pending = {approval.id: approval for approval in resumed.approvals}
-        self._decisions = dict(resumed.decisions)
         state = resumed.state
         if not state.pending:
             return state, loop.CALL_MODEL
@@ -332,13 +338,11 @@ class Runner:
             while undecided := [key for key in ids if key not in self._decisions]:
                 left = min((self._pending[key].expires - self._clock.now()).total_seconds() for key in undecided)
                 self._decided.clear()
-                try:
-                    async with asyncio.timeout(max(0.0, left)):
-                        await self._decided.wait()
-                except TimeoutError:
-                    for key in undecided:
-                        if self._pending[key].expires <= self._clock.now():
-                            await self.decide(key, "deny", "expiry", "nobody answered in time")
+                if left > 0:
+                    await first_of(self._decided.wait(), self._clock.sleep(left))
+                for key in undecided:
+                    if self.asks(key) and self._pending[key].expires <= self._clock.now():
+                        await self.decide(key, "deny", "expiry", "nobody answered in time")
         finally:
             self.unpause()
 

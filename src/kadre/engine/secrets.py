@@ -1,6 +1,6 @@
 """The port to secret values.
 
-Above: adapters that are about to speak to the outside. Below: files, the environment, mounted volumes. Values are read at
+Above: adapters that are about to speak to the outside. Below: files, the environment, volumes. Values are read at
 the time of each call, so that a rotated secret needs no restart; a reader keeps that cheap and never logs a value.
 """
 

@@ -1,0 +1,139 @@
+"""Calls that a person must approve: asked, decided, denied, expired, and not forgotten by a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from kadre.base.errors import Conflict, NotFound
+from kadre.engine.runner import APPROVAL_EXPIRY
+from kadre.engine.tools.agent import AgentToolset
+from kadre.plan.types import AgentKey, AgentTool, Limits
+
+CALL = [("write", {"text": "hi"})]
+
+
+class Pen:
+    """Counts what was written."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+
+    def write(self, text: str) -> str:
+        """Write it down."""
+        self.written.append(text)
+        return f"wrote {text}"
+
+
+@pytest.fixture
+def pen() -> Pen:
+    return Pen()
+
+
+async def test_a_call_that_needs_approval_waits_and_is_then_made(scene: Any, asking: Any, pen: Pen) -> None:
+    await scene.says(CALL, "done", tools=[asking(pen.write)])
+    live = await scene.start()
+    approval = await scene.approval(live)
+    assert approval.tool_call.arguments == {"text": "hi"}
+    assert not pen.written
+    assert (await scene.journal.run(live.info.run_id)).status == "waiting"
+    await scene.host.approve(live.info.run_id, approval.id, "allow", "local")
+    await asyncio.wait_for(live.wait(), 5)
+    assert pen.written == ["hi"]
+    assert live.answer() == "done"
+
+
+async def test_a_denied_call_is_not_made_and_the_model_is_told_by_whom(scene: Any, asking: Any, pen: Pen) -> None:
+    model = await scene.says(CALL, "done", tools=[asking(pen.write)])
+    live = await scene.start()
+    approval = await scene.approval(live)
+    await scene.host.approve(live.info.run_id, approval.id, "deny", "alice", "not today")
+    await asyncio.wait_for(live.wait(), 5)
+    assert not pen.written
+    assert model.requests[1].messages[-1].content == "Error: this call was denied by alice: not today"
+
+
+async def test_nobody_answering_within_the_hour_denies(scene: Any, asking: Any, pen: Pen) -> None:
+    await scene.says(CALL, "done", tools=[asking(pen.write)])
+    live = await scene.start()
+    await scene.approval(live)
+    await asyncio.sleep(0)
+    await scene.clock.advance(APPROVAL_EXPIRY.total_seconds() + 1)
+    await asyncio.wait_for(live.wait(), 5)
+    assert not pen.written
+    assert "denied by expiry" in scene.tool_ends(live)[0].error
+
+
+async def test_waiting_for_a_person_does_not_use_up_the_deadline(scene: Any, asking: Any, pen: Pen) -> None:
+    await scene.says(CALL, "done", tools=[asking(pen.write)], limits=Limits(deadline=0.05))
+    live = await scene.start()
+    approval = await scene.approval(live)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 0.1
+    passed = asyncio.Event()
+    loop.call_at(until, passed.set)
+    await passed.wait()
+    await scene.host.approve(live.info.run_id, approval.id, "allow", "local")
+    await asyncio.wait_for(live.wait(), 5)
+    assert live.finished.status == "completed"
+
+
+async def test_a_decision_is_made_once(scene: Any, asking: Any, pen: Pen) -> None:
+    await scene.says(CALL, "done", tools=[asking(pen.write)])
+    live = await scene.start()
+    approval = await scene.approval(live)
+    await scene.host.approve(live.info.run_id, approval.id, "allow", "local")
+    with pytest.raises((NotFound, Conflict)):
+        await scene.host.approve(live.info.run_id, approval.id, "deny", "local")
+    await asyncio.wait_for(live.wait(), 5)
+    with pytest.raises(Conflict, match="has ended"):
+        await scene.host.approve(live.info.run_id, approval.id, "deny", "local")
+    assert pen.written == ["hi"]
+
+
+async def test_a_waiting_run_holds_its_session_and_shows_what_it_waits_for(scene: Any, asking: Any, pen: Pen) -> None:
+    await scene.says(CALL, "done", tools=[asking(pen.write)])
+    live = await scene.start(session_id="s")
+    approval = await scene.approval(live)
+    with pytest.raises(Conflict) as refused:
+        await scene.start("more", session_id="s")
+    assert refused.value.reason == "SessionWaiting"
+    assert refused.value.details["approvals"][0]["id"] == approval.id
+
+
+async def test_a_waiting_run_survives_a_restart_and_is_then_decided(scene: Any, asking: Any, pen: Pen) -> None:
+    await scene.says(CALL, tools=[asking(pen.write)])
+    live = await scene.start()
+    approval = await scene.approval(live)
+    journal = scene.journal
+    kept, journal.aclose = journal.aclose, _nothing  # the store outlives this host, as a file would
+    await scene.host.aclose(0.01)
+    journal.aclose = kept
+    after = type(scene)(journal)
+    await after.says("done", tools=[asking(pen.write)])
+    assert await after.host.recover() == []
+    await after.host.approve(live.info.run_id, approval.id, "allow", "local")
+    again = await after.host.open(live.info.run_id)
+    await asyncio.wait_for(again.wait(), 5)
+    assert pen.written == ["hi"]
+    assert again.answer() == "done"
+    assert [event.seq for event in again.events] == list(range(1, len(again.events) + 1))
+
+
+async def test_a_childs_question_is_asked_at_the_root_and_decided_there(scene: Any, asking: Any, pen: Pen) -> None:
+    child = AgentTool(name="writer", agent=AgentKey("default", "writer"))
+    await scene.says(CALL, "written", name="writer", tools=[asking(pen.write)])
+    boss = AgentToolset(child, scene.host, 5)
+    await scene.says([("writer", {"message": "write hi"})], "all done", name="boss", tools=[boss])
+    live = await scene.start(name="boss")
+    approval = await scene.approval(live)
+    await scene.host.approve(live.info.run_id, approval.id, "allow", "local")
+    await asyncio.wait_for(live.wait(), 5)
+    assert pen.written == ["hi"]
+    assert live.answer() == "all done"
+
+
+async def _nothing() -> None:
+    pass
