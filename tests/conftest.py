@@ -106,12 +106,14 @@ def pytest_runtest_makereport(
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was left out, test by test, before pytest's own last line."""
     skipped: list[pytest.TestReport] = terminalreporter.stats.get("skipped", [])
-    if not skipped:
+    if not skipped and not required_level():
         return
     terminalreporter.section("left out")
     for report in skipped:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         terminalreporter.write_line(f"{report.nodeid}: {reason}")
+    if not skipped:
+        terminalreporter.write_line("nothing")
 
 
 @pytest.fixture
