@@ -7,10 +7,12 @@ faster this way.
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -21,8 +23,12 @@ from kadre.engine import events as ev
 from kadre.engine.models import sse
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
+STREAM = "text/event-stream"
 TIMEOUT = 30.0
 """Seconds to wait for an answer; also for the next byte of a stream, where a heartbeat comes every 15 s."""
+
+
+_CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 
 
 class Unreachable(KadreError):
@@ -46,93 +52,100 @@ class Client:
     """One server. Every call opens a connection of its own: a command makes few, and some at the same time."""
 
     def __init__(self, server: str = "") -> None:
-        self.server = (server or os.environ.get("KADRE_SERVER") or DEFAULT_SERVER).rstrip("/")
-        if "://" not in self.server:
-            self.server = f"http://{self.server}"
-        parts = urlsplit(self.server)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise Unreachable(f"{self.server} is no address of a server; write it as {DEFAULT_SERVER}")
-        self._parts = parts
+        server = server or os.environ.get("KADRE_SERVER") or DEFAULT_SERVER
+        if "://" not in server:
+            server = f"http://{server}"
+        try:
+            parts = urlsplit(server)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = port = None
+        if not host or parts.scheme not in _CONNECTIONS:
+            raise Unreachable(f"{server} is no address of a server; write it as {DEFAULT_SERVER}")
+        self.server = server.rstrip("/")
+        self._base = parts.path.rstrip("/")
+        self._connect: Callable[[], http.client.HTTPConnection] = functools.partial(
+            _CONNECTIONS[parts.scheme], host, port, timeout=TIMEOUT
+        )
 
-    def get(self, path: str, **query: str | int | None) -> Any:
-        """The JSON at `path`. Raises Unreachable, Answered."""
-        given = {name: value for name, value in query.items() if value not in (None, "")}
-        return self._json(self._request("GET", f"{path}?{urlencode(given)}" if given else path))
+    def get(self, path: str, **query: str | int) -> Any:
+        """The JSON at `path`; empty query values are left out. Raises Unreachable, Answered."""
+        given = {name: value for name, value in query.items() if value != ""}
+        with self._request("GET", quote(path) + (f"?{urlencode(given)}" if given else "")) as response:
+            return self._json(response)
 
     def post(self, path: str, body: Any = None) -> Any:
         """Send `body` as JSON and return the JSON that comes back. Raises Unreachable, Answered."""
-        return self._json(self._request("POST", path, body))
+        with self._request("POST", quote(path), body) as response:
+            return self._json(response)
 
     def chat(self, agent: str, message: str, session_id: str, run_id: str) -> Iterator[ev.Event]:
         """Say something to an agent (`name` or `namespace/name`); its run's events until the end. Raises Lost too."""
         body = {"message": message, "session_id": session_id, "run_id": run_id}
-        return self._events(self._request("POST", f"/agents/{quote(agent)}/chat", body, stream=True))
+        with self._request("POST", f"/agents/{quote(agent)}/chat", body, {"Accept": STREAM}) as response:
+            yield from _stream(response)
 
     def follow(self, run_id: str, after: str = "") -> Iterator[ev.Event]:
         """A run's events from the one after id `after` until the end. Raises Lost too."""
-        return self._events(self._request("GET", f"/runs/{quote(run_id)}/events", stream=True, after=after))
+        headers = {"Accept": STREAM, "Last-Event-ID": after}
+        with self._request("GET", f"/runs/{quote(run_id)}/events", None, headers) as response:
+            yield from _stream(response)
 
+    @contextlib.contextmanager
     def _request(
-        self, method: str, path: str, body: Any = None, *, stream: bool = False, after: str = ""
-    ) -> http.client.HTTPResponse:
-        parts = self._parts
-        connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = connect(parts.hostname or "", parts.port, timeout=TIMEOUT)
-        headers = {"Accept": "text/event-stream" if stream else "application/json", "Connection": "close"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        if after:
-            headers["Last-Event-ID"] = after
-        try:
-            connection.request(method, parts.path + path, None if body is None else json.dumps(body), headers)
-            response = connection.getresponse()
-        except ConnectionRefusedError as error:
-            raise Unreachable(
-                f"no kadre up answers at {self.server}; start one with `kadre up`, or say where it is with --server"
-            ) from error
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise Unreachable(f"{self.server} does not answer as kadre up does: {shorten(str(error))}") from error
-        if response.status >= 400:
-            raise self._refused(response)
-        return response
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The response to a request that was not refused; closed with its connection at the end."""
+        data = None if body is None else json.dumps(body)
+        with contextlib.closing(self._connect()) as connection:
+            try:
+                connection.request(method, self._base + path, data, {"Content-Type": "application/json", **headers})
+                response = connection.getresponse()
+            except ConnectionRefusedError as error:
+                raise Unreachable(
+                    f"no kadre up answers at {self.server}; start one with `kadre up`, or say where it is with --server"
+                ) from error
+            except (OSError, http.client.HTTPException) as error:
+                raise self._stranger(str(error)) from error
+            with response:
+                if response.status >= 400:
+                    raise self._refused(response)
+                yield response
 
     def _json(self, response: http.client.HTTPResponse) -> Any:
-        with response:
-            try:
-                return json.loads(response.read())
-            except (ValueError, OSError, http.client.HTTPException) as error:
-                raise Unreachable(f"{self.server} does not answer as kadre up does: {shorten(str(error))}") from error
+        try:
+            return json.loads(response.read())
+        except (ValueError, OSError, http.client.HTTPException) as error:
+            raise self._stranger(str(error)) from error
 
     def _refused(self, response: http.client.HTTPResponse) -> KadreError:
         try:
             error = self._json(response)["error"]
-            message = str(error["message"])
-            if candidates := error.get("candidates"):
-                message += f": {', '.join(candidates)}"
-            return Answered(response.status, str(error["reason"]), message)
+            candidates = f": {', '.join(error['candidates'])}" if "candidates" in error else ""
+            return Answered(response.status, str(error["reason"]), str(error["message"]) + candidates)
         except (Unreachable, KeyError, TypeError):
-            return Unreachable(
-                f"{self.server} does not answer as kadre up does: HTTP {response.status} {response.reason}"
-            )
+            return self._stranger(f"HTTP {response.status} {response.reason}")
 
-    @staticmethod
-    def _events(response: http.client.HTTPResponse) -> Iterator[ev.Event]:
-        parser = sse.Parser()
-        with response:
-            while True:
-                try:
-                    chunk = response.read1(65536)
-                except (OSError, http.client.HTTPException) as error:
-                    raise Lost(f"the connection was lost ({shorten(str(error))})") from error
-                if not chunk:
-                    raise Lost("the server ended the connection before the run had ended")
-                for told in _fed(parser, chunk):
-                    event = _decode(told.data)
-                    if event is not None:
-                        yield event
-                    if isinstance(event, ev.RunFinished):
-                        return
+    def _stranger(self, why: str) -> Unreachable:
+        return Unreachable(f"{self.server} does not answer as kadre up does: {shorten(why)}")
+
+
+def _stream(response: http.client.HTTPResponse) -> Iterator[ev.Event]:
+    """The events of a stream until its run has finished. Raises Lost."""
+    parser = sse.Parser()
+    while True:
+        try:
+            chunk = response.read1(65536)
+        except (OSError, http.client.HTTPException) as error:
+            raise Lost(f"the connection was lost ({shorten(str(error))})") from error
+        if not chunk:
+            raise Lost("the server ended the connection before the run had ended")
+        for told in _fed(parser, chunk):
+            event = _decode(told.data)
+            if event is not None:
+                yield event
+            if isinstance(event, ev.RunFinished):
+                return
 
 
 def event_id(event: ev.Event) -> str:

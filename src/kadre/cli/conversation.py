@@ -56,6 +56,7 @@ class Conversation:
                     if isinstance(event, ev.RunFinished):
                         return event.status
             except client.Lost as error:
+                self._screen.end_line()
                 raise client.Lost(f"{error}; if the run goes on, see it with: kadre runs {run_id} --follow") from error
             except KeyboardInterrupt:
                 if cancelled:
