@@ -88,3 +88,15 @@ def _anchors(text: str) -> set[str]:
     """The anchors a page's headings get."""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_library_has_its_reason() -> None:
+    project = code.table("pyproject.toml")["project"]
+    wanted = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
+    names = {re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in wanted}
+    table = (code.ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## Libraries")[2]
+    told = {name for row in re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE) for name in re.split(r"[ ,()`]+", row)}
+    assert sorted(names - told) == []
