@@ -183,3 +183,9 @@ def interruption(info: RunInfo, events: Iterable[ev.Event], now: datetime) -> li
     seq = info.last_seq + len(last) + 1
     last.append(ev.RunFinished(seq=seq, status="interrupted", usage=info.usage, **common))
     return last
+
+
+def replay(info: RunInfo, events: Sequence[ev.Event]) -> Head:
+    """The head of a run read back: `info` as it was kept, and from its events what a RunInfo does not tell."""
+    blank = msgspec.structs.replace(info, status="queued", last_seq=0, usage=Usage())
+    return Head(info, follow(Head(blank), events).pending)
