@@ -82,11 +82,8 @@ def _words(error: Any, model: type[BaseModel], parts: list[str | int]) -> tuple[
         return _wrong_word(owner(model, parts[:-1]), name, value, context)
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
-        return (
-            "InvalidValue",
-            f"must be {words} {context[key]}, got {value}",
-            f"write a value of {words} {context[key]}",
-        )
+        limit = f"{words} {context[key]:g}"
+        return "InvalidValue", f"must be {limit}, got {value}", f"write a value of {limit}"
     if kind == "value_error":
         return "InvalidValue", shorten(str(context["error"])), "write it as shown"
     return "InvalidValue", shorten(str(error["msg"])), "change the value"

@@ -42,6 +42,14 @@ def join(parts: list[str | int]) -> str:
     return text
 
 
+def _tree(value: Any) -> Tree:
+    if isinstance(value, dict):
+        return {key: (0, _tree(part)) for key, part in value.items()}
+    if isinstance(value, list):
+        return {number: (0, _tree(part)) for number, part in enumerate(value)}
+    return {}
+
+
 class Lines:
     """Lines of one document, from the line it starts at."""
 
@@ -50,6 +58,11 @@ class Lines:
     def __init__(self, start: int, tree: Tree) -> None:
         self.start = start
         self._tree = tree
+
+    @classmethod
+    def of(cls, value: Any) -> Lines:
+        """For a value that was in no file: every field is known, and its line isn't."""
+        return cls(0, _tree(value))
 
     def line(self, path: str) -> int:
         """The line of a field, or of the nearest thing around it that was written."""

@@ -98,20 +98,14 @@ def parse(value: Any, file: str = "", lines: Lines | None = None) -> tuple[Resou
     The resource is None where it has not even the right shape; it is there, with Problems, where its fields don't fit
     together.
     """
-    lines = lines or Lines(0, {})
     kind = _kind(value)
     if kind is None:
-        return None, [_unknown_kind(value, file, lines)]
+        return None, [_unknown_kind(value, file, lines or Lines.of(value))]
     if _larger_than(value, MAX_OBJECT_VALUES):
-        return None, [
-            Problem(
-                "TooLarge",
-                f"the object has more than {MAX_OBJECT_VALUES} values",
-                fix="split it",
-                resource=_ref(value),
-                source=Source(file, lines.start),
-            )
-        ]
+        message = f"the object has more than {MAX_OBJECT_VALUES} values"
+        source = Source(file, lines.start if lines else 0)
+        return None, [Problem("TooLarge", message, fix="split it", resource=_ref(value), source=source)]
+    lines = lines or Lines.of(value)
     problems: list[Problem] = []
     resource = checked = None
     try:

@@ -134,7 +134,7 @@ def _syntax(error: yaml.YAMLError, data: bytes) -> Problem:
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         message = str(error.problem or error.context or "this is not YAML")
-        line = mark.line + 1 if mark else 0
+        line = min(mark.line, data.rstrip().count(b"\n")) + 1 if mark else 0  # the end of a file is on its last line
     elif isinstance(error, yaml.reader.ReaderError):
         message, line = str(error.reason), data.count(b"\n", 0, error.position) + 1
     else:

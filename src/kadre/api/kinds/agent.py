@@ -7,7 +7,7 @@ holds where nobody wrote anything is said in the description and applied when th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -71,8 +71,9 @@ class ToolReference(Spec):
         if not isinstance(data, dict) or "type" not in data:
             return data
         tool = {key: data.pop(key) for key in cls.accepts if key in data}
-        if "config" in tool and isinstance(tool["type"], str):
-            tool[tool["type"]] = tool.pop("config")
+        config = tool.pop("config", None)
+        if config is not None and tool["type"] in get_args(ToolType):
+            tool[tool["type"]] = config
         return {**data, "inline": tool}
 
 

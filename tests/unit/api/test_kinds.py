@@ -1,0 +1,265 @@
+"""What is wrong within one object is told without looking at any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from kadre.api.kinds.workflow import Step, ancestors, find_cycle
+from kadre.api.manifest import Loaded
+
+Load = Callable[..., Loaded]
+
+
+def told(loaded: Loaded) -> list[tuple[str, str]]:
+    assert all(problem.fix and problem.source.line for problem in loaded.problems)
+    return [(problem.reason, problem.path) for problem in loaded.problems]
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("tools: [a, {name: a}]", [("DuplicateName", "spec.tools[1].name")]),
+        ("agents: [b, b]", [("DuplicateName", "spec.agents[1]")]),
+        ("agents: [it]", [("SelfReference", "spec.agents[0]")]),
+        ("agentNetwork: {access: [it]}", [("SelfReference", "spec.agentNetwork.access[0]")]),
+        ("tools: [{name: a, endpoint: 'ftp://x'}]", [("InvalidValue", "spec.tools[0].endpoint")]),
+        (
+            "tools: [{name: a, type: human, endpoint: 'http://x'}]",
+            [("ConflictingFields", "spec.tools[0].endpoint")],
+        ),
+        ("tools: [{name: a, type: api}]", [("MissingField", "spec.tools[0]")]),
+        ("tools: [{name: a, type: sql, config: {}}]", [("InvalidValue", "spec.tools[0].type")]),
+        ("scaling: {minReplicas: 3, maxReplicas: 2}", [("InvalidRange", "spec.scaling.minReplicas")]),
+        ("scaling: {minReplicas: 0}", [("InvalidValue", "spec.scaling.minReplicas")]),
+        ("scaling: {minReplicas: 0, keda: {enabled: true, triggers: [{type: cron, metadata: {}}]}}", []),
+        ("scaling: {keda: {enabled: true}}", [("MissingField", "spec.scaling.keda")]),
+        ("scaling: {metrics: [{type: Pods}]}", [("MissingField", "spec.scaling.metrics[0]")]),
+        ("memory: {storeRef: a, type: redis}", [("ConflictingFields", "spec.memory.storeRef")]),
+        ("memory: {type: redis}", [("MissingField", "spec.memory.config")]),
+        ("memory: {type: redis, config: {host: h, database: 0}}", []),
+        ("memory: {type: redis, config: {host: h, database: yes}}", [("InvalidValue", "spec.memory.config.database")]),
+        ("env: [{name: A, value: x}, {name: A, value: y}]", [("DuplicateName", "spec.env[1].name")]),
+        (
+            "env: [{name: A, value: x, valueFrom: {secretKeyRef: {name: s, key: k}}}]",
+            [("ConflictingFields", "spec.env[0].valueFrom")],
+        ),
+        ("env: [{name: A, valueFrom: {}}]", [("ConflictingFields", "spec.env[0].valueFrom")]),
+        ("runtime: {mode: Dedicated, pool: p}", [("ConflictingFields", "spec.runtime.pool")]),
+        ("model: {provider: openai, rules: r.yaml}", [("FieldNotUsed", "spec.model.rules")]),
+        ("model: {provider: openai, endpoint: 'x:80'}", [("InvalidValue", "spec.model.endpoint")]),
+        ("model: {provider: openai, endpoint: ''}", []),
+    ],
+)
+def test_an_agent_is_checked_by_itself(load_spec: Load, spec: str, expected: list[tuple[str, str]]) -> None:
+    assert told(load_spec("Agent", spec)) == expected
+
+
+def test_a_template_cannot_be_its_own(load_spec: Load) -> None:
+    assert told(load_spec("AgentTemplate", "templateRef: it")) == [("SelfReference", "spec.templateRef")]
+
+
+def test_a_model_config_needs_a_provider_and_a_model(load_spec: Load) -> None:
+    assert told(load_spec("ModelConfig", "temperature: 1")) == [
+        ("MissingField", "spec.provider"),
+        ("MissingField", "spec.model"),
+    ]
+
+
+def test_an_unknown_provider_is_told_with_the_nearest(load_spec: Load) -> None:
+    [problem] = load_spec("ModelConfig", "provider: OpenAI\nmodel: m").problems
+    assert problem.message.endswith("did you mean openai?")
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("type: api", [("MissingField", "spec")]),
+        ("type: code", []),
+        ("type: human\nhuman: {prompt: please}", []),
+        ("type: code\nhuman: {}", [("WrongSection", "spec.human")]),
+        ("type: sql", [("InvalidValue", "spec.type")]),
+        (
+            "type: api\napi: {endpoint: 'http://x/{a}/{b}'}\nparameters: [{name: a}]",
+            [("UndeclaredParameter", "spec.api.endpoint")],
+        ),
+        ("type: api\napi: {endpoint: x}", [("InvalidValue", "spec.api.endpoint")]),
+        ("type: api\napi: {endpoint: 'http://x', timeout: soon}", [("InvalidValue", "spec.api.timeout")]),
+        (
+            "type: api\napi: {endpoint: 'http://x', authentication: {type: bearer}}",
+            [("MissingField", "spec.api.authentication")],
+        ),
+        ("type: mcp\nmcp: {endpoint: 'http://x', command: [y]}", [("ConflictingFields", "spec.mcp")]),
+        ("type: mcp\nmcp: {}", [("ConflictingFields", "spec.mcp")]),
+        ("type: mcp\nmcp: {command: [uvx, some-server]}", []),
+        (
+            "type: retrieval\nretrieval: {vectorStore: {type: milvs}}",
+            [("InvalidValue", "spec.retrieval.vectorStore.type")],
+        ),
+    ],
+)
+def test_a_tool_is_checked_by_itself(load_spec: Load, spec: str, expected: list[tuple[str, str]]) -> None:
+    assert told(load_spec("Tool", spec)) == expected
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ("[{name: a}, {name: a}]", [("DuplicateName", "[1].name")]),
+        ("[{name: 'a b'}]", [("InvalidName", "[0].name")]),
+        ("[{name: a, enum: [x, y], default: z}]", [("InvalidDefault", "[0].default")]),
+        ("[{name: a, enum: [x, y], default: x}]", []),
+        ("[{name: a, enum: [x, 5]}]", [("WrongType", "[0].enum[1]")]),
+        ("[{name: a, enum: []}]", [("InvalidValue", "[0].enum")]),
+        ("[{name: a, type: integer, default: '5'}]", [("InvalidDefault", "[0].default")]),
+        ("[{name: a, type: integer, default: true}]", [("InvalidDefault", "[0].default")]),
+        ("[{name: a, type: boolean, default: false}]", []),
+        ("[{name: a, type: number, default: 5}]", []),
+        ("[{name: a, pattern: '['}]", [("InvalidPattern", "[0].pattern")]),
+        ("[{name: a, pattern: '^x', default: y}]", [("InvalidDefault", "[0].default")]),
+        ("[{name: a, type: integer, pattern: x}]", [("WrongField", "[0].pattern")]),
+        ("[{name: a, minimum: 1}]", [("WrongField", "[0]")]),
+        ("[{name: a, type: integer, minimum: 5, maximum: 1}]", [("InvalidRange", "[0].minimum")]),
+        ("[{name: a, type: integer, minimum: 5, default: 1}]", [("InvalidDefault", "[0].default")]),
+        ("[{name: a, type: integer, maximum: 5, default: 6}]", [("InvalidDefault", "[0].default")]),
+        ("[{name: a, minLength: 3, maxLength: 2}]", [("InvalidRange", "[0].minLength")]),
+        ("[{name: a, minLength: 3, default: ab}]", [("InvalidDefault", "[0].default")]),
+        ("[{name: a, maxLength: 1, default: ab}]", [("InvalidDefault", "[0].default")]),
+        ("[{name: a, type: array, minItems: 1, default: []}]", [("InvalidDefault", "[0].default")]),
+        ("[{name: a, type: array, maxItems: 1, default: [x, y]}]", [("InvalidDefault", "[0].default")]),
+        ("[{name: a, type: text}]", [("InvalidValue", "[0].type")]),
+        ("[{name: a, required: 'yes'}]", [("WrongType", "[0].required")]),
+    ],
+)
+def test_parameters_are_checked(load_spec: Load, parameters: str, expected: list[tuple[str, str]]) -> None:
+    found = told(load_spec("Tool", f"type: code\nparameters: {parameters}"))
+    assert found == [(reason, f"spec.parameters{path}") for reason, path in expected]
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("type: redis", [("MissingField", "spec")]),
+        ("type: redis\nredis: {host: h}\npostgres: {host: h}", [("WrongSection", "spec.postgres")]),
+        ("type: in-memory", []),
+        ("type: sqlite\npolicy: {sessionTTL: 0}", []),
+        ("type: redis\nredis: {port: 6379}", [("MissingField", "spec.redis.host")]),
+        ("type: redis\nredis: {host: h, port: 70000}", [("InvalidValue", "spec.redis.port")]),
+        ("type: in-memory\npolicy: {ttl: 5, sessionTTL: 6}", [("ConflictingFields", "spec.policy.sessionTTL")]),
+    ],
+)
+def test_a_memory_store_is_checked_by_itself(load_spec: Load, spec: str, expected: list[tuple[str, str]]) -> None:
+    assert told(load_spec("MemoryStore", spec)) == expected
+
+
+STEPS = """\
+input: [{name: topic}]
+steps:
+  - name: first
+    agent: a
+    input: {topic: "{{ .input.topic }}"}
+    output: [{name: data, path: .result}]
+  - name: second
+    agent: b
+    dependsOn: [first]
+    input: {data: "{{ .steps.first.output.data }}"}
+output: {all: "{{ .steps.second.output }}"}
+"""
+
+
+def test_a_workflow_that_fits_together_has_no_problem(load_spec: Load) -> None:
+    assert told(load_spec("Workflow", STEPS)) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("name: second", "name: Second", [("InvalidName", "spec.steps[1].name"), ("UnknownStep", "spec.output.all")]),
+        (
+            "dependsOn: [first]",
+            "dependsOn: [frist]",
+            [("UnknownStep", "spec.steps[1].dependsOn[0]"), ("NotAnAncestor", "spec.steps[1].input.data")],
+        ),
+        ("dependsOn: [first]", "dependsOn: [first, second]", [("SelfReference", "spec.steps[1].dependsOn[1]")]),
+        ("    dependsOn: [first]\n", "", [("NotAnAncestor", "spec.steps[1].input.data")]),
+        ("agent: a", "agent: a\n    dependsOn: [second]", [("DependencyCycle", "spec.steps[0].dependsOn")]),
+        (".input.topic", ".input.topc", [("UnknownInput", "spec.steps[0].input.topic")]),
+        ("first.output.data", "first.output.dat", [("UnknownOutput", "spec.steps[1].input.data")]),
+        ("steps.first.output", "steps.fist.output", [("UnknownStep", "spec.steps[1].input.data")]),
+        ("{{ .input.topic }}", "{{ input.topic }}", [("InvalidReference", "spec.steps[0].input.topic")]),
+        ("{{ .input.topic }}", "a {{ .input.topic }", [("InvalidReference", "spec.steps[0].input.topic")]),
+        ("{{ .input.topic }}", "{{ .input.topic.title[0] }}, please", []),
+        ('"{{ .input.topic }}"', '[{deep: "{{ .input.x }}"}]', [("UnknownInput", "spec.steps[0].input.topic[0].deep")]),
+        (".steps.second.output", ".steps.third.output", [("UnknownStep", "spec.output.all")]),
+        ("path: .result", "path: result", [("InvalidValue", "spec.steps[0].output[0].path")]),
+        (
+            "[{name: data, path: .result}]",
+            "[{name: data, path: .a}, {name: data, path: .b}]",
+            [("DuplicateName", "spec.steps[0].output[1].name")],
+        ),
+        ("agent: a", "agent: a\n    timeout: soon", [("InvalidValue", "spec.steps[0].timeout")]),
+        ("agent: a", "agent: a\n    retries: -1", [("InvalidValue", "spec.steps[0].retries")]),
+        ("    agent: a\n", "", [("MissingField", "spec.steps[0].agent")]),
+        (
+            "output: {all",
+            "errorHandling: {onStepFailure: retri}\noutput: {all",
+            [("InvalidValue", "spec.errorHandling.onStepFailure")],
+        ),
+        (
+            "output: {all",
+            "errorHandling: {onWorkflowFailure: notify}\noutput: {all",
+            [("MissingField", "spec.errorHandling")],
+        ),
+        (
+            "output: {all",
+            "errorHandling: {notificationChannel: {type: slack, webhook: {}}}\noutput: {all",
+            [("ConflictingFields", "spec.errorHandling.notificationChannel.webhook")],
+        ),
+        ("output: {all", "concurrency: {policy: drop}\noutput: {all", [("InvalidValue", "spec.concurrency.policy")]),
+        (
+            "output: {all",
+            "concurrency: {maxConcurrent: 0}\noutput: {all",
+            [("InvalidValue", "spec.concurrency.maxConcurrent")],
+        ),
+        ("[{name: topic}]", "[{name: topic, enum: [a], default: b}]", [("InvalidDefault", "spec.input[0].default")]),
+    ],
+)
+def test_a_workflow_is_checked_by_itself(load_spec: Load, old: str, new: str, expected: list[tuple[str, str]]) -> None:
+    assert old in STEPS
+    assert sorted(told(load_spec("Workflow", STEPS.replace(old, new, 1)))) == sorted(expected)
+
+
+def test_a_step_is_declared_once(load_spec: Load) -> None:
+    steps = "steps: [{name: a, agent: x}, {name: a, agent: y}]"
+    assert told(load_spec("Workflow", steps)) == [("DuplicateName", "spec.steps[1].name")]
+
+
+def test_a_workflow_needs_a_step(load_spec: Load) -> None:
+    assert told(load_spec("Workflow", "steps: []")) == [("InvalidValue", "spec.steps")]
+
+
+def test_a_cycle_is_told_by_name(load_spec: Load) -> None:
+    waits = {"a": "c", "b": "a", "c": "b"}
+    steps = ", ".join(f"{{name: {name}, agent: x, dependsOn: [{other}]}}" for name, other in waits.items())
+    [problem] = load_spec("Workflow", f"steps: [{steps}]").problems
+    assert problem.message == "these steps wait for each other: a → c → b → a"
+
+
+def test_a_long_chain_of_steps_is_walked_without_recursion() -> None:
+    steps = [Step(name=f"s{n}", agent="a", depends_on=[f"s{n - 1}"] if n else None) for n in range(3000)]
+    assert find_cycle({step.name: step.depends_on or [] for step in steps}) == []
+    assert len(ancestors(steps[:500])["s499"]) == 499
+
+
+def test_steps_that_meet_again_are_no_cycle() -> None:
+    assert find_cycle({"a": ["b", "c"], "b": ["d"], "c": ["d"], "d": []}) == []
+
+
+@pytest.mark.parametrize("reference", ["{name: research}", "research"])
+def test_a_workflow_run_names_its_workflow(load_spec: Load, reference: str) -> None:
+    assert told(load_spec("WorkflowRun", f"workflowRef: {reference}\ninput: {{topic: x}}")) == []
+
+
+def test_a_workflow_run_without_a_workflow_is_told_so(load_spec: Load) -> None:
+    assert told(load_spec("WorkflowRun", "input: {}")) == [("MissingField", "spec.workflowRef")]
