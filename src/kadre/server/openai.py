@@ -83,14 +83,24 @@ class OpenAIDoor:
         sent = await body.decode(request, _decoder)
         ask = self._ask(request, sent)
         live = await self._host.start(ask)
-        if not sent.stream:
-            return completion(live, await live.wait_decision(), _link(request, live))
-        with_usage = bool(sent.stream_options and sent.stream_options.include_usage)
-        chunks = stream_chunks(live, with_usage, _link(request, live))
-        first = await anext(chunks)
+        link = _link(request, live)
+        watcher = self._tasks.spawn("disconnect", self._cancel_when_gone(request, live))
+        try:
+            if not sent.stream:
+                return completion(live, await live.wait_decision(), link)
+            with_usage = bool(sent.stream_options and sent.stream_options.include_usage)
+            chunks = stream_chunks(live, with_usage, link)
+            first = await anext(chunks)
+        finally:
+            watcher.cancel()
         if isinstance(first, Response):
             return first
         return sse.EventStream(_joined(first, chunks), chat.ids(live), gone=lambda: self._cancel(live))
+
+    async def _cancel_when_gone(self, request: Request, live: Live) -> None:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            self._cancel(live)
 
     def _cancel(self, live: Live) -> None:
         """Nobody can come back to this stream: as with a model server, a client that leaves stops the generation."""

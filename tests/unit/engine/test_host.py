@@ -161,7 +161,7 @@ async def test_tokens_are_streamed_only_to_those_who_asked(scene: Any) -> None:
     model = await scene.says("one two", "one two")
     live = await scene.start(stream=True)
     seen = [event.content async for event in live.follow() if isinstance(event, ev.Token)]
-    assert seen == ["one", "two"]
+    assert seen == ["one ", "two"]
     assert model.requests[0].stream
     await scene.ask()
     assert not model.requests[1].stream

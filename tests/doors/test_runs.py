@@ -1,0 +1,115 @@
+"""The runs door: start and leave, look, follow and resume, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.support.scene import Scene
+
+Http = aiohttp.ClientSession
+
+
+async def started(http: Http, **body: Any) -> dict[str, Any]:
+    async with http.post("/runs", json={"message": "hi", **body}) as answer:
+        assert answer.status == 202
+        run: dict[str, Any] = await answer.json()
+        assert answer.headers["Location"] == f"/runs/{run['run_id']}"
+        return run
+
+
+async def events(http: Http, run_id: str, last_id: str = "") -> list[tuple[str, dict[str, Any]]]:
+    headers = {"Last-Event-ID": last_id} if last_id else {}
+    async with http.get(f"/runs/{run_id}/events", headers=headers) as answer:
+        text = await answer.text()
+    blocks = [dict(line.split(": ", 1) for line in block.split("\n")) for block in text.strip().split("\n\n")]
+    return [(block["id"], json.loads(block["data"])) for block in blocks if "id" in block]
+
+
+async def test_a_run_goes_on_without_its_caller_and_can_be_looked_at(scene: Scene, http: Http) -> None:
+    go = asyncio.Event()
+    await scene.says(go, "hello")
+    run = await started(http, run_id="run-mine")
+    assert run["status"] == "running"
+    go.set()
+    await events(http, "run-mine")
+    async with http.get("/runs/run-mine") as answer:
+        shown = await answer.json()
+    assert shown["status"] == "completed"
+    assert [event["type"] for event in shown["events"]][-1] == "run_finished"
+    again = await started(http, run_id="run-mine")
+    assert (again["run_id"], again["status"]) == ("run-mine", "completed")
+
+
+@pytest.mark.parametrize(("last_id", "first"), [("", 1), ("2", 3), ("3", 4), ("2.99", 3), ("nonsense", 1)])
+async def test_following_resumes_after_the_last_event_that_was_seen(
+    scene: Scene, http: Http, last_id: str, first: int
+) -> None:
+    await scene.says("hello")
+    run = await started(http)
+    live = await scene.host.open(run["run_id"])
+    await asyncio.wait_for(live.wait(), 5)
+    seen = await events(http, run["run_id"], last_id)
+    assert [event["seq"] for _, event in seen] == list(range(first, 6))
+    assert [name for name, _ in seen] == [str(seq) for seq in range(first, 6)]
+
+
+async def test_a_run_that_is_cancelled_says_so(scene: Scene, http: Http) -> None:
+    await scene.says(asyncio.Event())
+    run = await started(http)
+    async with http.post(f"/runs/{run['run_id']}/cancel") as answer:
+        assert (await answer.json())["status"] == "cancelled"
+    async with http.post(f"/runs/{run['run_id']}/cancel") as answer:
+        assert (await answer.json())["status"] == "cancelled"
+
+
+async def test_runs_are_listed_newest_first_by_page_and_by_what_they_are(scene: Scene, http: Http) -> None:
+    await scene.says("1", "2", "3", name="a")
+    await scene.says("4", name="b")
+    for name in ("a", "a", "a", "b"):
+        await scene.ask(name=name)
+
+    async def listed(query: str) -> list[str]:
+        async with http.get(f"/runs{query}") as answer:
+            return [run["run_id"] for run in (await answer.json())["runs"]]
+
+    everything = await listed("")
+    assert everything == sorted(everything, reverse=True)
+    assert len(everything) == 4
+    assert await listed("?limit=2") == everything[:2]
+    assert await listed(f"?limit=2&before={everything[1]}") == everything[2:]
+    assert len(await listed("?agent=a")) == 3
+    assert await listed("?status=failed") == []
+    for bad in ("?limit=0", "?limit=x", "?status=nope"):
+        async with http.get(f"/runs{bad}") as answer:
+            assert answer.status == 400
+
+
+async def test_a_session_shows_what_was_said_in_it(scene: Scene, http: Http) -> None:
+    await scene.says("hello", "again")
+    await scene.ask("one", session_id="s1")
+    await scene.ask("two", session_id="s1")
+    async with http.get("/sessions") as answer:
+        (session,) = (await answer.json())["sessions"]
+    assert (session["session_id"], session["runs"]) == ("s1", 2)
+    async with http.get("/sessions/s1") as answer:
+        shown = await answer.json()
+    assert [message["content"] for message in shown["messages"]] == ["one", "hello", "two", "again"]
+    async with http.get("/sessions/none") as answer:
+        assert answer.status == 404
+
+
+async def test_what_is_not_there_or_not_built_yet_says_so(scene: Scene, http: Http) -> None:
+    await scene.says("hello")
+    async with http.get("/runs/run-none") as answer:
+        assert answer.status == 404
+    live = await scene.ask()
+    async with http.post(f"/runs/{live.info.run_id}/fork") as answer:
+        assert answer.status == 501
+        assert (await answer.json())["error"]["reason"] == "NotSupportedYet"
+    async with http.post(f"/runs/{live.info.run_id}/approve", json={}) as answer:
+        assert answer.status == 409

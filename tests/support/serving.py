@@ -1,0 +1,46 @@
+"""A host behind its doors on a real port of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+
+from kadre.server import app
+from kadre.server.metrics import Metrics
+from tests.support.scene import Scene
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are pytest's."""
+        yield
+
+
+@asynccontextmanager
+async def serving(scene: Scene) -> AsyncIterator[str]:
+    """Serve the scene's host; yields the base URL."""
+    metrics = Metrics(scene.clock)
+    scene.host.observer = metrics
+    listening = socket.create_server(("127.0.0.1", 0), backlog=512)
+    config = uvicorn.Config(
+        app.build(scene.host, metrics),
+        log_config=None,
+        lifespan="off",
+        ws="none",
+        access_log=False,
+        proxy_headers=False,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve([listening]))
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        await scene.host.aclose(0.05)
+        server.should_exit = True
+        await asyncio.wait_for(task, 10)
+        listening.close()
