@@ -59,5 +59,6 @@ def chat(
         console.say(f"{about['name']} ({about['model']}) listens. Ctrl-C cancels an answer, /exit leaves.")
         with history.remembered() as remember:
             conversation.talk(talk, conversation.read_line, console, remember)
-    console.say(console.style(f"to go on: kadre chat {agent} --session {talk.session}", "dim"))
+    if talk.begun:
+        console.say(console.style(f"to go on: kadre chat {agent} --session {talk.session}", "dim"))
     raise typer.Exit(0 if status == "completed" else 1)

@@ -33,6 +33,8 @@ class Conversation:
         self, server: client.Client, agent: str, session: str, screen: render.Screen, read: Read | None
     ) -> None:
         self.session = session or new_id("ses")
+        self.begun = False
+        """Whether anything was said and heard: the session exists then."""
         self._server = server
         self._agent = agent
         self._screen = screen
@@ -49,6 +51,7 @@ class Conversation:
         while True:
             try:
                 for event in events:
+                    self.begun = True
                     position = client.event_id(event)
                     self._screen.show(event)
                     if isinstance(event, ev.ApprovalRequired) and not self._decide(run_id, event):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import typer
@@ -40,15 +40,10 @@ def show(text: str) -> None:
     typer.echo(text)
 
 
-def moment(text: str) -> datetime:
-    """The time of a JSON field."""
-    return datetime.fromisoformat(text)
-
-
 def age(passed: timedelta) -> str:
-    """A duration as kubectl shows it: 45s, 12m, 3h, 5d."""
+    """A duration as kubectl shows it, in the largest unit of which there are two: 90s, 12m, 30h, 5d."""
     seconds = max(0, int(passed.total_seconds()))
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= 2 * size or (size > 3600 and seconds >= size):
+        if seconds >= 2 * size:
             return f"{seconds // size}{unit}"
     return f"{seconds}s"

@@ -34,7 +34,7 @@ def up(
         ),
     ] = None,
     port: Annotated[
-        int, typer.Option("--port", envvar="KADRE_PORT", min=1, max=65535, help="Port to serve on.")
+        int, typer.Option("--port", envvar="KADRE_PORT", metavar="PORT", min=1, max=65535, help="Port to serve on.")
     ] = 8080,
     host: Annotated[
         str, typer.Option("--host", envvar="KADRE_HOST", metavar="ADDRESS", help="Address to listen on.")
@@ -77,7 +77,6 @@ def up(
     changes nothing. Ends with 1 when the files have errors or the port is taken.
     """
     from kadre.local import settings
-    from kadre.local import up as local
 
     told = settings.UpSettings(
         paths=tuple(map(str, paths or [Path()])),
@@ -88,4 +87,8 @@ def up(
         maps=tuple(settings.parse_map(part) for given in maps or () for part in given.split(",") if part.strip()),
         color=not no_color,
     )
+    told.override()  # what the command line gets wrong is told before anything slow is loaded
+
+    from kadre.local import up as local
+
     raise typer.Exit(local.run(told))
