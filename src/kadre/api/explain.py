@@ -148,7 +148,7 @@ def fields(model: type[BaseModel]) -> Iterator[str]:
 
 def owner(model: type[BaseModel], parts: Iterable[str | int]) -> type[BaseModel] | None:
     """The model at a path below `model`; None where there is no model there."""
-    current: Any = model
+    current = model
     for part in parts:
         if isinstance(part, int):
             continue  # list items have the annotation's own model
@@ -157,7 +157,7 @@ def owner(model: type[BaseModel], parts: Iterable[str | int]) -> type[BaseModel]
         if not inner:
             return None
         current = inner[0]
-    return current  # type: ignore[no-any-return]
+    return current
 
 
 def _inner(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:

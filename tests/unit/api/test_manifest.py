@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from kadre.api.kinds.agent import Agent
 from kadre.api.kinds.model_config import ModelConfig
 from kadre.api.manifest import MAX_OBJECT_VALUES, load, load_many, parse
 from kadre.api.registry import KINDS
-from kadre.api.resource import NATIVE
+from kadre.api.resource import NATIVE, Resource
 from kadre.base.problems import Problem, Source
 
 AGENT = """\
@@ -317,8 +318,8 @@ ANY = st.recursive(
 )
 
 
-def _fields(kind: type) -> st.SearchStrategy[object]:
-    spec = kind.model_fields["spec"].annotation  # type: ignore[attr-defined]
+def _fields(kind: type[Resource]) -> st.SearchStrategy[object]:
+    spec: Any = kind.model_fields["spec"].annotation
     names = [info.alias or name for name, info in spec.model_fields.items()]
     names += [*spec.spellings, *spec.accepts]
     shapes = ANY | st.fixed_dictionaries(
