@@ -1,0 +1,99 @@
+"""`kadre chat` as a person sees it, in a process and on a terminal of its own; and what a command loads."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.doors.cli.conftest import BOUND, Served
+
+pytestmark = pytest.mark.requirement("command-line")
+
+# Opening a terminal makes it the controlling one, which Ctrl-C needs.
+START = "import os; os.close(os.open(os.ttyname(0), os.O_RDWR)); from kadre.cli.main import main; main()"
+
+
+class Terminal:
+    """A child process on a pseudo terminal."""
+
+    def __init__(self, *words: str) -> None:
+        self._ours, theirs = pty.openpty()
+        command = [sys.executable, "-c", START, *words]
+        self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+        os.close(theirs)
+        self._unread = ""
+
+    def until(self, text: str) -> str:
+        """What was shown up to and with `text`."""
+        while text not in self._unread:
+            assert select.select([self._ours], [], [], BOUND)[0], self._unread
+            self._unread += os.read(self._ours, 65536).decode()
+        shown, _, self._unread = self._unread.partition(text)
+        return shown + text
+
+    def type(self, text: str) -> None:
+        os.write(self._ours, text.encode())
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(BOUND)
+        os.close(self._ours)
+
+
+@pytest.fixture
+def terminal(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+    """`kadre chat parrot` on a terminal."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal = Terminal("chat", "parrot")
+    yield terminal
+    terminal.close()
+
+
+def test_a_person_talks_allows_a_call_cancels_an_answer_and_leaves(
+    served: Served, terminal: Terminal, tmp_path: Path
+) -> None:
+    terminal.until("parrot (obedient) listens")
+    terminal.until("you> ")
+    terminal.type("hello\n")
+    terminal.until("You said hello")
+    terminal.until("you> ")
+    terminal.type("call write {}\n")
+    terminal.until("Allow this call? [y]es, [n]o, or why not: ")
+    terminal.type("y\n")
+    assert "\x1b[32m✓\x1b[0m" in terminal.until("You said write {} done")
+    assert served.desk.written == [{}]
+    terminal.until("you> ")
+    terminal.type("hang\n")
+    terminal.until("You said hang")
+    terminal.type("\x03")
+    terminal.until("the run was cancelled")
+    terminal.until("you> ")
+    terminal.type("\x03")
+    terminal.until("to go on: kadre chat parrot --session ses-")
+    assert terminal.process.wait(BOUND) == 0
+    history = tmp_path / "kadre" / "chat_history"
+    assert history.read_text().splitlines()[-3:] == ["hello", "call write {}", "hang"]
+    assert history.stat().st_mode & 0o077 == 0
+
+
+def test_a_command_that_asks_a_server_loads_no_server_no_model_and_no_yaml(served: Served) -> None:
+    code = (
+        "import atexit, json, sys; atexit.register(lambda: print(json.dumps(sorted(sys.modules)))); "
+        "from kadre.cli.main import main; main(['get'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=BOUND, check=True)
+    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    assert "kadre.cli.get" in loaded
+    heavy = {"aiohttp", "mcp", "openai", "rich", "starlette", "uvicorn", "watchfiles", "yaml"}
+    assert loaded & (heavy | {"kadre.cli.chat", "kadre.api", "kadre.engine.host"}) == set()
