@@ -17,6 +17,8 @@ from kadre.api.manifest import Loaded, load
 from kadre.api.registry import GROUPS
 from kadre.base.problems import errors
 
+pytestmark = pytest.mark.requirement("documents-load")
+
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 HEREDOC = re.compile(r"<<EOF[^\n]*\n(.*?)^EOF", re.DOTALL | re.MULTILINE)
 WRAPPER = "apiVersion: kagent.dev/v1alpha1\nkind: Agent\nmetadata:\n  name: fragment\n"
@@ -172,6 +174,7 @@ def blocks(seeds: Path, number: str) -> list[Loaded]:
     return [load(text, f"{number}.yaml") for text in texts]
 
 
+@pytest.mark.requirement("agent-env", "tool-fields")
 @pytest.mark.parametrize("number", EXPECTED)
 def test_every_manifest_of_a_document_loads_as_written(seeds: Path, number: str) -> None:
     found: list[str] = []

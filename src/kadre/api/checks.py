@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kadre.api.parts import Parameter
-from kadre.base.problems import Problem
+from kadre.base.problems import Problem, did_you_mean
 
 _PATH_PARAMETER = re.compile(r"\{([^{}]*)\}")
 _PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
@@ -138,6 +138,24 @@ def _check_values(parameter: Parameter, path: str) -> Iterator[Problem]:
             fix="change the default, or what is allowed",
             path=f"{path}.default",
         )
+
+
+def check_values(parameters: list[Parameter], values: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    """Values given for parameters: unknown names, required ones that are missing, and values that break the rules."""
+    known = {parameter.name: parameter for parameter in parameters}
+    for name, value in values.items():
+        if name not in known:
+            yield Problem(
+                "UnknownInput",
+                f"there is no input {name}{did_you_mean(name, known)}",
+                fix=f"name one of {', '.join(known)}" if known else "remove it",
+                path=f"{path}.{name}",
+            )
+        elif message := violation(known[name], value):
+            yield Problem("InvalidValue", f"the value {message}", fix="change the value", path=f"{path}.{name}")
+    for name, parameter in known.items():
+        if parameter.required and parameter.default is None and name not in values:
+            yield Problem("MissingField", f"the input {name} is required", fix=f"add {name}:", path=f"{path}.{name}")
 
 
 def violation(parameter: Parameter, value: Any) -> str | None:

@@ -13,6 +13,8 @@ from kadre.api import crd
 from kadre.api.registry import KINDS
 from kadre.api.resource import Spec
 
+pytestmark = pytest.mark.requirement("crds-generated", "crds-of-kagent")
+
 GOLDEN = Path(__file__).parents[2] / "golden" / "crds"
 DEFINITIONS = {definition["metadata"]["name"]: definition for definition in crd.crds()}
 KNOWN_KEYWORDS = {

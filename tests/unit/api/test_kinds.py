@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from kadre.api.checks import check_values
 from kadre.api.kinds.workflow import Step, ancestors, find_cycle
 from kadre.api.manifest import Loaded
+from kadre.api.parts import Parameter
 
 Load = Callable[..., Loaded]
 
@@ -72,6 +74,7 @@ def test_an_unknown_provider_is_told_with_the_nearest(load_spec: Load) -> None:
     assert problem.message.endswith("did you mean openai?")
 
 
+@pytest.mark.requirement("tool-kind-checked")
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
@@ -103,6 +106,7 @@ def test_a_tool_is_checked_by_itself(load_spec: Load, spec: str, expected: list[
     assert told(load_spec("Tool", spec)) == expected
 
 
+@pytest.mark.requirement("tool-kind-checked")
 @pytest.mark.parametrize(
     ("parameters", "expected"),
     [
@@ -137,6 +141,7 @@ def test_parameters_are_checked(load_spec: Load, parameters: str, expected: list
     assert found == [(reason, f"spec.parameters{path}") for reason, path in expected]
 
 
+@pytest.mark.requirement("memory-store-kind-checked")
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
@@ -172,6 +177,7 @@ def test_a_workflow_that_fits_together_has_no_problem(load_spec: Load) -> None:
     assert told(load_spec("Workflow", STEPS)) == []
 
 
+@pytest.mark.requirement("workflow-kind-checked")
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
@@ -263,3 +269,18 @@ def test_a_workflow_run_names_its_workflow(load_spec: Load, reference: str) -> N
 
 def test_a_workflow_run_without_a_workflow_is_told_so(load_spec: Load) -> None:
     assert told(load_spec("WorkflowRun", "input: {}")) == [("MissingField", "spec.workflowRef")]
+
+
+def test_values_are_held_against_the_parameters_they_are_for() -> None:
+    parameters = [
+        Parameter(name="topic", required=True),
+        Parameter(name="depth", enum=["quick", "deep"], default="quick"),
+        Parameter(name="count", type="integer", maximum=3),
+    ]
+    found = check_values(parameters, {"depth": "depe", "count": 2, "topc": "x"}, "spec.input")
+    assert [(problem.reason, problem.path) for problem in found] == [
+        ("InvalidValue", "spec.input.depth"),
+        ("UnknownInput", "spec.input.topc"),
+        ("MissingField", "spec.input.topic"),
+    ]
+    assert not list(check_values(parameters, {"topic": "x"}, "spec.input"))

@@ -52,6 +52,7 @@ def test_the_namespace_is_default_where_none_is_written() -> None:
     assert agent.namespace == "default"
 
 
+@pytest.mark.requirement("yaml-errors-for-people")
 def test_an_unknown_field_is_told_with_the_nearest_known_one() -> None:
     problem = only_problem(AGENT.replace("modelConfig: gpt", "systemPromt: hi"))
     assert "spec.systemPromt: unknown field; did you mean systemPrompt?" in str(problem)
@@ -67,6 +68,7 @@ def test_snake_case_is_python_and_not_yaml() -> None:
     assert only_problem(AGENT.replace("modelConfig: gpt", "system_prompt: hi")).reason == "UnknownField"
 
 
+@pytest.mark.requirement("yaml-errors-for-people")
 def test_all_problems_of_all_objects_are_told_at_once_in_order_of_lines() -> None:
     bad = AGENT.replace("helper", "Helper").replace("gpt", "5").replace("- name: two", "- nme: two\n  onBusy: maybe")
     loaded = load(f"{bad}---\n{AGENT.replace('tools', 'toools')}", "f.yaml")
@@ -183,6 +185,7 @@ def test_one_name_in_two_kinds_or_namespaces_is_no_problem() -> None:
     assert [type(resource) for resource in loaded.resources] == [Agent, Agent, ModelConfig]
 
 
+@pytest.mark.requirement("backup-loads")
 @pytest.mark.parametrize("kind", ["List", "AgentList"])
 def test_a_backup_made_by_kubectl_loads_back(kind: str) -> None:
     item = {

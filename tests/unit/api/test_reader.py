@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from kadre.api import reader
 from kadre.base.problems import Problem
 
+pytestmark = pytest.mark.requirement("yaml-hostile")
+
 
 def read(text: str) -> tuple[list[reader.Document], list[Problem]]:
     problems: list[Problem] = []

@@ -105,6 +105,7 @@ def test_a_problem_in_a_tool_written_in_place_has_the_path_as_written(load_spec:
     assert (problem.reason, problem.path) == ("UndeclaredParameter", "spec.tools[0].config.endpoint")
 
 
+@pytest.mark.requirement("scaling-spellings")
 @pytest.mark.parametrize(
     "metrics",
     [
