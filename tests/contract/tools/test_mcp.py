@@ -59,7 +59,7 @@ async def test_agents_share_the_session_of_a_server(world: World) -> None:
     await one.aclose()
     assert (await call(two, "who")).content.isdigit()
     await two.aclose()
-    assert len(world.pool) == 0
+    assert world.pool.in_use == 0
     with pytest.raises(ToolError, match="closed"):
         await call(two, "who")
 

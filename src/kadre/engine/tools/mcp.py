@@ -72,11 +72,17 @@ Launch = Callable[[str, LaunchPlan], Awaitable[Command]]
 
 
 class CallFailed(ToolError):
-    """A call that got no answer. `broken`: the connection is of no use any more; `unsent`: it may be made again."""
+    """A call that got no answer.
 
-    def __init__(self, message: str, *, unknown: bool = False, broken: bool = False, unsent: bool = False) -> None:
+    `broken`: the connection is of no use any more; `unsent`: it may be made again; `late`: time was up.
+    """
+
+    def __init__(
+        self, message: str, *, unknown: bool = False, broken: bool = False, unsent: bool = False, late: bool = False
+    ) -> None:
         self.broken = broken
         self.unsent = unsent
+        self.late = late
         super().__init__(message, unknown=unknown)
 
 
@@ -90,8 +96,9 @@ class McpPool:
         self._servers: dict[bytes, Server] = {}
         self._tasks = Tasks("mcp")
 
-    def __len__(self) -> int:
-        """Servers in use."""
+    @property
+    def in_use(self) -> int:
+        """How many servers have a toolset."""
         return len(self._servers)
 
     def toolset(self, plan: McpTools) -> McpToolset:
@@ -240,19 +247,22 @@ class Server:
         if link is None or not isinstance(error, CallFailed) or _held(link) is not session:
             return
         if error.broken:
-            link.retired.set()
-            self._link = None
+            self._retire(link)
         elif error.unsent:
             self._changed = True
-        elif error.unknown:
+        elif error.late:
             self._tasks.spawn(f"{self.name}/health", self._check(link, session))
 
     async def _check(self, link: _Link, session: Session) -> None:
         """A server that did not answer in time may be slow or stuck; one that answers nothing at all is given up."""
         if not await session.alive():
-            link.stop.set()
-            if self._link is link:
-                self._link = None
+            self._retire(link)
+
+    def _retire(self, link: _Link) -> None:
+        """Use the link for no further call. Those under way may yet be answered."""
+        link.retired.set()
+        if self._link is link:
+            self._link = None
 
     async def _session(self) -> Session:
         if self._closed:

@@ -72,7 +72,7 @@ class Session:
                     if not cursor or len(specs) >= MAX_TOOLS:
                         break
         except TimeoutError:
-            raise CallFailed(f"no answer within {seconds:g} s", unknown=True) from None
+            raise CallFailed(f"no answer within {seconds:g} s", late=True) from None
         except MCPError as error:
             raise self._failure(error) from error
         except ValueError as error:
@@ -89,7 +89,8 @@ class Session:
             result = await self._session.send_request(request, types.CallToolResult, seconds)
         except MCPError as error:
             if error.code == types.REQUEST_TIMEOUT:
-                raise CallFailed(f"{name} gave no answer within {seconds:g} s", unknown=True) from error
+                message = f"{name} gave no answer within {seconds:g} s"
+                raise CallFailed(message, unknown=True, late=True) from error
             if error.code == types.CONNECTION_CLOSED:
                 message = f"the connection ended before {name} had answered"
                 raise CallFailed(message, unknown=True, broken=self.ended.is_set()) from error
@@ -103,16 +104,13 @@ class Session:
         return ToolOutput(_text(result), bool(result.is_error))
 
     async def alive(self) -> bool:
-        """Whether the server answers anything at all, be it that it knows no ping."""
-        try:
-            async with asyncio.timeout(PING_TIMEOUT):
-                await self._session.send_request(types.PingRequest(), types.EmptyResult)
-        except TimeoutError:
-            return False
-        except MCPError as error:
-            return error.code not in _UNKNOWN | _UNSENT
-        except ValueError:
-            return True
+        """Whether anything comes back for a ping, be it an error: False means that the server is stuck."""
+        with suppress(MCPError, ValueError):
+            try:
+                async with asyncio.timeout(PING_TIMEOUT):
+                    await self._session.send_request(types.PingRequest(), types.EmptyResult)
+            except TimeoutError:
+                return False
         return True
 
     def _failure(self, error: MCPError) -> CallFailed:

@@ -39,15 +39,15 @@ async def test_agents_share_a_server_that_they_reach_in_the_same_way() -> None:
     two = pool.toolset(McpTools(name="two", url="http://localhost:1/mcp", timeout=5))
     key = pool.toolset(McpTools(name="two", url="http://localhost:1/mcp", headers={"x-team": "b"}))
     run = pool.toolset(McpTools(name="run", launch=LaunchPlan(kind="command", command=("server",))))
-    assert len(pool) == 3
+    assert pool.in_use == 3
     await one.aclose()
-    assert len(pool) == 3
+    assert pool.in_use == 3
     await two.aclose()
     await two.aclose()
-    assert len(pool) == 2
+    assert pool.in_use == 2
     await key.aclose()
     await run.aclose()
-    assert len(pool) == 0
+    assert pool.in_use == 0
 
 
 def test_a_process_without_a_server_in_use_does_not_load_the_sdk() -> None:
