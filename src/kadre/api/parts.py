@@ -1,7 +1,5 @@
 """Parts that several kinds share: references, durations, quantities, environment variables, parameters."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal

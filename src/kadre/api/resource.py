@@ -6,8 +6,6 @@ Where the documents know two spellings of a field, `Spec.spellings` names the ot
 canonical one; other shapes of the same thing (a bare name for a mapping) are folded in `Spec.canonical`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

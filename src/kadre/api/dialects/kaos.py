@@ -4,8 +4,6 @@
 and `mcpServers` name is for whoever follows references.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 

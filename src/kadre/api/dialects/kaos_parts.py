@@ -1,7 +1,5 @@
 """Parts of the KAOS kinds: what each may say of its pods, an agent's settings, and status in KAOS's own shape."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from kadre.api.parts import Count, Duration, EnvVar, Positive, ResourceRequirements

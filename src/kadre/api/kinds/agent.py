@@ -4,8 +4,6 @@ No field has a default: `None` means that the author did not write it, so that a
 holds where nobody wrote anything is said in the description and applied when the plan is made.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 

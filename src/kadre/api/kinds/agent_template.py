@@ -1,7 +1,5 @@
 """AgentTemplate: fields that several agents share. What an Agent writes wins; lists are joined."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """MemoryStore: where conversations are kept, and for how long."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 

@@ -1,7 +1,5 @@
 """ModelConfig: a model, how to reach it and how to sample from it; also the fields of an Agent's inline `model`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 

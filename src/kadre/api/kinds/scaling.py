@@ -1,7 +1,5 @@
 """How many pods an agent runs in: the short spellings people write, kept as autoscaling/v2 metrics."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 

@@ -1,7 +1,5 @@
 """Tool: something an agent can call; also the fields of an Agent's inline tools."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, Literal
 

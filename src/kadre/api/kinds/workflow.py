@@ -1,7 +1,5 @@
 """Workflow: agents that work one after another and side by side, each given what others have found."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """WorkflowRun: one execution of a Workflow."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import Field
