@@ -12,6 +12,7 @@ import pytest
 
 from kadre.base.clock import FakeClock
 from kadre.base.errors import ToolError
+from kadre.base.tasks import Tasks
 from kadre.engine.tools.mcp import Command, McpPool
 from kadre.engine.tools.port import ToolOutput
 from kadre.plan.types import LaunchPlan, McpTools, SecretRef
@@ -30,6 +31,8 @@ def refusal(status: str) -> bytes:
 async def answering(answer: Answer) -> AsyncIterator[int]:
     """A web server that answers as told; gives its port."""
 
+    tasks = Tasks("answering")
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
@@ -37,16 +40,17 @@ async def answering(answer: Answer) -> AsyncIterator[int]:
                 body = await reader.readexactly(int(length.group(1)) if length else 0)
                 writer.write(await answer(head.decode(), body))
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+        except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(lambda *ends: tasks.spawn("connection", serve(*ends)), "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await tasks.aclose()
 
 
 @asynccontextmanager
