@@ -101,7 +101,7 @@ class EnvVar(Spec):
 
     name: str
     """The variable's name."""
-    value: str | None = None
+    value: str | None = Field(default=None, repr=False)  # people do write keys here
     """Its value. Numbers and booleans are written in quotes."""
     value_from: EnvValueFrom | None = None
     """Where its value comes from, instead of `value`."""
