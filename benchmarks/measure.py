@@ -46,7 +46,7 @@ class Bench:
         stack.callback(self._loader.stop)
         self._model_port = self._helper("mock_model")
         self._mcp_port = self._helper("echo_mcp")
-        self._servers: dict[tuple[str, str], Process] = {}
+        self._servers: dict[tuple[str, str], Process | RuntimeError] = {}
 
     def _helper(self, name: str) -> int:
         port = processes.free_port()
@@ -124,13 +124,20 @@ class Bench:
 
     def _server(self, system: System, scenario: str) -> Process:
         """The server for a scenario, started when it is first needed and kept to the end of the run."""
-        process = system.process(scenario)
-        if (system.name, process) not in self._servers:
-            server = self._start(system, process)
+        key = (system.name, system.process(scenario))
+        if key not in self._servers:
+            server = self._start(system, key[1])
             self._stack.callback(server.stop)
-            server.wait_for(system.shot(scenario, "first"))
-            self._servers[system.name, process] = server
-        return self._servers[system.name, process]
+            try:
+                server.wait_for(system.shot(scenario, "first"))
+            except RuntimeError as error:
+                self._servers[key] = error  # not tried again: that may take as long each time
+            else:
+                self._servers[key] = server
+        found = self._servers[key]
+        if isinstance(found, RuntimeError):
+            raise found
+        return found
 
     def _prepare(self, system: System, scenario: Scenario) -> float:
         """Fill sessions, warm up, check that the work upstream is the scenario's, and find the turns a second."""

@@ -1,4 +1,4 @@
-"""Kadre: `kadre up` on files written for the run; for the in-process tool, the same host with a function put in."""
+"""Kadre: `kadre up` on files written for the run."""
 
 from __future__ import annotations
 
@@ -35,18 +35,15 @@ class Kadre(System):
         return scenario if scenario in ("tool", "mcp") else "main"
 
     def launch(self, process: str, port: int, world: World) -> Launch:
-        """`kadre up` on a file; the tool's process by a launcher of ours. Data go to the scratch folder."""
-        data = str(world.scratch / "data")
-        if process == "tool":
-            command = [sys.executable, "-m", "benchmarks.apps.kadre_host", "--model-url", world.model_url]
-            return Launch([*command, "--port", str(port), "--data-dir", data, "--journal", self.journal])
+        """`kadre up` on a file; for the tool, with a function put in. Data go to the scratch folder."""
         count = int(process.removeprefix("fleet-")) if process.startswith("fleet-") else 0
         names = [f"agent-{index}" for index in range(count)] or ["assistant"]
         tools = [{"name": TOOL_NAME, "endpoint": world.mcp_url}] if process == "mcp" else []
         file = world.scratch / "agents.yaml"
         file.write_text("\n---\n".join([_model(world), *(self._agent(name, tools) for name in names)]))
-        command = [str(COMMAND), "up", str(file), "--port", str(port), "--data-dir", data]
-        return Launch(command, {"OPENAI_API_KEY": "none"})
+        kadre = [sys.executable, "-m", "benchmarks.apps.kadre_tool"] if process == "tool" else [str(COMMAND)]
+        data = str(world.scratch / "data")
+        return Launch([*kadre, "up", str(file), "--port", str(port), "--data-dir", data], {"OPENAI_API_KEY": "none"})
 
     def shot(self, scenario: str, session: str = "") -> Shot:
         """The chat door."""
