@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import random
 import resource
 import statistics
 import tempfile
@@ -30,6 +31,9 @@ from kadre.engine.messages import Usage
 AGENT = "default/assistant"
 WORK_SECONDS = 0.00035
 """CPU a turn has beside its journal, about the floor's: what the writer thread competes with."""
+
+MODEL_SECONDS = (0.001, 0.004)
+"""How long the model takes to answer: what makes turns come to the journal one by one and not in step."""
 
 
 def work(seconds: float = WORK_SECONDS) -> None:
@@ -55,12 +59,12 @@ async def turn(journal: Journal | None, session_id: str) -> None:
     new = NewRun(run_id=run_id, session_id=session_id, agent=AGENT, caller="local")
     if journal is None:
         work(WORK_SECONDS / 2)
-        await asyncio.sleep(0)
+        await asyncio.sleep(random.uniform(*MODEL_SECONDS))
         return work(WORK_SECONDS / 2)
     created = await journal.create(new, first)
     await journal.history(AGENT, session_id, created.run.order, 100)
     work(WORK_SECONDS / 2)
-    await asyncio.sleep(0)
+    await asyncio.sleep(random.uniform(*MODEL_SECONDS))
     work(WORK_SECONDS / 2)
     return await journal.append(run_id, 2, last, created.run.epoch)
 

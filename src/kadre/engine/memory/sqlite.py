@@ -19,7 +19,6 @@ from kadre.base import errors
 from kadre.base.clock import Clock, SystemClock
 from kadre.engine import events as ev
 from kadre.engine.memory import projection, sqlite_file, sqlite_reads, sqlite_rows, sqlite_writer
-from kadre.engine.memory.inmemory import SAID
 from kadre.engine.memory.lane import Job, Lane
 from kadre.engine.memory.port import Created, NewRun, RunInfo, SessionInfo
 from kadre.engine.memory.sqlite_writer import Changes, Write
@@ -163,7 +162,7 @@ class SqliteJournal:
         limit: int = 100,
     ) -> Sequence[RunInfo]:
         """See `port.Journal.runs`."""
-        wanted = {"s.agent": agent, "s.session_id": session_id, "r.status": status, "s.caller": caller}
+        wanted = {"s.agent =": agent, "s.session_id =": session_id, "r.status =": status, "s.caller =": caller}
         found: Sequence[RunInfo] = await self._lists.do(_Read(lambda db: sqlite_reads.runs(db, wanted, before, limit)))
         return found
 
@@ -171,7 +170,7 @@ class SqliteJournal:
         self, *, agent: str | None = None, caller: str | None = None, limit: int = 100
     ) -> Sequence[SessionInfo]:
         """See `port.Journal.sessions`."""
-        wanted = {"s.agent": agent, "s.caller": caller}
+        wanted = {"s.agent =": agent, "s.caller =": caller}
         found: Sequence[SessionInfo] = await self._lists.do(_Read(lambda db: sqlite_reads.sessions(db, wanted, limit)))
         return found
 
@@ -179,8 +178,7 @@ class SqliteJournal:
         """See `port.Journal.history`."""
         if before_order <= 1:
             return ()
-        data = await self._read(sqlite_reads.history, agent, session_id, before_order, limit)
-        return [event for event in ev.decode_lines(data) if isinstance(event, SAID)]
+        return await self._read(sqlite_reads.history, agent, session_id, before_order, limit)
 
     async def put_blob(self, data: bytes) -> str:
         """See `port.Journal.put_blob`."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
@@ -20,8 +19,8 @@ from kadre.engine.memory.port import RunInfo, SessionInfo
 from kadre.engine.memory.sqlite_file import OPEN, RUN_SHIFT
 from kadre.engine.memory.sqlite_rows import (
     MAX_SEQ,
-    RUNS,
-    SESSIONS,
+    RUN_COLUMNS,
+    SESSION_COLUMNS,
     UNUSED,
     Remembered,
     Row,
@@ -31,6 +30,8 @@ from kadre.engine.memory.sqlite_rows import (
 )
 
 _JOINED = "SELECT CAST(group_concat(data, '') AS BLOB) FROM"
+_SAID = tuple(f'{{"type":"{kind}",'.encode() for kind in ("user_message", "assistant_message", "tool_end"))
+"""How the lines of a conversation's events begin. Those of the others are most, and need not be decoded."""
 _ENDED = "status IN ('completed', 'failed', 'cancelled', 'interrupted')"
 _HISTORY = f"""
     {_JOINED} (
@@ -46,12 +47,16 @@ _EVENTS = f"""
         SELECT data FROM entries
         WHERE key >= (SELECT max(key) FROM entries WHERE key BETWEEN :run AND :first) AND key <= :last
         ORDER BY key)"""
-_LATEST = "JOIN runs r ON r.session = s.no AND r.ord = s.runs"
+# A CROSS JOIN is done in the order it is written in. Left the choice, SQLite sorts whole tables for a short list.
+_RUNS = f"SELECT {RUN_COLUMNS} FROM runs r CROSS JOIN sessions s ON s.no = r.session"
+_OPEN_RUNS = f"{_RUNS.replace('runs r', 'runs r INDEXED BY open_runs')} WHERE r.status IN {OPEN}"
+_RUNS_OF_SESSION = f"SELECT {RUN_COLUMNS} FROM sessions s CROSS JOIN runs r ON r.session = s.no WHERE TRUE"
+_LATEST = "FROM sessions s CROSS JOIN runs r ON r.session = s.no AND r.ord = s.runs"
 
 
 def run(db: sqlite3.Connection, run_id: str) -> RunInfo | None:
     """The run, open or ended."""
-    row = db.execute(f"{RUNS} WHERE r.run_id = ?", (run_id,)).fetchone()
+    row = db.execute(f"{_RUNS} WHERE r.run_id = ?", (run_id,)).fetchone()
     return run_of(row).head.info if row else None
 
 
@@ -68,10 +73,10 @@ def events(db: sqlite3.Connection, run_id: str, after: int, limit: int) -> Seque
     return found[skipped : skipped + limit]
 
 
-def history(db: sqlite3.Connection, agent: str, session_id: str, before_order: int, limit: int) -> bytes:
-    """The JSON lines of the session's latest `limit` ended runs before that order."""
-    data: bytes | None = db.execute(_HISTORY, (agent, session_id, before_order, limit)).fetchone()[0]
-    return data or b""
+def history(db: sqlite3.Connection, agent: str, session_id: str, before_order: int, limit: int) -> Sequence[ev.Event]:
+    """What was said in the session's latest `limit` ended runs before that order."""
+    data: bytes = db.execute(_HISTORY, (agent, session_id, before_order, limit)).fetchone()[0] or b""
+    return ev.decode_lines(b"\n".join(line for line in data.split(b"\n") if line.startswith(_SAID)))
 
 
 def blob(db: sqlite3.Connection, digest: str) -> bytes | None:
@@ -82,11 +87,12 @@ def blob(db: sqlite3.Connection, digest: str) -> bytes | None:
 
 def runs(db: sqlite3.Connection, wanted: Mapping[str, str | None], before: str | None, limit: int) -> Sequence[RunInfo]:
     """See `Journal.runs`; `wanted` by column."""
-    where, values = _where(wanted)
-    if before is not None:
-        where.append("r.run_id < ?")
-        values.append(before)
-    sql = f"{RUNS} WHERE {' AND '.join(where)} ORDER BY r.run_id DESC LIMIT ?"
+    if wanted["s.session_id ="] is not None:
+        source = _RUNS_OF_SESSION
+    else:
+        source = f"{_RUNS} WHERE TRUE" if wanted["r.status ="] in (None, *ev.ENDED) else _OPEN_RUNS
+    where, values = _where({**wanted, "r.run_id <": before})
+    sql = f"{source}{where} ORDER BY r.run_id DESC LIMIT ?"
     return [run_of(row).head.info for row in db.execute(sql, (*values, limit)).fetchall()]
 
 
@@ -94,8 +100,8 @@ def sessions(db: sqlite3.Connection, wanted: Mapping[str, str | None], limit: in
     """See `Journal.sessions`; `wanted` by column."""
     where, values = _where(wanted)
     sql = (
-        f"SELECT s.session_id, s.agent, s.caller, s.runs, s.created, r.updated FROM sessions s {_LATEST}"
-        f" WHERE {' AND '.join(where)} ORDER BY r.updated DESC, s.no DESC LIMIT ?"
+        f"SELECT s.session_id, s.agent, s.caller, s.runs, s.created, r.updated {_LATEST}"
+        f" WHERE TRUE{where} ORDER BY r.updated DESC LIMIT ?"
     )
     return [
         SessionInfo(
@@ -110,15 +116,16 @@ def sessions(db: sqlite3.Connection, wanted: Mapping[str, str | None], limit: in
     ]
 
 
-def _where(wanted: Mapping[str, str | None]) -> tuple[list[str], list[Any]]:
-    columns = {column: value for column, value in wanted.items() if value is not None}
-    return ["TRUE", *(f"{column} = ?" for column in columns)], list(columns.values())
+def _where(wanted: Mapping[str, str | None]) -> tuple[str, list[str]]:
+    """Conditions to be added, by `column operator`; None: any."""
+    given = {column: value for column, value in wanted.items() if value is not None}
+    return "".join(f" AND {column} ?" for column in given), list(given.values())
 
 
 def sessions_before(db: sqlite3.Connection, *, agent: str, before: int, limit: int) -> Sequence[SessionRow]:
     """Sessions of the agent all of whose runs have ended, the latest before that moment."""
     sql = (
-        f"{SESSIONS} {_LATEST} WHERE s.agent = ? AND r.updated < ?"
+        f"SELECT {SESSION_COLUMNS} {_LATEST} WHERE s.agent = ? AND r.updated < ?"
         f" AND s.no NOT IN (SELECT session FROM runs WHERE status IN {OPEN}) LIMIT ?"
     )
     return [SessionRow(*row) for row in db.execute(sql, (agent, before, limit)).fetchall()]
@@ -129,7 +136,7 @@ def remember(db: sqlite3.Connection, remembered: Remembered) -> None:
     db.execute(f"DELETE FROM blobs WHERE {UNUSED}")  # the process died between a blob and its event
     remembered.next_run += db.execute("SELECT coalesce(max(no), 0) FROM runs").fetchone()[0]
     remembered.next_session += db.execute("SELECT coalesce(max(no), 0) FROM sessions").fetchone()[0]
-    for found in db.execute(f"{RUNS} WHERE r.status IN {OPEN} ORDER BY r.no").fetchall():
+    for found in db.execute(f"{_OPEN_RUNS} ORDER BY r.no").fetchall():
         row = run_of(found)
         info = row.head.info
         head = projection.replay(info, events(db, info.run_id, 0, info.last_seq))
@@ -139,6 +146,5 @@ def remember(db: sqlite3.Connection, remembered: Remembered) -> None:
 
 
 def _session(db: sqlite3.Connection, info: RunInfo) -> SessionRow:
-    return SessionRow(
-        *db.execute(f"{SESSIONS} WHERE agent = ? AND session_id = ?", (info.agent, info.session_id)).fetchone()
-    )
+    sql = f"SELECT {SESSION_COLUMNS} FROM sessions s WHERE s.agent = ? AND s.session_id = ?"
+    return SessionRow(*db.execute(sql, (info.agent, info.session_id)).fetchone())

@@ -21,8 +21,7 @@ RUN_COLUMNS = (
     "r.no, r.run_id, s.session_id, s.agent, r.status, r.ord, r.last_seq, r.epoch, s.caller, r.parent, r.created,"
     " r.updated, r.prompt_tokens, r.completion_tokens, r.total_tokens"
 )
-RUNS = f"SELECT {RUN_COLUMNS} FROM runs r JOIN sessions s ON s.no = r.session"  # noqa: S608 - constants
-SESSIONS = "SELECT s.no, s.agent, s.session_id, s.caller, s.runs, s.created FROM sessions s"
+SESSION_COLUMNS = "s.no, s.agent, s.session_id, s.caller, s.runs, s.created"
 UNUSED = "NOT EXISTS (SELECT 1 FROM blob_uses u WHERE u.digest = blobs.digest)"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

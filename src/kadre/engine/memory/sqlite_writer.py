@@ -26,8 +26,8 @@ from kadre.engine.memory.lane import Job
 from kadre.engine.memory.port import Created, NewRun, RunInfo
 from kadre.engine.memory.sqlite_rows import (
     MAX_SEQ,
-    RUNS,
-    SESSIONS,
+    RUN_COLUMNS,
+    SESSION_COLUMNS,
     UNUSED,
     Remembered,
     Row,
@@ -292,24 +292,22 @@ class Writer:
         """Read what is not remembered of the runs and sessions to be created."""
         creates = [job for job in batch if isinstance(job, Create)]
         ids = [job.new.run_id for job in creates if changes.run(job.new.run_id) is None]
-        for row in self._matching(f"{RUNS} WHERE r.run_id IN", "(?)", ids):
+        for row in self._matching(_RUNS_WANTED, "(?)", ids):
             info = run_of(row).head.info
             changes.known[info.run_id] = info
         keys = {job.key: None for job in creates if changes.session(job.key) is None}
-        for row in self._matching(
-            f"{SESSIONS} WHERE (agent, session_id) IN", "(?, ?)", list(chain.from_iterable(keys))
-        ):
+        for row in self._matching(_SESSIONS_WANTED, "(?, ?)", list(chain.from_iterable(keys))):
             changes.loaded[(row[1], row[2])] = SessionRow(*row)
 
     def _matching(self, sql: str, mark: str, values: list[str]) -> Sequence[Sequence[Any]]:
-        """Rows where one of the tuples in `values` matches. Padded with nulls, so that few statements are compiled."""
+        """Rows for the tuples in `values`. Padded with nulls, so that few statements are compiled."""
         if not values:
             return ()
         width = mark.count("?")
         count = 1 << (len(values) // width - 1).bit_length()
         marks = ", ".join([mark] * count)
         padding = [None] * (count * width - len(values))
-        rows: list[Sequence[Any]] = self._db.execute(f"{sql} (VALUES {marks})", [*values, *padding]).fetchall()
+        rows: list[Sequence[Any]] = self._db.execute(sql.format(marks), [*values, *padding]).fetchall()
         return rows
 
     def _commit(self, changes: Changes) -> None:
@@ -339,6 +337,18 @@ class Writer:
                     db.execute(f"DELETE FROM blobs WHERE digest = ? AND put < ? AND {UNUSED}", (digest, blobs_before))
             db.execute("DELETE FROM runs WHERE session = ?", (session,))
             db.execute("DELETE FROM sessions WHERE no = ?", (session,))
+
+
+# A CROSS JOIN is done in the order it is written in: one search of an index for each thing wanted. Left the choice,
+# SQLite reads the whole table.
+_RUNS_WANTED = (
+    f"WITH wanted (run_id) AS (VALUES {{}}) SELECT {RUN_COLUMNS} FROM wanted w"
+    " CROSS JOIN runs r ON r.run_id = w.run_id CROSS JOIN sessions s ON s.no = r.session"
+)
+_SESSIONS_WANTED = (
+    f"WITH wanted (agent, session_id) AS (VALUES {{}}) SELECT {SESSION_COLUMNS} FROM wanted w"
+    " CROSS JOIN sessions s ON s.agent = w.agent AND s.session_id = w.session_id"
+)
 
 
 class _Table(msgspec.Struct, frozen=True):
