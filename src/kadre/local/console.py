@@ -27,7 +27,7 @@ class Console:
 
     def say(self, text: str = "") -> None:
         """One line."""
-        print(text, file=self._stream, flush=True)  # noqa: T201 - this is the one place that prints
+        print(text, file=self._stream, flush=True)
 
     def done(self, text: str) -> None:
         """A step that went well."""

@@ -18,7 +18,7 @@ STDIN = "-"
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """`texts`: (name as the user would write it, text); `folders`: those to watch for changes."""
+    """`texts`: (text, file name as the user would write it); `folders`: those to watch for changes."""
 
     texts: list[tuple[str, str]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -31,11 +31,11 @@ class Files:
 
 
 def read_files(paths: Iterable[str]) -> Files:
-    """Every manifest below the paths. Hidden folders are passed over; a file named outright is read whatever its name."""
+    """Every manifest below the paths, hidden folders passed over; a file named outright is read whatever its name."""
     files = Files()
     for path in paths:
         if path == STDIN:
-            files.texts.append(("<stdin>", sys.stdin.read()))
+            files.texts.append((sys.stdin.read(), "<stdin>"))
             continue
         where = Path(path)
         if where.is_dir():
@@ -61,7 +61,7 @@ def _read(file: Path, files: Files) -> None:
             problem = f"the file is larger than {MAX_FILE // 1024 // 1024} MiB"
             files.problems.append(Problem("FileTooLarge", problem, "split it", source=Source(str(file))))
             return
-        files.texts.append((str(file), file.read_text(encoding="utf-8")))
+        files.texts.append((file.read_text(encoding="utf-8"), str(file)))
     except UnicodeDecodeError as error:
         message = f"the file is not UTF-8 (byte {error.start})"
         files.problems.append(Problem("NotUTF8", message, "save it as UTF-8", source=Source(str(file))))

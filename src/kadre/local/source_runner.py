@@ -68,6 +68,8 @@ class Watchdog:
         self.seconds = seconds
         self._slots = asyncio.Semaphore(THREADS)
         self._ends: dict[object, float] = {}
+        self.ending = False
+        """A call overran; the process ends as soon as that is said."""
 
     async def run(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         """What the function returns. Raises TimeoutError, and whatever it raises."""
@@ -82,7 +84,8 @@ class Watchdog:
                     return await asyncio.to_thread(function, **arguments)
             except TimeoutError:
                 if not inspect.iscoroutinefunction(function):
-                    asyncio.get_running_loop().call_later(GRACE / 4, os._exit, 1)
+                    self.ending = True
+                    asyncio.get_running_loop().call_later(GRACE / 10, os._exit, 1)
                 raise
             finally:
                 del self._ends[call]
@@ -120,6 +123,8 @@ def tool(function: Callable[..., Any], watchdog: Watchdog) -> Callable[..., Any]
 
     @functools.wraps(function)
     async def call(**arguments: Any) -> Any:
+        if watchdog.ending:
+            raise ToolError("not called: an earlier call overran, and the functions are started again; try again")
         try:
             return await watchdog.run(function, arguments)
         except TimeoutError:

@@ -26,9 +26,7 @@ async def changes(folders: Callable[[], Sequence[Path]]) -> AsyncIterator[None]:
         return name == ".env" or name.endswith(SUFFIXES) or (not name.startswith(".") and "." not in name)
 
     while watched := _existing(folders()):
-        async with aclosing(
-            awatch(*watched, recursive=False, watch_filter=relevant, debounce=DEBOUNCE_MS)
-        ) as batches:
+        async with aclosing(awatch(*watched, recursive=False, watch_filter=relevant, debounce=DEBOUNCE_MS)) as batches:
             async for _ in batches:
                 yield
                 if _existing(folders()) != watched:

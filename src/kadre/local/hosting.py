@@ -1,0 +1,93 @@
+"""From plans to an agent host's agents: models, toolsets and journals of a laptop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import aiohttp
+
+from kadre.base.clock import Clock
+from kadre.engine.agent import HostedAgent
+from kadre.engine.host import Host
+from kadre.engine.memory.port import Journal
+from kadre.engine.models import factory as models
+from kadre.engine.models.port import Model
+from kadre.engine.secrets import SecretReader
+from kadre.engine.tools import factory as tools
+from kadre.engine.tools.mcp import McpPool
+from kadre.local import maps, standin
+from kadre.local.settings import Mapped
+from kadre.plan.types import AgentKey, AgentPlan, MemoryPlan, ModelPlan
+
+STORE = "journal.db"
+
+
+class Journals:
+    """The two stores of a laptop. SQLite is what an agent gets that names none, or one that is not built yet."""
+
+    def __init__(self, folder: Path, *, only_in_memory: bool = False) -> None:
+        self._folder = folder
+        self._only_in_memory = only_in_memory
+        self._memory: Journal | None = None
+        self._disk: Journal | None = None
+
+    async def of(self, memory: MemoryPlan) -> Journal:
+        """The journal for such a plan, opened when it is first wanted. Raises ProblemError where it cannot be."""
+        if memory.type == "in-memory":
+            if self._memory is None:
+                from kadre.engine.memory.inmemory import InMemoryJournal
+
+                self._memory = InMemoryJournal()
+            return self._memory
+        if self._disk is None:
+            from kadre.engine.memory.sqlite import SqliteJournal  # the file is made only where it is used
+
+            self._disk = await SqliteJournal.open(self._folder / STORE)
+        return self._disk
+
+    def opened(self) -> list[Journal]:
+        """Those in use, the durable one first."""
+        return [journal for journal in (self._disk, self._memory) if journal is not None]
+
+
+class Assembly:
+    """Builds hosted agents, and keeps those whose plan has not changed."""
+
+    def __init__(
+        self,
+        host: Host,
+        http: aiohttp.ClientSession,
+        pool: McpPool,
+        secrets: SecretReader,
+        journals: Journals,
+        clock: Clock,
+    ) -> None:
+        self._host = host
+        self._http = http
+        self._pool = pool
+        self._secrets = secrets
+        self._journals = journals
+        self._clock = clock
+
+    async def build(
+        self, plans: Mapping[AgentKey, AgentPlan], mapped: Sequence[Mapped], stand_ins: standin.StandIns
+    ) -> dict[AgentKey, HostedAgent]:
+        """Hosted agents for the plans; an agent whose plan is the same as now is the same object as now."""
+        agents = {}
+        for key, plan in plans.items():
+            final = maps.mapped(await stand_ins.replace(plan), mapped)
+            known = self._host.agents.get(key)
+            agents[key] = known if known is not None and known.plan == final else await self._agent(final)
+        return agents
+
+    async def _agent(self, plan: AgentPlan) -> HostedAgent:
+        journal = await self._journals.of(plan.memory)
+        self._host.add_journal(journal)
+        depth = plan.limits.max_depth
+        built = [tools.build(tool, self._pool, self._host, depth) for tool in plan.tools]
+        toolsets = [toolset for toolset in built if toolset is not None]
+        return HostedAgent(plan, self._model(plan.model), toolsets, journal, self._clock)
+
+    def _model(self, plan: ModelPlan) -> Model:
+        return models.build(plan, self._secrets, self._http)

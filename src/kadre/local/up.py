@@ -1,0 +1,229 @@
+"""`kadre up`: files in, agents out, until Ctrl-C.
+
+One process, one port: the files are resolved straight into an agent host, and followed while it runs. A change that
+cannot be used keeps what was served before, and is shown wherever somebody looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import signal
+import socket
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+import aiohttp
+import uvicorn
+
+from kadre.base.clock import SystemClock
+from kadre.base.errors import ProblemError, ToolError
+from kadre.base.problems import Problem
+from kadre.base.tasks import Tasks
+from kadre.engine.agent import HostedAgent
+from kadre.engine.host import Host
+from kadre.engine.tools.mcp import McpPool
+from kadre.local import resolve, servers, standin, watch
+from kadre.local.console import Console
+from kadre.local.files import Files
+from kadre.local.hosting import Assembly, Journals
+from kadre.local.secrets import LocalSecrets
+from kadre.local.settings import UpSettings
+from kadre.plan.types import AgentTool, McpTools
+from kadre.server import app
+from kadre.server.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 2048
+"""Connections that wait to be accepted: a burst is answered, not refused."""
+GRACE = 5.0
+"""Seconds that runs under way have to end after Ctrl-C."""
+
+
+def run(settings: UpSettings) -> int:
+    """Serve until told to stop; the exit code. Raises ProblemError where it cannot start."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Up(settings, Console(color=settings.color)).serve())
+
+
+class Up:
+    """One `kadre up`."""
+
+    def __init__(self, settings: UpSettings, console: Console) -> None:
+        self._settings = settings
+        self._console = console
+        self._started = time.monotonic()
+        self._clock = SystemClock()
+        self._metrics = Metrics(self._clock)
+        self._host = Host(clock=self._clock, observer=self._metrics)
+        self._secrets = LocalSecrets()
+        self._tasks = Tasks("up")
+        self._problems: Sequence[Problem] = ()
+        self._files = Files()
+        self._stop = asyncio.Event()
+
+    async def serve(self) -> int:
+        """Start, say where, follow the files, and end cleanly."""
+        settings = self._settings
+        override = settings.override()
+        self._files, resolved = resolve.resolve_paths(settings.paths, override)
+        listening = listen(settings.host, settings.port)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(listening.close)
+            http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+            stack.push_async_callback(http.close)
+            pool = McpPool(self._secrets, servers.Launcher(self._console.say).launch, self._clock)
+            stack.push_async_callback(pool.aclose)
+            journals = Journals(settings.data_path())
+            assembly = Assembly(self._host, http, pool, self._secrets, journals, self._clock)
+            stack.push_async_callback(self._tasks.aclose)
+            stack.push_async_callback(self._host.aclose, GRACE)
+            await self._take(resolved, assembly, http)
+            cut_off = await self._host.recover()
+            self._host.sweep_expired_sessions()
+            server = _Server(listening, app.build(self._host, self._metrics, lambda: self._problems))
+            serving = self._tasks.spawn("serve", server.serve())
+            await self._connect(self._host.agents.values())
+            self._announce(resolved, len(cut_off))
+            self._tasks.spawn("watch", self._follow(assembly, http))
+            with self._signals():
+                await self._stop.wait()
+            self._console.say("stopping …")
+            server.should_exit = True
+            await self._host.aclose(GRACE)
+            await asyncio.wait([serving], timeout=GRACE)
+        return 0
+
+    async def _take(self, resolved: resolve.Resolved, assembly: Assembly, http: aiohttp.ClientSession) -> None:
+        """Serve what the files come to now."""
+        self._secrets.replace(resolved.secrets, resolved.env)
+        agents = await assembly.build(resolved.plans, self._settings.maps, standin.StandIns(http))
+        await self._host.replace(agents)
+        self._problems = resolved.problems
+
+    # -- following the files -------------------------------------------------------------------------------------
+
+    async def _follow(self, assembly: Assembly, http: aiohttp.ClientSession) -> None:
+        async for _ in watch.changes(lambda: self._files.folders):
+            before = dict(self._host.agents)
+            try:
+                self._files, resolved = resolve.resolve_paths(self._settings.paths, self._settings.override())
+                await self._take(resolved, assembly, http)
+            except ProblemError as error:
+                self._problems = error.problems
+                self._console.warn("the changed files cannot be used; what was served before goes on")
+                self._console.problems(error.problems)
+                continue
+            self._console.problems(resolved.problems)
+            after = self._host.agents
+            changed = [agent for key, agent in after.items() if before.get(key) is not agent]
+            for key in before.keys() - after.keys():
+                self._console.done(f"{key} is no longer served")
+            await self._connect(changed)
+            for agent in changed:
+                self._console.done(f"{agent.plan.key} {'reloaded' if agent.plan.key in before else 'added'}")
+
+    async def _connect(self, agents: Iterable[HostedAgent]) -> None:
+        """Start models and tools now, so that the first message does not wait for them; what fails is said and kept."""
+        wanted = [agent for agent in agents if agent.toolsets or agent.plan.model.provider == "local"]
+        if not wanted:
+            return
+        with self._console.step("starting models and tools"):
+            results = await asyncio.gather(*[_ready(agent) for agent in wanted])
+        for message in dict.fromkeys(message for result in results for message in result):
+            self._console.warn(message)
+
+    # -- what people see -----------------------------------------------------------------------------------------
+
+    def _announce(self, resolved: resolve.Resolved, cut_off: int) -> None:
+        console, settings = self._console, self._settings
+        console.problems(resolved.problems)
+        if resolved.ignored:
+            console.warn(f"ignored, not Kadre's: {', '.join(resolved.ignored)}")
+        rows = []
+        for agent in sorted(self._host.agents.values(), key=lambda agent: agent.plan.key):
+            plan = agent.plan
+            names = [tool.name for tool in plan.tools if isinstance(tool, McpTools | AgentTool)]
+            rows.append((str(plan.key), f"{plan.model.model} ({plan.model.provider})", ", ".join(names) or "-"))
+            for notice in plan.notices:
+                console.warn(f"{plan.key}: {notice.reason}: {notice.message}")
+        console.table(("AGENT", "MODEL", "TOOLS"), rows)
+        base = f"http://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{settings.port}"  # noqa: S104
+        if cut_off:
+            console.warn(f"{cut_off} runs were cut off when the last process ended; they are marked interrupted")
+        first = rows[0][0].rpartition("/")[2] if rows else "NAME"
+        console.say(f"\n  chat     kadre chat {first}   or   POST {base}/agents/{first}/chat")
+        console.say(f"  openai   {base}/v1        runs  {base}/runs        metrics  {base}/metrics")
+        console.say(f"  data     {settings.data_path()}")
+        console.done(f"ready in {time.monotonic() - self._started:.1f} s; Ctrl-C stops it")
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop.set)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+
+async def _ready(agent: HostedAgent) -> list[str]:
+    """Start what the agent needs; what could not be started."""
+    try:
+        offer = await agent.offer()
+    except ToolError as error:
+        return [str(error)]
+    return [f"{agent.plan.key}: {notice.message}" for notice in offer.notices]
+
+
+class _Server(uvicorn.Server):
+    """uvicorn on a socket that is open already, leaving signals to us."""
+
+    def __init__(self, listening: socket.socket, application: object) -> None:
+        config = uvicorn.Config(
+            application,  # type: ignore[arg-type]  # an ASGI 3 callable
+            http="httptools",
+            lifespan="off",
+            ws="none",
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,  # nobody may say for a caller where it calls from
+            server_header=False,
+            timeout_graceful_shutdown=int(GRACE),
+        )
+        super().__init__(config)
+        self._listening = listening
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        await super().serve(sockets or [self._listening])
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See uvicorn: signals are ours."""
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ProblemError that says who has the port, or how to take another."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            problem = Problem("PortInUse", f"port {port} is taken by another program", f"use --port {port + 1}")
+        else:
+            problem = Problem("CannotListen", f"cannot listen on {host}:{port}: {error.strerror}", "check --host")
+        raise ProblemError([problem]) from error
+    return listening
