@@ -9,15 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kadre.api import manifest
 from kadre.base.problems import Problem, errors
 from kadre.local.console import Console
-from kadre.local.files import read_files
-from kadre.local.resolve import env_folders
-from kadre.local.secrets import read_env
-from kadre.plan import plan_all
-from kadre.plan.lookup import Resources
-from kadre.plan.types import Override
+from kadre.local.resolve import resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +62,8 @@ class Findings:
 
 def find(paths: tuple[str, ...]) -> Findings:
     """Read and check everything below the paths."""
-    files = read_files(paths)
-    loaded = manifest.load_many(files.texts)
-    lookup = Resources(loaded.resources, loaded.secrets, read_env(env_folders(files)))
-    planned = plan_all(lookup, Override())
-    order = {name: number for number, (_, name) in enumerate(files.texts)}
-    found = [*files.problems, *loaded.problems, *planned.problems]
-    found.sort(key=lambda problem: (order.get(problem.source.file, -1), problem.source.line))
-    counts = Counter(resource.kind for resource in loaded.resources)
-    return Findings(counts, [str(named) for named in loaded.ignored], found)
+    resolved = resolve(paths)
+    return Findings(resolved.kinds, resolved.ignored, resolved.problems)
 
 
 def _told(problem: Problem, console: Console) -> str:

@@ -322,10 +322,12 @@ class Host:
         return Runner(agent, live, self.clock, self.observer, chain, loop.resume(tuple(before), whole))
 
     async def aclose(self, grace: float = 5.0) -> None:
-        """Take no new run, give those under way `grace` seconds, end the rest as interrupted, close everything.
+        """Take no new run, give those under way `grace` seconds, end the rest as interrupted, close everything. Once.
 
         A run that waits for a person stays as it is: the next process goes on waiting.
         """
+        if self._draining:
+            return
         self._draining = True
         working = []
         for runner in self._runners.values():

@@ -20,15 +20,13 @@ from kadre.local import maps, standin
 from kadre.local.settings import Mapped
 from kadre.plan.types import AgentKey, AgentPlan, MemoryPlan, ModelPlan
 
-STORE = "journal.db"
-
 
 class Journals:
     """The two stores of a laptop. SQLite is what an agent gets that names none, or one that is not built yet."""
 
-    def __init__(self, folder: Path, *, only_in_memory: bool = False) -> None:
+    def __init__(self, folder: Path, clock: Clock) -> None:
         self._folder = folder
-        self._only_in_memory = only_in_memory
+        self._clock = clock
         self._memory: Journal | None = None
         self._disk: Journal | None = None
 
@@ -38,12 +36,12 @@ class Journals:
             if self._memory is None:
                 from kadre.engine.memory.inmemory import InMemoryJournal
 
-                self._memory = InMemoryJournal()
+                self._memory = InMemoryJournal(clock=self._clock)
             return self._memory
         if self._disk is None:
             from kadre.engine.memory.sqlite import SqliteJournal  # the file is made only where it is used
 
-            self._disk = await SqliteJournal.open(self._folder / STORE)
+            self._disk = await SqliteJournal.open(self._folder, clock=self._clock)
         return self._disk
 
     def opened(self) -> list[Journal]:

@@ -1,0 +1,197 @@
+"""What went wrong with a model API, as a ModelError: a stable reason, whether to try again, and a sentence for people.
+
+Reasons: ModelTimeout, ModelStreamBroken, ModelUnavailable (5xx, no connection), ModelRateLimited, ModelUnauthorized,
+ModelNotFound, ModelBadRequest, ModelToolsUnsupported, ModelAnswerInvalid, ModelAnswerTooLarge, ModelFailed.
+Foreign text is kept only where it is an API's own error sentence, shortened, and without what our headers held.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from kadre.base.errors import ModelError, shorten
+
+TIMEOUT = "ModelTimeout"
+STREAM_BROKEN = "ModelStreamBroken"
+UNAVAILABLE = "ModelUnavailable"
+RATE_LIMITED = "ModelRateLimited"
+TOOLS_UNSUPPORTED = "ModelToolsUnsupported"
+
+_REASONS = {
+    400: "ModelBadRequest",
+    401: "ModelUnauthorized",
+    403: "ModelUnauthorized",
+    404: "ModelNotFound",
+    413: "ModelBadRequest",
+    422: "ModelBadRequest",
+    429: RATE_LIMITED,
+}
+_HINTS = {
+    401: "check the model's API key",
+    403: "check the model's API key and what it may use",
+    404: "check the model's name and endpoint",
+}
+_OPEN_HEADERS = frozenset({"content-type", "accept", "accept-encoding", "anthropic-version"})
+_NO_TOOLS = (
+    "does not support tools",  # Ollama
+    "does not support function calling",
+    "tool choice requires --enable-auto-tool-choice",  # vLLM
+    "tools param requires --jinja",  # llama.cpp
+    "tool use is not supported",
+    "doesn't support tool use",  # Bedrock
+    "tools are not supported",
+    "tool calling is not supported",
+)
+
+
+def worth_a_retry(error: ModelError) -> bool:
+    """Whether to try again at once by ourselves. Not after a time limit: the caller has waited through all of it."""
+    return error.retryable and error.reason != TIMEOUT
+
+
+def too_large(limit: int) -> ModelError:
+    """The answer passed the bound on its size."""
+    return ModelError(f"the model's answer is larger than {limit} bytes", reason="ModelAnswerTooLarge")
+
+
+def stream_broken(detail: str) -> ModelError:
+    """The answer stopped before its end."""
+    return ModelError(f"the model's answer broke off: {detail}", reason=STREAM_BROKEN, retryable=True)
+
+
+def timed_out(seconds: float) -> ModelError:
+    """Nothing came for as long as the plan allows."""
+    return ModelError(
+        f"the model sent nothing for {seconds:g} s; raise the model's timeout if it needs longer",
+        reason=TIMEOUT,
+        retryable=True,
+    )
+
+
+def of_transport(error: Exception, url: URL, seconds: float) -> ModelError:
+    """A failure below HTTP, or of HTTP itself."""
+    place = _place(url)
+    match error:
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            return ModelError(
+                f"the model's endpoint {shorten(str(place), 200)!r} is not an http or https URL",
+                reason="ModelBadEndpoint",
+            )
+        case aiohttp.ConnectionTimeoutError():
+            return _unavailable(f"no connection to {place}: it did not answer in time")
+        case TimeoutError():
+            return timed_out(seconds)
+        case aiohttp.ClientPayloadError():
+            return stream_broken(f"{place} closed the connection in the middle of it")
+        case aiohttp.ServerDisconnectedError():
+            return _unavailable(f"{place} closed the connection without an answer")
+        case aiohttp.ClientConnectorError():
+            return _unavailable(f"no connection to {place}: {shorten(str(error.os_error), 200)}")
+        case aiohttp.ClientResponseError():
+            return ModelError(f"{place} does not speak HTTP as it should", reason="ModelAnswerInvalid")
+        case _:
+            return _unavailable(f"the connection to {place} failed: {shorten(str(error), 200)}")
+
+
+def of_status(
+    status: int, headers: Mapping[str, str], body: bytes, url: URL, sent: Mapping[str, str], now: datetime
+) -> ModelError:
+    """An answer other than 200. `sent`: our request's headers, whose secret values must not come back in a message."""
+    if 300 <= status < 400:
+        return ModelError(
+            f"{_place(url)} redirects elsewhere, which is not followed; write the final address as the endpoint",
+            reason="ModelBadEndpoint",
+            status=status,
+        )
+    said, code = error_sentence(body)
+    said = _without_secrets(said, sent)
+    return of_error(said, code, status, place=str(_place(url)), retry_after=retry_after(headers, now))
+
+
+def of_error(said: str, code: str, status: int | None, *, place: str, retry_after: float | None = None) -> ModelError:
+    """An API's own error, from its status or out of a stream. `said` and `code` may be empty."""
+    text = f"{place} answered {status}" if status else f"{place} failed"
+    if said:
+        text += f": {shorten(said)}"
+    if status in _HINTS:
+        text += f" ({_HINTS[status]})"
+    if status is not None and any(mark in said for mark in _NO_TOOLS):
+        return ModelError(text, reason=TOOLS_UNSUPPORTED, status=status)
+    # A spent quota also comes as 429, and does not come back within seconds.
+    limited = status == 429 and code != "insufficient_quota"
+    down = status is not None and (status >= 500 or status == 408)
+    reason = _REASONS.get(status or 0) or (UNAVAILABLE if down else "ModelFailed")
+    return ModelError(text, reason=reason, retryable=limited or down, status=status, retry_after=retry_after)
+
+
+def error_sentence(body: bytes) -> tuple[str, str]:
+    """(message, code) of an error body in any of the usual shapes; empty where it has none of them."""
+    try:
+        value: Any = msgspec.json.decode(body)
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        return "", ""
+    return error_fields(value.get("error", value)) if isinstance(value, dict) else ("", "")
+
+
+def error_fields(error: Any) -> tuple[str, str]:
+    """(message, code) of an error object as APIs write it: `{message, code|type}`, `{detail}`, or a bare string."""
+    if isinstance(error, str):
+        return error, ""
+    if not isinstance(error, dict):
+        return "", ""
+    said = error.get("message") or error.get("Message") or error.get("detail") or ""
+    code = error.get("code") or error.get("type") or ""
+    return (said if isinstance(said, str) else ""), str(code)
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds the other side asks to wait: `retry-after-ms`, or Retry-After as seconds or as an HTTP date."""
+    milliseconds = _number(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    text = headers.get("Retry-After", "").strip()
+    seconds = _number(text)
+    if seconds is not None or not text:
+        return seconds
+    try:
+        when = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max(0.0, (when - now).total_seconds())
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return max(0.0, number) if math.isfinite(number) else None
+
+
+def _unavailable(message: str) -> ModelError:
+    return ModelError(message, reason=UNAVAILABLE, retryable=True)
+
+
+def _place(url: URL) -> URL:
+    """The address without what may be secret in it."""
+    return url.with_user(None).with_query(None) if url.absolute else url
+
+
+def _without_secrets(text: str, sent: Mapping[str, str]) -> str:
+    for name, value in sent.items():
+        if name.lower() in _OPEN_HEADERS:
+            continue
+        for part in value.split():
+            if len(part) >= 8:  # shorter ones are words such as Bearer
+                text = text.replace(part, "***")
+    return text

@@ -1,0 +1,100 @@
+"""Models behind OpenAI's Chat Completions API: OpenAI itself, Ollama, vLLM, GPUStack, and whatever speaks it.
+
+Endpoints differ in what they refuse. What one refuses once is remembered for as long as the model lives: the option
+that asks for usage in a stream, and `max_tokens` where a newer model wants `max_completion_tokens`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from multidict import CIMultiDict
+from yarl import URL
+
+from kadre.base.errors import ModelError
+from kadre.engine.models import http, keys, openai_wire, sse
+from kadre.engine.models.port import ModelRequest, Reply
+from kadre.engine.models.retries import Piece
+from kadre.engine.secrets import SecretReader
+from kadre.plan.types import ModelPlan
+
+_STREAM = b',"stream":true}'
+_STREAM_USAGE = b',"stream":true,"stream_options":{"include_usage":true}}'
+
+
+class OpenAIModel:
+    """One model of one endpoint."""
+
+    def __init__(self, plan: ModelPlan, secrets: SecretReader, wire: http.Wire) -> None:
+        self._plan = plan
+        self._secrets = secrets
+        self._wire = wire
+        self._url = URL(plan.endpoint.rstrip("/") + "/chat/completions")
+        self._place = plan.endpoint
+        self._tools = openai_wire.ToolCache(openai_wire.encode_tools)
+        self._max_tokens_name = "max_tokens"
+        self._head = openai_wire.encode_head(plan.model, plan.params, self._max_tokens_name)
+        self._stream_tail = _STREAM_USAGE
+        self._key: str | None = None
+        self._headers = self._make_headers(None)
+
+    def call(self, request: ModelRequest) -> AsyncGenerator[Piece, None]:
+        """See `port.Model.call`."""
+        return self.call_with(request, {})
+
+    def call_with(self, request: ModelRequest, extra: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
+        """As `call`, with further top-level fields in the request, such as `response_format`."""
+        more = openai_wire.encode_extra(extra)
+        return self._wire.retrying(lambda: self._once(request, more), self._learn)
+
+    async def aclose(self) -> None:
+        """Nothing to give back: the connections belong to the session."""
+
+    def _once(self, request: ModelRequest, extra: bytes) -> AsyncGenerator[Piece, None]:
+        body = b"".join(
+            (
+                self._head,
+                openai_wire.encode_messages(request.messages),
+                self._tools.get(request.tools) if request.tools else b"",
+                extra,
+                self._stream_tail if request.stream else b"}",
+            )
+        )
+        headers = self._current_headers()
+        if request.stream:
+            chunks = self._wire.stream(self._url, body, headers)
+            return http.pieces(chunks, sse.Parser().feed, openai_wire.Stream(self._place))
+        return self._wire.whole(self._url, body, headers, self._decode)
+
+    def _decode(self, answer: bytes) -> Reply:
+        return openai_wire.decode_reply(answer, self._place)
+
+    def _learn(self, error: ModelError) -> bool:
+        """Whether the endpoint refused something that the request can do without, or say otherwise."""
+        if error.status not in (400, 422):
+            return False
+        said = str(error)
+        if "stream_options" in said and self._stream_tail is _STREAM_USAGE:
+            self._stream_tail = _STREAM
+            return True
+        if "max_completion_tokens" in said and self._max_tokens_name == "max_tokens":
+            self._max_tokens_name = "max_completion_tokens"
+            self._head = openai_wire.encode_head(self._plan.model, self._plan.params, self._max_tokens_name)
+            return True
+        return False
+
+    def _current_headers(self) -> CIMultiDict[str]:
+        key = keys.read(self._plan, self._secrets)
+        if key != self._key:
+            self._key = key
+            self._headers = self._make_headers(key)
+        return self._headers
+
+    def _make_headers(self, key: str | None) -> CIMultiDict[str]:
+        # identity: unpacking costs more than the bytes it saves on a model's answers, and cannot be bounded beforehand.
+        headers = CIMultiDict({"Content-Type": "application/json", "Accept-Encoding": "identity"})
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        headers.update(self._plan.headers)
+        return headers
