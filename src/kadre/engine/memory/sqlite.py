@@ -8,6 +8,7 @@ itself never waits for the disk.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -44,16 +45,15 @@ class SqliteJournal:
 
     durable = True
 
-    def __init__(self, data_dir: sqlite_file.DataDir, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
-        self.path = data_dir.path / sqlite_file.FILE
-        self._data_dir = data_dir
+    def __init__(self, path: Path, owned: contextlib.ExitStack, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+        self.path = path
+        self._owned = owned
         self._clock = clock
         self._turns = Turns()
-        self._remembered = sqlite_rows.Remembered()
-        self._connections: list[sqlite3.Connection] = []
-        db = self._connected(sqlite_file.prepare(self.path))
-        sqlite_reads.remember(db, self._remembered)
-        writer = sqlite_writer.Writer(db, self.path, self._remembered)
+        self._db = self._connected(cache_kib=4096)
+        sqlite_file.prepare(self._db, path)
+        self._remembered = sqlite_reads.remember(self._db)
+        writer = sqlite_writer.Writer(self._db, path, self._remembered)
         self._writes: Lane[Write, Changes] = Lane("journal-writes", writer.work, self._written, loop)
         self._reads = self._reader("journal-reads", loop)
         self._lists = self._reader("journal-lists", loop)
@@ -68,23 +68,26 @@ class SqliteJournal:
         return await asyncio.to_thread(cls._opened, Path(data_dir), clock or SystemClock(), loop)
 
     @classmethod
-    def _opened(cls, path: Path, clock: Clock, loop: asyncio.AbstractEventLoop) -> SqliteJournal:
-        data_dir = sqlite_file.DataDir(path)
-        try:
-            journal = cls(data_dir, clock, loop)
-        except BaseException:
-            data_dir.close()
-            raise
+    def _opened(cls, data_dir: Path, clock: Clock, loop: asyncio.AbstractEventLoop) -> SqliteJournal:
+        path = data_dir / sqlite_file.FILE
+        with contextlib.ExitStack() as owned:
+            owned.callback(sqlite_file.DataDir(data_dir).close)
+            try:
+                journal = cls(path, owned, clock, loop)
+            except sqlite3.Error as error:
+                raise sqlite_file.unusable(path, error) from error
+            journal._owned = owned.pop_all()
         for lane in (journal._writes, journal._reads, journal._lists):
             lane.start()
         return journal
 
-    def _connected(self, db: sqlite3.Connection) -> sqlite3.Connection:
-        self._connections.append(db)
+    def _connected(self, cache_kib: int) -> sqlite3.Connection:
+        db = sqlite_file.connect(self.path, cache_kib=cache_kib)
+        self._owned.callback(db.close)
         return db
 
     def _reader(self, name: str, loop: asyncio.AbstractEventLoop) -> Lane[_Read, None]:
-        db = self._connected(sqlite_file.connect(self.path, cache_kib=1024))
+        db = self._connected(cache_kib=1024)
 
         def work(batch: Sequence[_Read]) -> None:
             for job in batch:
@@ -225,6 +228,4 @@ class SqliteJournal:
         """See `port.Journal.aclose`."""
         for lane in (self._writes, self._reads, self._lists):
             await lane.aclose()
-        while self._connections:
-            self._connections.pop().close()
-        self._data_dir.close()
+        self._owned.close()

@@ -113,19 +113,16 @@ def connect(path: Path, *, cache_kib: int) -> sqlite3.Connection:
     return db
 
 
-def prepare(path: Path) -> sqlite3.Connection:
-    """The connection that writes, after bringing the file up to this version. Raises ProblemError."""
-    with contextlib.ExitStack() as undo:
-        try:
-            db = connect(path, cache_kib=4096)
-            undo.callback(db.close)
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
-            _migrate(db, path)
-        except sqlite3.Error as error:
-            raise _problem("JournalUnusable", f"journal {path}: {_cause(error)}") from error
-        undo.pop_all()
-    return db
+def unusable(path: Path, error: sqlite3.Error) -> errors.ProblemError:
+    """What a failure of SQLite means for whoever starts on this file."""
+    return _problem("JournalUnusable", f"journal {path}: {_cause(error)}")
+
+
+def prepare(db: sqlite3.Connection, path: Path) -> None:
+    """Make it the connection that writes, and bring the file up to this version. Raises ProblemError: it is newer."""
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    _migrate(db, path)
 
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:

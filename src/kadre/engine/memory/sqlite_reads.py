@@ -131,8 +131,9 @@ def sessions_before(db: sqlite3.Connection, *, agent: str, before: int, limit: i
     return [SessionRow(*row) for row in db.execute(sql, (agent, before, limit)).fetchall()]
 
 
-def remember(db: sqlite3.Connection, remembered: Remembered) -> None:
+def remember(db: sqlite3.Connection) -> Remembered:
     """What a process that opens the file must know: open runs with their sessions, and the numbers given so far."""
+    remembered = Remembered()
     db.execute(f"DELETE FROM blobs WHERE {UNUSED}")  # the process died between a blob and its event
     remembered.next_run += db.execute("SELECT coalesce(max(no), 0) FROM runs").fetchone()[0]
     remembered.next_session += db.execute("SELECT coalesce(max(no), 0) FROM sessions").fetchone()[0]
@@ -143,6 +144,7 @@ def remember(db: sqlite3.Connection, remembered: Remembered) -> None:
         session = remembered.sessions.get((info.agent, info.session_id)) or _session(db, info)
         session = msgspec.structs.replace(session, open=(*session.open, info.run_id))
         remembered.take({info.run_id: Row(row.no, head)}, {(info.agent, info.session_id): session})
+    return remembered
 
 
 def _session(db: sqlite3.Connection, info: RunInfo) -> SessionRow:
