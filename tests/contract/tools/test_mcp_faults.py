@@ -211,3 +211,12 @@ async def test_a_server_on_a_port_of_its_own_is_run_and_ended() -> None:
         await call(tools, "die")
     assert caught.value.unknown
     await pool.aclose()
+
+
+@pytest.mark.parametrize("world", ["http", "sse"], indirect=True)
+async def test_a_server_on_this_machine_is_reached_past_the_environments_proxy(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert await call(world.toolset(), "echo", text="x") == ToolOutput("x")

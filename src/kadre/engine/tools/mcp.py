@@ -286,6 +286,7 @@ class Server:
             sdk = await asyncio.to_thread(importlib.import_module, "kadre.engine.tools.mcp_session")
             async with sdk.connected(self.name, target, self._on_change, CONNECT_TIMEOUT) as session:
                 self._changed = True
+                self._why = f"{self.name}: its process ended"
                 link.ready.set_result(session)
                 await _first(link.stop, link.retired, session.ended)
                 await _first(link.stop, session.idle, session.ended)
@@ -302,26 +303,21 @@ class Server:
                 link.ready.set_exception(ToolError(f"{self.name}: the connection was closed"))
             link.ready.exception()  # asked for, so that an answer nobody waits for any more is no warning
             self._links.discard(link)
-            if isinstance(target, Address):
-                self._spare(started, link)
-            elif not link.stop.is_set() and not link.retired.is_set():
-                self._count_failure(started)
+            if not link.stop.is_set() and not link.retired.is_set():
+                self._put_off(started, link, isinstance(target, Command))
 
     def _on_change(self) -> None:
         self._changed = True
 
-    def _spare(self, started: float, link: _Link) -> None:
-        # An address that refuses costs nothing to try; one that swallows packets does, to each run that starts.
+    def _put_off(self, started: float, link: _Link, process: bool) -> None:
+        """Decide when a connection that failed or ended may be tried again."""
         now = self._clock.monotonic()
-        if _held(link) is None:
-            self._not_before = now + min(now - started - 1.0, CONNECT_TIMEOUT)
-
-    def _count_failure(self, started: float) -> None:
-        now = self._clock.monotonic()
-        self._failures = 1 if now - started > STEADY else self._failures + 1
-        delay = RESTARTS.delay(self._failures - 1) if self._failures > 1 else 0.0
-        self._not_before = now + (delay or 0.0)
-        self._why = self._why or f"{self.name}: its process ended"
+        # What is refused at once costs nothing to try; what swallows a request holds up each run that starts.
+        wait = 0.0 if _held(link) else now - started - 1.0
+        if process:
+            self._failures = 1 if now - started > STEADY else self._failures + 1
+            wait = max(wait, RESTARTS.delay(self._failures - 1) or 0.0) if self._failures > 1 else wait
+        self._not_before = now + wait
 
     async def aclose(self) -> None:
         """End the connection, and the process where one was started."""

@@ -30,6 +30,8 @@ ERROR_BODY_LIMIT = 65536
 # Shorter than the 5 s after which common servers close an idle connection: a request that crosses that
 # close would be lost.
 _LIMITS = httpx2.Limits(max_connections=512, max_keepalive_connections=32, keepalive_expiry=3.0)
+# One for all clients, made while this module is loaded, outside the event loop: each takes 20 ms and 1 MB.
+_TLS = httpx2.create_ssl_context()
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 # Statuses by which a server, or a proxy before it, says that nothing was done.
 _NOTHING_DONE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
@@ -38,8 +40,9 @@ _NOTHING_DONE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAV
 class Client(httpx2.AsyncClient):
     """An httpx client whose POSTs always have an answer. Calls' own timeouts bound the reading."""
 
-    def __init__(self, headers: dict[str, str]) -> None:
-        super().__init__(headers=headers, limits=_LIMITS, timeout=httpx2.Timeout(10.0, read=None, pool=None))
+    def __init__(self, url: str, headers: dict[str, str]) -> None:
+        timeout = httpx2.Timeout(10.0, read=None, pool=None)
+        super().__init__(headers=headers, verify=_TLS, limits=_LIMITS, timeout=timeout, trust_env=_may_proxy(url))
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """See httpx2.AsyncClient.send."""
@@ -64,9 +67,10 @@ class Client(httpx2.AsyncClient):
 class SseClient(httpx2.AsyncClient):
     """A client of the older transport, where answers come by another way: a POST that fails ends the session."""
 
-    def __init__(self, headers: dict[str, str], failed: Callable[[], None]) -> None:
+    def __init__(self, url: str, headers: dict[str, str], failed: Callable[[], None]) -> None:
         # A stream silent for five minutes is taken for dead; servers send a comment every few seconds.
-        super().__init__(headers=headers, limits=_LIMITS, timeout=httpx2.Timeout(10.0, read=300.0, pool=None))
+        timeout = httpx2.Timeout(10.0, read=300.0, pool=None)
+        super().__init__(headers=headers, verify=_TLS, limits=_LIMITS, timeout=timeout, trust_env=_may_proxy(url))
         self._failed = failed
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
@@ -134,6 +138,11 @@ def _is_rpc_error(body: bytes) -> bool:
 def _answer(request: httpx2.Request, status: int, code: int, message: str) -> httpx2.Response:
     body = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}
     return httpx2.Response(status, json=body, request=request)
+
+
+def _may_proxy(url: str) -> bool:
+    """Whether the environment's proxy applies: it cannot reach this machine's own servers."""
+    return httpx2.URL(url).host not in ("localhost", "127.0.0.1", "::1")
 
 
 def _text(error: Exception) -> str:

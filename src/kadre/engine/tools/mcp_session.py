@@ -149,14 +149,14 @@ async def _by_address(
     stack: AsyncExitStack, target: Address, changed: Callable[[], None], ended: asyncio.Event
 ) -> Client:
     def sse_http(*_: object, **__: object) -> mcp_http.SseClient:
-        return mcp_http.SseClient(target.headers, ended.set)
+        return mcp_http.SseClient(target.url, target.headers, ended.set)
 
     tried = []
     for url, kind in candidates(target):
         try:
             async with AsyncExitStack() as attempt:
                 if kind == "http":
-                    http = await attempt.enter_async_context(mcp_http.Client(target.headers))
+                    http = await attempt.enter_async_context(mcp_http.Client(target.url, target.headers))
                     transport: Any = streamable_http_client(url, http_client=http)
                 else:
                     transport = sse_client(url, httpx_client_factory=sse_http)
