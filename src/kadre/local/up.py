@@ -19,12 +19,13 @@ from pathlib import Path
 import aiohttp
 import uvicorn
 
-from kadre.base.clock import SystemClock
-from kadre.base.errors import ProblemError, ToolError
+from kadre.base.clock import LOADED, SystemClock
+from kadre.base.errors import ModelError, ProblemError, ToolError
 from kadre.base.problems import Problem
 from kadre.base.tasks import Tasks
 from kadre.engine.agent import HostedAgent
 from kadre.engine.host import Host
+from kadre.engine.models.port import Startable
 from kadre.engine.tools.mcp import McpPool
 from kadre.local import servers, standin, watch
 from kadre.local.console import Console
@@ -135,7 +136,7 @@ class Up:
 
     async def _connect(self, agents: Iterable[HostedAgent]) -> None:
         """Start models and tools now, so that the first message does not wait for them; what fails is said and kept."""
-        wanted = [agent for agent in agents if agent.toolsets or agent.plan.model.provider == "local"]
+        wanted = [agent for agent in agents if agent.toolsets or isinstance(agent.model, Startable)]
         if not wanted:
             return
         with self._console.step("starting models and tools"):
@@ -147,12 +148,14 @@ class Up:
         """Start what the agent needs; what people should know of it."""
         said = []
         try:
+            if isinstance(agent.model, Startable):
+                await agent.model.start()
             for tool in agent.plan.tools:
                 if isinstance(tool, McpTools) and tool.launch is not None:
                     notices = await self._servers.prepare(tool.name, tool.launch, self._console.say)
                     said += [f"{tool.name}: {notice.message}" for notice in notices]
-        except ToolError as error:
-            return [*said, str(error)]
+        except (ModelError, ToolError) as error:
+            return [*said, f"{agent.plan.key}: {error}"]
         offer = await agent.offer()
         return [*said, *(f"{agent.plan.key}: {notice.message}" for notice in offer.notices)]
 
@@ -174,11 +177,11 @@ class Up:
         base = f"http://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{settings.port}"  # noqa: S104
         if cut_off:
             console.warn(f"{cut_off} runs were cut off when the last process ended; they are marked interrupted")
-        first = rows[0][0].rpartition("/")[2] if rows else "NAME"
+        first = next((key.name for key in sorted(self._host.agents)), "NAME")
         console.say(f"\n  chat     kadre chat {first}   or   POST {base}/agents/{first}/chat")
         console.say(f"  openai   {base}/v1        runs  {base}/runs        metrics  {base}/metrics")
         console.say(f"  data     {settings.data_path()}")
-        console.done("ready; Ctrl-C stops it")
+        console.done(f"ready in {self._clock.monotonic() - LOADED:.1f} s; Ctrl-C stops it")
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -216,7 +216,7 @@ def _finish_reason(live: Live) -> str:
 
 
 def _head(live: Live, kind: str) -> dict[str, Any]:
-    name = live.info.agent.rpartition("/")[2]
+    name = live.info.agent.rpartition("/")[2].partition(".")[0]  # an agent's name has no dot, its API group has
     return {"id": f"chatcmpl-{live.info.run_id}", "object": kind, "created": int(time.time()), "model": name}
 
 

@@ -8,7 +8,7 @@ It knows nothing of runs, tools' effects or sessions, and it retries by itself o
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -39,6 +39,15 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     message: Message
     usage: Usage = Usage()
     finish_reason: str = "stop"
+
+
+@runtime_checkable
+class Startable(Protocol):
+    """A model that takes a while to be there, such as one that runs in a process of ours."""
+
+    async def start(self) -> None:
+        """Be ready for calls; cheap where it is already. Raises errors.ModelError."""
+        ...
 
 
 class Model(Protocol):

@@ -1,0 +1,169 @@
+"""`kadre up` as a process: starting, being killed, changing files, bad models, ending."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.faulty import FaultyModel, faulty_model
+from tests.support.upping import Upped, free_port, up
+
+AGENT = """
+apiVersion: kagent.dev/v1alpha1
+kind: Agent
+metadata: {{name: {name}, namespace: kagent}}
+spec:
+  model: {{provider: openai, name: m, endpoint: "{url}", timeout: 1s}}
+  systemPrompt: {prompt}
+"""
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[FaultyModel]:
+    async with faulty_model() as made:
+        yield made
+
+
+@pytest.fixture
+def files(tmp_path: Path, model: FaultyModel) -> Path:
+    folder = tmp_path / "agents"
+    folder.mkdir()
+    (folder / "a.yaml").write_text(AGENT.format(name="a", url=model.url, prompt="Be kind."))
+    return folder
+
+
+async def said_in(upped: Upped, session: str) -> list[tuple[str, str]]:
+    shown = await upped.get(f"/sessions/{session}")
+    return [(message["role"], message["content"]) for message in shown["messages"]]
+
+
+async def test_what_was_acknowledged_survives_a_kill_in_the_middle_of_a_turn(files: Path, model: FaultyModel) -> None:
+    port = free_port()
+    async with up(files, port=port) as upped:
+        status, _ = await upped.post("/chat", {"message": "one", "session_id": "s"})
+        assert status == 200
+        model.does = "hang"
+        model.asked.clear()
+        status, run = await upped.post("/runs", {"message": "two", "session_id": "s"})
+        assert status == 202
+        await asyncio.wait_for(model.asked.wait(), 10)
+        await upped.stop(signal.SIGKILL)
+    asked = len(model.requests)
+    model.does = "answer"
+    async with up(files, port=port) as upped:
+        assert "1 runs were cut off" in upped.said
+        shown = await upped.get(f"/runs/{run['run_id']}")
+        assert shown["status"] == "interrupted"
+        assert shown["events"][-1]["type"] == "run_finished"
+        assert await said_in(upped, "s") == [("user", "one"), ("assistant", "all well"), ("user", "two")]
+        assert len(model.requests) == asked
+        status, reply = await upped.post("/chat", {"message": "three", "session_id": "s"})
+        assert (status, reply["response"]) == (200, "all well")
+        said = [message["content"] for message in model.requests[-1]["messages"]]
+        assert said == ["Be kind.", "one", "all well", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("does", "status", "reason"),
+    [
+        ("hang", 504, "ModelTimeout"),
+        ("close", 502, "ModelStreamBroken"),
+        ("broken", 502, "Model"),
+        ("500", 502, "Model"),
+        ("html", 502, "Model"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_model_that_misbehaves_is_a_clear_error_and_leaves_nothing_behind(
+    files: Path, model: FaultyModel, does: str, status: int, reason: str, stream: bool
+) -> None:
+    async with up(files) as upped:
+        await upped.post("/chat", {"message": "warm up"})
+        before = upped.open_files()
+        model.does = does
+        body = {"model": "a", "stream": stream, "messages": [{"role": "user", "content": "hi"}]}
+        for _ in range(3):
+            async with upped.http.post("/v1/chat/completions", json=body) as answer:
+                text = await answer.text()
+            if stream and does == "close":
+                assert "half an ans" in text
+            else:
+                assert answer.status == status
+            assert f'"code":"{reason}' in text
+        model.does = "answer"
+        got, reply = await upped.post("/chat", {"message": "and now?"})
+        assert (got, reply["response"]) == (200, "all well")
+        assert upped.open_files() <= before + 1
+        runs = (await upped.get("/runs?status=failed"))["runs"]
+        assert len(runs) == 3
+        assert (await upped.get("/agents"))["agents"][0]["running"] == 0
+
+
+async def test_a_changed_file_is_taken_over_without_dropping_a_running_stream(files: Path, model: FaultyModel) -> None:
+    async with up(files) as upped:
+        await upped.until_said("ready")
+        model.does = "hang"
+        headers = {"Accept": "text/event-stream"}
+        async with upped.http.post("/agents/a/chat", json={"message": "hi"}, headers=headers) as stream:
+            await stream.content.readuntil(b"user_message")
+            (files / "a.yaml").write_text(AGENT.format(name="a", url=model.url, prompt="Be brief."))
+            await upped.until_said("kagent/a reloaded", 10)
+            (files / "b.yaml").write_text(AGENT.format(name="b", url=model.url, prompt="Be b."))
+            await upped.until_said("kagent/b added", 10)
+            rest = await stream.content.read()
+            assert b"ModelTimeout" in rest
+            assert b"run_finished" in rest
+        model.does = "answer"
+        status, _ = await upped.post("/agents/a/chat", {"message": "hi"})
+        assert status == 200
+        assert model.requests[-1]["messages"][0]["content"] == "Be brief."
+        (files / "b.yaml").unlink()
+        await upped.until_said("kagent/b is no longer served", 10)
+
+
+async def test_files_that_break_keep_what_was_served_and_show_the_problem(files: Path, model: FaultyModel) -> None:
+    async with up(files) as upped:
+        broken = AGENT.format(name="a", url=model.url, prompt="x").replace("systemPrompt", "systemPromt")
+        (files / "a.yaml").write_text(broken)
+        await upped.until_said("did you mean systemPrompt?", 10)
+        status, _ = await upped.post("/chat", {"message": "still there?"})
+        assert status == 200
+        health = await upped.get("/health")
+        assert "did you mean systemPrompt?" in health["problems"][0]
+        (files / "a.yaml").write_text(AGENT.format(name="a", url=model.url, prompt="mended"))
+        await upped.until_said("kagent/a reloaded", 10)
+        assert (await upped.get("/health"))["problems"] == []
+
+
+async def test_it_ends_cleanly_on_ctrl_c(files: Path, model: FaultyModel) -> None:
+    async with up(files) as upped:
+        await upped.post("/chat", {"message": "hi"})
+        code = await upped.stop(signal.SIGINT)
+    assert code == 0
+    assert "Traceback" not in upped.said
+    assert "stopping" in upped.said
+
+
+async def test_what_cannot_start_says_why_and_how_to_mend_it(files: Path, tmp_path: Path) -> None:
+    async def refused(*words: Any, **more: Any) -> str:
+        async with up(*words, ready=False, **more) as upped:
+            code = await asyncio.wait_for(upped.process.wait(), 20)
+            await upped.stop()
+            assert code == 1
+            assert "Traceback" not in upped.said
+            return upped.said
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"use --port {port + 1}" in await refused(files, port=port)
+    assert "no such file or folder" in await refused(tmp_path / "nowhere")
+    (tmp_path / "bad.yaml").write_text("apiVersion: kagent.dev/v1alpha1\nkind: Agent\nmetadata: {name: x}\nspec: {}\n")
+    assert "the agent has no model" in await refused(tmp_path / "bad.yaml")
+    async with up(files):
+        assert "uses" in await refused(files)
