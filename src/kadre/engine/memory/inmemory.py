@@ -177,7 +177,7 @@ class InMemoryJournal:
                     self._bytes -= len(self._blobs.pop(digest, b""))
 
     async def turn(self, run_id: str) -> None:
-        """See `port.Journal.turn`. Raises NotFound, and Fenced where the run itself has ended."""
+        """See `port.Journal.turn`."""
         while True:
             run = self._runs.get(run_id)
             if run is None:
@@ -190,7 +190,7 @@ class InMemoryJournal:
             await self._turns.changed(run_id)
 
     async def claim(self, run_id: str) -> RunInfo:
-        """See `port.Journal.claim`. Raises Conflict (`RunEnded`) too."""
+        """See `port.Journal.claim`."""
         run = self._runs.get(run_id)
         if run is None:
             raise errors.NotFound(f"no run {run_id}")

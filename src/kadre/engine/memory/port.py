@@ -1,16 +1,15 @@
 """The port to a journal.
 
 Above: the host, the only writer of a run, and doors that read. Below: memory, SQLite, later PostgreSQL and Redis. It
-knows events
-only as things with a run, a number and a few types that move a run's status; it never calls a model or a tool.
+knows events only as things with a run, a number and a few types that move a run's status; it never calls a model or a
+tool.
 
-What every store promises (tests/contract/test_journal.py holds each to it):
+What every store promises (tests/contract/journal holds each to it):
 - `create` numbers a run within its session and commits its first events, at once or not at all; the same run id again
-  returns
-  the run that is there and writes nothing.
+  returns the run that is there and writes nothing.
 - `append` is compare-and-set on the run's last number and on its epoch; the loser gets Fenced and nothing is written.
 - When `create` or `append` has returned, a kill -9 loses nothing of it (in-memory excepted, which says so by
-  `durable`).
+  `durable`). When it is cancelled, it is committed or not at all by the time the cancellation arrives; `run` tells.
 - Runs of one session start in their order: `turn` returns when every lower one has ended.
 - After a restart `recover` ends every open run that is not waiting as `interrupted`.
 """
@@ -88,10 +87,9 @@ class Journal(Protocol):
         """Accept a run and commit `first` (numbered 1..n, a RunStarted and a UserMessage at least) with it.
 
         Raises Conflict (`SessionBusy`: on_busy is reject; `SessionWaiting`: a run of the session waits for approval,
-        its id in
-        details["run_id"]; `NotYourSession`: another caller's) and TooMany (`SessionQueueFull`). With on_busy
-        `interrupt` it is
-        accepted; ending the runs before it is the host's work. The RunStarted event's position is set by the store.
+        its id in details["run_id"]; `NotYourSession`: another caller's; `RunIdTaken`: the run id is another caller's or
+        another agent's) and TooMany (`SessionQueueFull`). With on_busy `interrupt` it is accepted; ending the runs
+        before it is the host's work. The RunStarted event's position is set by the store.
         """
         ...
 
@@ -100,11 +98,14 @@ class Journal(Protocol):
         ...
 
     async def turn(self, run_id: str) -> None:
-        """Wait until every lower-numbered run of the session has ended, and mark this one running."""
+        """Wait until every lower-numbered run of the session has ended, and mark this one running.
+
+        Raises NotFound, and Fenced where this run has ended itself.
+        """
         ...
 
     async def claim(self, run_id: str) -> RunInfo:
-        """Become the run's only writer: raises its epoch. Raises NotFound."""
+        """Become the run's only writer: raises its epoch. Raises NotFound, and Conflict (`RunEnded`)."""
         ...
 
     async def run(self, run_id: str) -> RunInfo | None:
@@ -112,7 +113,7 @@ class Journal(Protocol):
         ...
 
     async def events(self, run_id: str, after: int = 0, limit: int = 10_000) -> Sequence[Event]:
-        """The run's events with a number above `after`, in order."""
+        """The run's events with a number above `after`, in order; none where there is no such run."""
         ...
 
     async def runs(
@@ -136,8 +137,7 @@ class Journal(Protocol):
 
     async def history(self, agent: str, session_id: str, before_order: int, limit: int) -> Sequence[Event]:
         """What was said in the session before run number `before_order`, in order: UserMessage, AssistantMessage and
-        ToolEnd
-        events of runs that have ended; of at most the latest `limit` runs. Whole runs only.
+        ToolEnd events of runs that have ended; of at most the latest `limit` runs. Whole runs only.
         """
         ...
 
@@ -154,8 +154,9 @@ class Journal(Protocol):
         ...
 
     async def recover(self) -> Sequence[RunInfo]:
-        """Called once at start by a store that one process owns: void all leases, end open runs that are not waiting as
-        `interrupted` (a RunFinished event each), return them."""
+        """Called once at start by a store that one process owns: void all leases and end open runs that are not waiting
+        as `interrupted`: an `unknown` ToolEnd for every call sent and not recorded, then a RunFinished. Returns them.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -119,7 +119,7 @@ class SqliteJournal:
         await self._writes.see_through(sqlite_writer.Append(run_id, expected_seq, events, epoch))
 
     async def turn(self, run_id: str) -> None:
-        """See `port.Journal.turn`. Raises NotFound, and Fenced where the run itself has ended."""
+        """See `port.Journal.turn`."""
         while True:
             row = self._remembered.runs.get(run_id)
             if row is None:
@@ -133,7 +133,7 @@ class SqliteJournal:
             await self._turns.changed(run_id)
 
     async def claim(self, run_id: str) -> RunInfo:
-        """See `port.Journal.claim`. Raises Conflict (`RunEnded`) too."""
+        """See `port.Journal.claim`."""
         if run_id not in self._remembered.runs:
             projection.claimed(projection.Head(await self._known(run_id)))
         info: RunInfo = await self._writes.see_through(sqlite_writer.Move(run_id, claim=True))
