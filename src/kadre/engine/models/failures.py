@@ -18,6 +18,8 @@ import msgspec
 from yarl import URL
 
 from kadre.base.errors import ModelError, shorten
+from kadre.engine.models import target
+from kadre.engine.models.target import Target
 
 TIMEOUT = "ModelTimeout"
 STREAM_BROKEN = "ModelStreamBroken"
@@ -35,8 +37,8 @@ _REASONS = {
     429: RATE_LIMITED,
 }
 _HINTS = {
-    401: "check the model's API key",
-    403: "check the model's API key and what it may use",
+    401: "check {key}",
+    403: "check {key}, and what it may use",
     404: "check the model's name and endpoint",
 }
 _OPEN_HEADERS = frozenset({"content-type", "accept", "accept-encoding", "anthropic-version"})
@@ -78,11 +80,11 @@ def timed_out(seconds: float) -> ModelError:
 
 def of_transport(error: Exception, url: URL, seconds: float) -> ModelError:
     """A failure below HTTP, or of HTTP itself."""
-    place = _place(url)
+    place = target.place(url)
     match error:
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return ModelError(
-                f"the model's endpoint {shorten(str(place), 200)!r} is not an http or https URL",
+                f"the model's endpoint {shorten(place, 200)!r} is not an http or https URL",
                 reason="ModelBadEndpoint",
             )
         case aiohttp.ConnectionTimeoutError():
@@ -101,28 +103,36 @@ def of_transport(error: Exception, url: URL, seconds: float) -> ModelError:
             return _unavailable(f"the connection to {place} failed: {shorten(str(error), 200)}")
 
 
-def of_status(
-    status: int, headers: Mapping[str, str], body: bytes, url: URL, sent: Mapping[str, str], now: datetime
-) -> ModelError:
-    """An answer other than 200. `sent`: our request's headers, whose secret values must not come back in a message."""
+def of_status(status: int, headers: Mapping[str, str], body: bytes, sent: Target, now: datetime) -> ModelError:
+    """An answer other than 200. `sent`: our request, whose secret header values must not come back in a message."""
+    place = target.place(sent.url)
     if 300 <= status < 400:
         return ModelError(
-            f"{_place(url)} redirects elsewhere, which is not followed; write the final address as the endpoint",
+            f"{place} redirects elsewhere, which is not followed; write the final address as the endpoint",
             reason="ModelBadEndpoint",
             status=status,
         )
     said, code = error_sentence(body)
-    said = _without_secrets(said, sent)
-    return of_error(said, code, status, place=str(_place(url)), retry_after=retry_after(headers, now))
+    said = _without_secrets(said, sent.headers)
+    after = retry_after(headers, now)
+    return of_error(said, code, status, place=place, retry_after=after, key=sent.key)
 
 
-def of_error(said: str, code: str, status: int | None, *, place: str, retry_after: float | None = None) -> ModelError:
+def of_error(
+    said: str,
+    code: str,
+    status: int | None,
+    *,
+    place: str,
+    retry_after: float | None = None,
+    key: str = "the model's API key",
+) -> ModelError:
     """An API's own error, from its status or out of a stream. `said` and `code` may be empty."""
     text = f"{place} answered {status}" if status else f"{place} failed"
     if said:
         text += f": {shorten(said)}"
     if status in _HINTS:
-        text += f" ({_HINTS[status]})"
+        text += f" ({_HINTS[status].format(key=key)})"
     if status is not None and any(mark in said for mark in _NO_TOOLS):
         return ModelError(text, reason=TOOLS_UNSUPPORTED, status=status)
     # A spent quota also comes as 429, and does not come back within seconds.
@@ -180,11 +190,6 @@ def _number(text: str) -> float | None:
 
 def _unavailable(message: str) -> ModelError:
     return ModelError(message, reason=UNAVAILABLE, retryable=True)
-
-
-def _place(url: URL) -> URL:
-    """The address without what may be secret in it."""
-    return url.with_user(None).with_query(None) if url.absolute else url
 
 
 def _without_secrets(text: str, sent: Mapping[str, str]) -> str:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from typing import Protocol, TypeVar
 
 import aiohttp
-from yarl import URL
+from multidict import CIMultiDict
 
 from kadre.base.clock import Clock, SystemClock
 from kadre.base.errors import ModelError, shorten
@@ -21,6 +21,7 @@ from kadre.base.retry import Backoff
 from kadre.engine.models import failures, retries
 from kadre.engine.models.port import Reply, TextDelta
 from kadre.engine.models.retries import Piece
+from kadre.engine.models.target import Target
 
 MAX_ANSWER = 8 * 1024 * 1024
 """Bytes of one answer, streamed or not: far above any model's output, far below what would hurt the process."""
@@ -77,56 +78,58 @@ class Wire:
         """See `retries.retrying`."""
         return retries.retrying(once, self._backoff, self._clock, learn)
 
-    async def whole(
-        self, url: URL, body: bytes, headers: Mapping[str, str], decode: Callable[[bytes], Reply]
-    ) -> AsyncGenerator[Piece, None]:
+    async def whole(self, target: Target, body: bytes, decode: Callable[[bytes], Reply]) -> AsyncGenerator[Piece, None]:
         """One reply, of an answer that is not streamed. Raises ModelError."""
-        answer = await self._post(url, body, headers)
+        answer = await self._post(target, body)
         try:
             reply = decode(answer)
         except (ValueError, RecursionError) as error:
             raise broken_answer(error) from error
         yield reply
 
-    async def _post(self, url: URL, body: bytes, headers: Mapping[str, str]) -> bytes:
+    async def _post(self, target: Target, body: bytes) -> bytes:
         try:
-            async with self._send(url, body, headers) as response:
+            async with self._send(target, body) as response:
                 if response.status != 200:
-                    raise await self._refusal(response, url, headers)
+                    raise await self._refusal(response, target)
                 return await _read(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise failures.of_transport(error, url, self._seconds) from error
+            raise failures.of_transport(error, target.url, self._seconds) from error
 
-    async def stream(self, url: URL, body: bytes, headers: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
+    async def stream(self, target: Target, body: bytes) -> AsyncGenerator[bytes, None]:
         """The answer's chunks as they come. Raises ModelError; closing it early drops the connection."""
         size = 0
         try:
-            async with self._send(url, body, headers) as response:
+            async with self._send(target, body) as response:
                 if response.status != 200:
-                    raise await self._refusal(response, url, headers)
+                    raise await self._refusal(response, target)
                 async for chunk in response.content.iter_any():
                     size += len(chunk)
                     if size > MAX_ANSWER:
                         raise failures.too_large(MAX_ANSWER)
                     yield chunk
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise failures.of_transport(error, url, self._seconds) from error
+            raise failures.of_transport(error, target.url, self._seconds) from error
 
-    def _send(
-        self, url: URL, body: bytes, headers: Mapping[str, str]
-    ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    def _send(self, target: Target, body: bytes) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
         # A redirect is not followed: it would carry the key and the conversation to an address nobody wrote down.
         return self._session.post(
-            url,
+            target.url,
             data=body if len(body) < LARGE_BODY else io.BytesIO(body),
-            headers=headers,
+            headers=target.headers,
             timeout=self._timeout,
             allow_redirects=False,
         )
 
-    async def _refusal(self, response: aiohttp.ClientResponse, url: URL, headers: Mapping[str, str]) -> ModelError:
+    async def _refusal(self, response: aiohttp.ClientResponse, target: Target) -> ModelError:
         body = await response.content.read(MAX_ERROR)
-        return failures.of_status(response.status, response.headers, body, url, headers, self._clock.now())
+        return failures.of_status(response.status, response.headers, body, target, self._clock.now())
+
+
+def headers() -> CIMultiDict[str]:
+    """What every request says of itself."""
+    # identity: unpacking costs more than the bytes it saves on a model's answers, and cannot be bounded beforehand.
+    return CIMultiDict({"Content-Type": "application/json", "Accept-Encoding": "identity"})
 
 
 async def pieces(

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from multidict import CIMultiDict
-from yarl import URL
-
 from kadre.base.errors import ModelError
 from kadre.engine.models import http, keys, openai_wire, sse
 from kadre.engine.models.port import ModelRequest, Reply
 from kadre.engine.models.retries import Piece
+from kadre.engine.models.target import Target, address, place
+from kadre.engine.models.tool_cache import ToolCache
 from kadre.engine.secrets import SecretReader
 from kadre.plan.types import ModelPlan
 
@@ -30,14 +29,14 @@ class OpenAIModel:
         self._plan = plan
         self._secrets = secrets
         self._wire = wire
-        self._url = URL(plan.endpoint.rstrip("/") + "/chat/completions")
-        self._place = plan.endpoint
-        self._tools = openai_wire.ToolCache(openai_wire.encode_tools)
+        self._url = address(plan.endpoint, "/chat/completions")
+        self._place = place(self._url)
+        self._tools = ToolCache(openai_wire.encode_tools)
         self._max_tokens_name = "max_tokens"
         self._head = openai_wire.encode_head(plan.model, plan.params, self._max_tokens_name)
         self._stream_tail = _STREAM_USAGE
         self._key: str | None = None
-        self._headers = self._make_headers(None)
+        self._target = self._make_target(None)
 
     def call(self, request: ModelRequest) -> AsyncGenerator[Piece, None]:
         """See `port.Model.call`."""
@@ -61,11 +60,11 @@ class OpenAIModel:
                 self._stream_tail if request.stream else b"}",
             )
         )
-        headers = self._current_headers()
+        target = self._current_target()
         if request.stream:
-            chunks = self._wire.stream(self._url, body, headers)
+            chunks = self._wire.stream(target, body)
             return http.pieces(chunks, sse.Parser().feed, openai_wire.Stream(self._place))
-        return self._wire.whole(self._url, body, headers, self._decode)
+        return self._wire.whole(target, body, self._decode)
 
     def _decode(self, answer: bytes) -> Reply:
         return openai_wire.decode_reply(answer, self._place)
@@ -84,17 +83,16 @@ class OpenAIModel:
             return True
         return False
 
-    def _current_headers(self) -> CIMultiDict[str]:
+    def _current_target(self) -> Target:
         key = keys.read(self._plan, self._secrets)
         if key != self._key:
             self._key = key
-            self._headers = self._make_headers(key)
-        return self._headers
+            self._target = self._make_target(key)
+        return self._target
 
-    def _make_headers(self, key: str | None) -> CIMultiDict[str]:
-        # identity: unpacking costs more than the bytes it saves on a model's answers, and cannot be bounded beforehand.
-        headers = CIMultiDict({"Content-Type": "application/json", "Accept-Encoding": "identity"})
+    def _make_target(self, key: str | None) -> Target:
+        headers = http.headers()
         if key:
             headers["Authorization"] = f"Bearer {key}"
         headers.update(self._plan.headers)
-        return headers
+        return Target(self._url, headers, keys.told(self._plan, key))

@@ -70,26 +70,6 @@ class _Answer(msgspec.Struct, frozen=True):
 _answers = msgspec.json.Decoder(_Answer)
 
 
-class ToolCache:
-    """JSON of tuples of tools, made once for each tuple: an agent offers the same one on every call."""
-
-    def __init__(self, encode: Any, size: int = 64) -> None:
-        self._encode = encode
-        self._size = size
-        self._known: dict[int, tuple[tuple[ToolSpec, ...], bytes]] = {}
-
-    def get(self, tools: tuple[ToolSpec, ...]) -> bytes:
-        """The JSON. The tuple is kept with it, so its identity cannot come to mean another."""
-        known = self._known.get(id(tools))
-        if known is not None:
-            return known[1]
-        if len(self._known) >= self._size:
-            self._known.clear()
-        encoded: bytes = self._encode(tools)
-        self._known[id(tools)] = (tools, encoded)
-        return encoded
-
-
 def encode_tools(tools: Sequence[ToolSpec]) -> bytes:
     """The request's `tools` field with its leading comma."""
     listed = [
