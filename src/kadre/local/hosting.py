@@ -16,7 +16,7 @@ from kadre.engine.models.port import Model
 from kadre.engine.secrets import SecretReader
 from kadre.engine.tools import factory as tools
 from kadre.engine.tools.mcp import McpPool
-from kadre.local import maps, standin
+from kadre.local import maps, rules, standin
 from kadre.local.settings import Mapped
 from kadre.plan.types import AgentKey, AgentPlan, MemoryPlan, ModelPlan
 
@@ -88,4 +88,4 @@ class Assembly:
         return HostedAgent(plan, self._model(plan.model), toolsets, journal, self._clock)
 
     def _model(self, plan: ModelPlan) -> Model:
-        return models.build(plan, self._secrets, self._http)
+        return models.build(plan, self._secrets, self._http, rules.read_rules)

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import aiohttp
 
+from kadre.base.problems import Source
 from kadre.engine.models.http import Wire
 from kadre.engine.models.port import Model
 from kadre.engine.secrets import SecretReader
 from kadre.plan.types import ModelPlan
 
+Rules = Callable[[str], list[Any]]
+"""Reads the scripted model's rules: path -> plain data. Raises ProblemError."""
 
-def build(plan: ModelPlan, secrets: SecretReader, http: aiohttp.ClientSession) -> Model:
-    """The model, connected to when it is first called."""
-    from kadre.engine.models.openai import OpenAIModel
 
-    return OpenAIModel(plan, secrets, Wire(http, plan.timeout))
+def build(plan: ModelPlan, secrets: SecretReader, http: aiohttp.ClientSession, rules: Rules) -> Model:
+    """The model, connected to when it is first called. Raises ProblemError where its plan cannot be carried out."""
+    match plan.provider:
+        case "scripted":
+            from kadre.engine.models.scripted import Scripted
+            from kadre.engine.models.scripted_rules import parse_rules
+
+            read = parse_rules(rules(plan.rules), Source(plan.rules)) if plan.rules else ()
+            return Scripted(read, timeout=plan.timeout)
+        case _:
+            from kadre.engine.models.openai import OpenAIModel
+
+            return OpenAIModel(plan, secrets, Wire(http, plan.timeout))
