@@ -6,6 +6,7 @@ The only writer of its run. What was sent and not recorded ends `unknown`; a fen
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from datetime import timedelta
@@ -118,7 +119,9 @@ class Runner:
             self._emit(ev.ToolEnd, name=prepared.call.name, tool_call=prepared.state("unknown", error=unknown))
         self._emit(ev.RunFinished, status=status, usage=self._usage)
         try:
-            await self._commit()
+            while self._out:
+                with contextlib.suppress(asyncio.CancelledError):  # it is ending: there is nothing left to cancel
+                    await self._commit()
         except KadreError as error:
             log.exception("the end of run %s (%s) could not be recorded", self.live.info.run_id, status)
             self.live.fail(error)
@@ -418,6 +421,13 @@ class Runner:
                 await journal.append(info.run_id, batch[0].seq - 1, batch, info.epoch)
             except KadreError:
                 self._out[:0] = batch  # still to be told: the run's end tries once more
+                raise
+            except asyncio.CancelledError:
+                kept = await journal.run(info.run_id)  # it is committed, or it is not; both must be told on
+                if kept is not None and kept.last_seq >= batch[-1].seq:
+                    self.live.publish(batch)
+                else:
+                    self._out[:0] = batch
                 raise
             self.live.publish(batch)
 

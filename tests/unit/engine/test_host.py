@@ -296,3 +296,24 @@ async def test_a_run_that_cannot_be_recorded_says_so_and_has_no_further_effect(s
 
 def test_the_scenes_clock_is_one_that_stands_still(scene: Any) -> None:
     assert isinstance(scene.clock, FakeClock)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_cancel_in_the_middle_of_a_commit_leaves_no_gap(scene: Any, kept: bool) -> None:
+    await scene.says("hello")
+    append, committing = scene.journal.append, asyncio.Event()
+
+    async def slow(*words: Any) -> None:
+        scene.journal.append = append
+        if kept:
+            await append(*words)
+        committing.set()
+        await asyncio.Event().wait()
+
+    scene.journal.append = slow
+    live = await scene.start()
+    await asyncio.wait_for(committing.wait(), 5)
+    await scene.host.cancel(live.info.run_id)
+    assert [event.seq for event in live.events] == list(range(1, len(live.events) + 1))
+    assert live.events == list(await scene.journal.events(live.info.run_id))
+    assert live.finished is not None
