@@ -158,3 +158,14 @@ async def test_a_client_that_leaves_in_the_middle_of_a_stream_stops_it(scene: Sc
         assert not live.ended
     finished = await asyncio.wait_for(live.wait(), 5)
     assert finished.status == "cancelled"
+
+
+async def test_an_agent_named_like_a_route_has_no_short_address(scene: Scene, url: str) -> None:
+    await scene.says("x", name="runs")
+    body = {"messages": [{"role": "user", "content": "hi"}]}
+    async with aiohttp.ClientSession(url) as http:
+        async with http.post("/runs/v1/chat/completions", json=body) as answer:
+            assert answer.status == 404
+            assert (await answer.json())["error"]["code"] == "ReservedName"
+        async with http.post("/default/runs/v1/chat/completions", json=body) as answer:
+            assert answer.status == 200

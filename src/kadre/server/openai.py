@@ -14,12 +14,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from kadre.base.errors import BadRequest, KadreError, Refused
+from kadre.base.errors import BadRequest, KadreError, NotFound, Refused
 from kadre.base.tasks import Tasks
 from kadre.engine import events as ev
 from kadre.engine.host import Ask, Host
 from kadre.engine.live import Live
 from kadre.engine.messages import Message, ToolCall
+from kadre.plan.types import AgentKey
 from kadre.server import body, chat, errors, names, sse
 
 
@@ -124,10 +125,16 @@ class OpenAIDoor:
             stream=bool(sent.stream),
         )
 
-    def _agent(self, request: Request, model: str) -> Any:
+    def _agent(self, request: Request, model: str) -> AgentKey:
         params = request.path_params
         if "name" in params:
-            return names.resolve(self._directory, params["name"], params.get("namespace", ""))
+            namespace = params.get("namespace", "")
+            if params["name"] in names.RESERVED and not namespace:
+                message = (
+                    f"{params['name']} is an address of Kadre's own; use /NAMESPACE/{params['name']}/v1 for the agent"
+                )
+                raise NotFound(message, reason="ReservedName")
+            return names.resolve(self._directory, params["name"], namespace)
         return names.resolve(self._directory, model) if model else names.only(self._directory)
 
     async def models(self, request: Request) -> Response:
