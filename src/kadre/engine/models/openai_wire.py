@@ -36,7 +36,6 @@ class _Call(msgspec.Struct, frozen=True):
     id: str | None = None
     function: _Function = _Function()
     index: int | None = None
-    type: str = "function"
 
 
 class _Part(msgspec.Struct, frozen=True):
