@@ -1,8 +1,7 @@
-"""What every test shares: no sockets in unit tests, parts a test needs, promises it keeps, golden files.
+"""What every test shares: no sockets in unit tests, the parts of a machine it needs, the promises it keeps.
 
 KADRE_REQUIRE says which missing parts of the machine are failures instead of skips: `core` (what `make test` promises
 to need) or `all` (also what is slow to get). Unset, as on a laptop, a missing part skips the test and says so.
-KADRE_GOLDEN=write makes golden files agree with the code instead of checking them (`make gen`).
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import tomllib
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
@@ -59,10 +57,9 @@ def required_level() -> int:
     return LEVELS[os.environ.get("KADRE_REQUIRE", "")]
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     if os.environ.get("KADRE_REQUIRE", "") not in LEVELS:
         raise pytest.UsageError("KADRE_REQUIRE is core, all or unset")
-    config.addinivalue_line("markers", "golden: compares with files under tests/golden that `make gen` renews")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -71,10 +68,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(TESTS / "unit"):
             item.add_marker(pytest.mark.disable_socket)
-        fixtures = getattr(item, "fixturenames", ())
-        if "golden" in fixtures:
-            item.add_marker(pytest.mark.golden)
-        if "seeds" in fixtures:
+        if "seeds" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.needs("seeds"))
         for marker in item.iter_markers("requirement"):
             if not marker.args or (unknown := set(marker.args) - promises):
@@ -126,25 +120,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def seeds() -> Path:
     """The folder of the documents Kadre implements; whoever asks for it needs the part `seeds`."""
     return SEEDS
-
-
-class Golden(Protocol):
-    """See the fixture `golden`."""
-
-    def __call__(self, name: str, text: str) -> None: ...
-
-
-@pytest.fixture
-def golden() -> Golden:
-    """`golden("crds/agents.yaml", text)`: the file under tests/golden says exactly this; `make gen` renews it."""
-
-    def check(name: str, text: str) -> None:
-        path = TESTS / "golden" / name
-        if os.environ.get("KADRE_GOLDEN") == "write":
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-            return
-        assert path.is_file(), f"tests/golden/{name} does not exist: run `make gen` and read what it wrote"
-        assert text == path.read_text(encoding="utf-8"), f"tests/golden/{name} differs: `make gen` if that is meant"
-
-    return check
