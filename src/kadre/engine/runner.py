@@ -155,8 +155,8 @@ class Runner:
         """The messages the model starts from: prompt, earlier runs of the session, what the caller said."""
         messages = await opening(self.agent, self.live.info)
         for event in self.live.events:
-            if type(event) is ev.UserMessage:
-                whole = await spill.restore(self.agent.journal, event) if event.blobs else event
+            whole = await spill.restore(self.agent.journal, event) if event.blobs else event
+            if isinstance(whole, ev.UserMessage):
                 messages.extend(whole.history)
                 messages.append(Message("user", whole.content))
         return loop.State(tuple(messages))

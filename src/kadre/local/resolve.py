@@ -33,6 +33,11 @@ class Resolved:
     secrets: Mapping[tuple[str, str], Mapping[str, str]]
     env: Mapping[str, str]
 
+    @property
+    def fingerprint(self) -> int:
+        """Differs where the files or the environment do."""
+        return hash((tuple(self.files.texts), tuple(sorted(self.env.items()))))
+
     def raise_errors(self) -> None:
         """Raise ProblemError, with the warnings too, where there is an error."""
         if found.errors(self.problems):

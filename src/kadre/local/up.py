@@ -67,6 +67,8 @@ class Up:
         self._tasks = Tasks("up")
         self._problems: Sequence[Problem] = ()
         self._folders: Sequence[Path] = ()
+        self._seen = 0
+        """The fingerprint of the files looked at last, whether they could be used or not."""
         self._stop = asyncio.Event()
 
     async def serve(self) -> int:
@@ -74,6 +76,7 @@ class Up:
         settings = self._settings
         resolved = resolve(settings.paths, settings.override())
         resolved.raise_errors()
+        self._seen = resolved.fingerprint
         listening = listen(settings.host, settings.port)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(listening.close)
@@ -116,8 +119,11 @@ class Up:
     async def _follow(self, assembly: Assembly, http: aiohttp.ClientSession) -> None:
         async for _ in watch.changes(lambda: self._folders):
             before = dict(self._host.agents)
+            resolved = resolve(self._settings.paths, self._settings.override())
+            if resolved.fingerprint == self._seen:
+                continue
+            self._seen = resolved.fingerprint
             try:
-                resolved = resolve(self._settings.paths, self._settings.override())
                 resolved.raise_errors()
                 await self._take(resolved, assembly, http)
             except ProblemError as error:

@@ -11,9 +11,14 @@ from kadre.local.files import SUFFIXES
 DEBOUNCE_MS = 200
 """Editors write a file in several steps; what comes within this time is one change."""
 
+SETTLE_MS = 1000
+"""After this long without a change, watching has surely begun."""
+
 
 async def changes(folders: Callable[[], Sequence[Path]]) -> AsyncIterator[None]:
     """Yield after each change of a manifest, a `.env`, or the folders themselves, until cancelled.
+
+    Also yields once when watching has begun: what changed while it was being set up would never be told.
 
     Each folder is watched by itself and not what is below it: the data folder lies among them, and a journal that woke
     the watcher at every commit would cost more than the agents.
@@ -26,8 +31,20 @@ async def changes(folders: Callable[[], Sequence[Path]]) -> AsyncIterator[None]:
         return name == ".env" or name.endswith(SUFFIXES) or (not name.startswith(".") and "." not in name)
 
     while watched := _existing(folders()):
-        async with aclosing(awatch(*watched, recursive=False, watch_filter=relevant, debounce=DEBOUNCE_MS)) as batches:
-            async for _ in batches:
+        watching = False
+        batches = awatch(
+            *watched,
+            recursive=False,
+            watch_filter=relevant,
+            debounce=DEBOUNCE_MS,
+            rust_timeout=SETTLE_MS,
+            yield_on_timeout=True,
+        )
+        async with aclosing(batches):
+            async for batch in batches:
+                if watching and not batch:
+                    continue
+                watching = True
                 yield
                 if _existing(folders()) != watched:
                     break
