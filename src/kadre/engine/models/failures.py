@@ -1,7 +1,8 @@
 """What went wrong with a model API, as a ModelError: a stable reason, whether to try again, and a sentence for people.
 
 Reasons: ModelTimeout, ModelStreamBroken, ModelUnavailable (5xx, no connection), ModelRateLimited, ModelUnauthorized,
-ModelNotFound, ModelBadRequest, ModelToolsUnsupported, ModelAnswerInvalid, ModelAnswerTooLarge, ModelFailed.
+ModelKeyMissing, ModelNotFound, ModelBadRequest, ModelBadEndpoint, ModelLibraryMissing, ModelToolsUnsupported,
+ModelAnswerInvalid, ModelAnswerTooLarge, ModelFailed.
 Foreign text is kept only where it is an API's own error sentence, shortened, and without what our headers held.
 """
 
@@ -67,6 +68,12 @@ def too_large(limit: int) -> ModelError:
 def stream_broken(detail: str) -> ModelError:
     """The answer stopped before its end."""
     return ModelError(f"the model's answer broke off: {detail}", reason=STREAM_BROKEN, retryable=True)
+
+
+def page(url: URL) -> ModelError:
+    """A web page in place of an answer: some proxy's, or a site's front page."""
+    message = f"{target.place(url)} answered with a web page; check the model's endpoint"
+    return ModelError(message, reason="ModelAnswerInvalid")
 
 
 def timed_out(seconds: float) -> ModelError:

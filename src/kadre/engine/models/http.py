@@ -90,8 +90,7 @@ class Wire:
     async def _post(self, target: Target, body: bytes) -> bytes:
         try:
             async with self._send(target, body) as response:
-                if response.status != 200:
-                    raise await self._refusal(response, target)
+                await self._check(response, target)
                 return await _read(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise failures.of_transport(error, target.url, self._seconds) from error
@@ -101,8 +100,7 @@ class Wire:
         size = 0
         try:
             async with self._send(target, body) as response:
-                if response.status != 200:
-                    raise await self._refusal(response, target)
+                await self._check(response, target)
                 async for chunk in response.content.iter_any():
                     size += len(chunk)
                     if size > MAX_ANSWER:
@@ -121,9 +119,13 @@ class Wire:
             allow_redirects=False,
         )
 
-    async def _refusal(self, response: aiohttp.ClientResponse, target: Target) -> ModelError:
-        body = await response.content.read(MAX_ERROR)
-        return failures.of_status(response.status, response.headers, body, target, self._clock.now())
+    async def _check(self, response: aiohttp.ClientResponse, target: Target) -> None:
+        """Raise ModelError unless an answer follows."""
+        if response.status != 200:
+            body = await response.content.read(MAX_ERROR)
+            raise failures.of_status(response.status, response.headers, body, target, self._clock.now())
+        if response.headers.get("Content-Type", "").startswith("text/html"):
+            raise failures.page(target.url)
 
 
 def headers() -> CIMultiDict[str]:

@@ -1,4 +1,4 @@
-"""Messages, tools and sampling fields in OpenAI's JSON, and its answers back, whole or in pieces."""
+"""Requests as Chat Completions want them, and answers as OpenAI and those who imitate it give them."""
 
 from __future__ import annotations
 
@@ -9,163 +9,155 @@ import pytest
 
 from kadre.base.errors import ModelError
 from kadre.engine.messages import Message, ToolCall, ToolSpec, Usage
-from kadre.engine.models import openai_wire as wire
+from kadre.engine.models import openai_wire
+from kadre.engine.models.port import Reply
 from kadre.engine.models.sse import ServerEvent
 
-PLACE = "http://model/v1"
+PARAMS = {
+    "temperature": 0.2,
+    "max_tokens": 64,
+    "top_p": 0.9,
+    "top_k": 40,
+    "frequency_penalty": 0.1,
+    "presence_penalty": -0.1,
+    "stop": ["END"],
+    "seed": 7,
+}
 
 
-def reply(message: dict[str, Any], **more: Any) -> Any:
-    finish = more.pop("finish_reason", "stop")
-    body = {"choices": [{"message": message, "finish_reason": finish}], **more}
-    return wire.decode_reply(json.dumps(body).encode(), PLACE)
+def whole(**answer: Any) -> Reply:
+    return openai_wire.decode_reply(json.dumps(answer).encode(), "http://model")
 
 
-def stream(*chunks: Any) -> tuple[wire.Stream, list[str]]:
-    assembler = wire.Stream(PLACE)
-    texts = []
-    for chunk in chunks:
-        data = chunk if isinstance(chunk, bytes) else json.dumps(chunk).encode()
-        texts.append(assembler.accept(ServerEvent("", data)))
-    return assembler, [text for text in texts if text]
+def streamed(*chunks: dict[str, Any], done: bool = True) -> tuple[list[str], Reply]:
+    stream = openai_wire.Stream("http://model")
+    texts = [stream.accept(ServerEvent("", json.dumps(chunk).encode())) for chunk in chunks]
+    if done:
+        stream.accept(ServerEvent("", b"[DONE]"))
+    return [text for text in texts if text], stream.reply()
 
 
 def delta(finish: str | None = None, **fields: Any) -> dict[str, Any]:
-    return {"choices": [{"delta": fields, "finish_reason": finish}]}
+    return {"choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}
 
 
-def call_delta(index: int | None, arguments: str, **more: Any) -> dict[str, Any]:
-    function = {"arguments": arguments} | ({"name": more["name"]} if "name" in more else {})
-    call = {"function": function, "type": None} | ({} if index is None else {"index": index})
-    return delta(tool_calls=[call | ({"id": more["id"]} if "id" in more else {})])
+def call_delta(arguments: str | None = None, **fields: Any) -> dict[str, Any]:
+    name = {"name": fields.pop("name")} if "name" in fields else {}
+    return delta(tool_calls=[{**fields, "function": {**name, "arguments": arguments}}])
 
 
-def test_every_kind_of_message_has_its_wire_form() -> None:
-    call = ToolCall("c1", "echo", '{"message":"hi"}')
-    messages = [
-        Message("system", "Be kind."),
-        Message("user", ""),
-        Message("assistant", "", (call,)),
-        Message("tool", "hi", tool_call_id="c1", name="echo"),
-        Message("assistant", "Done.", (call,)),
-    ]
-    sent = {"id": "c1", "type": "function", "function": {"name": "echo", "arguments": '{"message":"hi"}'}}
-    assert json.loads(wire.encode_messages(messages)) == [
-        {"role": "system", "content": "Be kind."},
-        {"role": "user", "content": ""},
-        {"role": "assistant", "content": None, "tool_calls": [sent]},
-        {"role": "tool", "content": "hi", "tool_call_id": "c1"},
-        {"role": "assistant", "content": "Done.", "tool_calls": [sent]},
-    ]
-
-
-def test_every_sampling_field_is_in_the_request() -> None:
-    params = {"temperature": 0.0, "max_tokens": 9, "top_p": 0.9, "top_k": 5, "frequency_penalty": 0.0,
-              "presence_penalty": 0.1, "stop": ["END"], "seed": 3}  # fmt: skip
-    head = json.loads(wire.encode_head("m", params, "max_completion_tokens") + b"[]}")
-    assert head == {
-        "model": "m",
+def test_every_sampling_field_is_on_the_wire_and_only_those_that_are_set() -> None:
+    head = json.loads(openai_wire.encode_head("gpt", PARAMS, "max_completion_tokens") + b"[]}")
+    expected = {**PARAMS, "max_completion_tokens": 64}
+    del expected["max_tokens"]
+    assert head == {"model": "gpt", **expected, "messages": []}
+    assert json.loads(openai_wire.encode_head("gpt", {"seed": 0}, "max_tokens") + b"[]}") == {
+        "model": "gpt",
+        "seed": 0,
         "messages": [],
-        "max_completion_tokens": 9,
-        **{k: v for k, v in params.items() if k != "max_tokens"},
     }
 
 
-def test_a_tool_without_parameters_is_sent_an_empty_object_schema() -> None:
-    fields = json.loads(b'{"x":0' + wire.encode_tools([ToolSpec(name="now", description="The time")]) + b"}")
-    function = {"name": "now", "description": "The time", "parameters": {"type": "object", "properties": {}}}
-    assert fields["tools"] == [{"type": "function", "function": function}]
+def test_messages_are_written_with_their_calls_and_results() -> None:
+    messages = [
+        Message("system", "be brief"),
+        Message("user", ""),
+        Message("assistant", "", (ToolCall("c1", "add", '{"a":1}'), ToolCall("c2", "now", ""))),
+        Message("tool", "2", tool_call_id="c1", name="add"),
+    ]
+    assert json.loads(openai_wire.encode_messages(messages)) == [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": ""},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a":1}'}},
+                {"id": "c2", "type": "function", "function": {"name": "now", "arguments": "{}"}},
+            ],
+        },
+        {"role": "tool", "content": "2", "tool_call_id": "c1"},
+    ]
 
 
-def test_a_whole_answer_has_text_usage_and_finish_reason() -> None:
-    usage = {"prompt_tokens": 3, "completion_tokens": 2}
-    found = reply({"content": "Hi"}, usage=usage, finish_reason="length")
-    assert (found.message.content, found.usage, found.finish_reason) == ("Hi", Usage(3, 2, 5), "length")
+def test_a_tool_is_offered_with_its_schema() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    tools = json.loads(
+        b"{" + openai_wire.encode_tools([ToolSpec(name="add", description="Add", parameters=schema)])[1:] + b"}"
+    )
+    assert tools == {
+        "tools": [{"type": "function", "function": {"name": "add", "description": "Add", "parameters": schema}}]
+    }
+
+
+def test_a_whole_answer_becomes_a_reply_with_usage() -> None:
+    calls = [{"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a":1}'}}]
+    reply = whole(
+        choices=[{"message": {"content": None, "tool_calls": calls}, "finish_reason": "tool_calls"}],
+        usage={"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
+    )
+    assert reply == Reply(Message("assistant", "", (ToolCall("c1", "add", '{"a":1}'),)), Usage(3, 4, 7), "tool_calls")
 
 
 @pytest.mark.parametrize(
     ("said", "meant"),
-    [("stop", "stop"), ("function_call", "tool_calls"), ("content_filter", "content_filter"), (None, "stop"),
-     ("new_one", "stop")],
-)  # fmt: skip
-def test_finish_reasons_are_ours(said: str | None, meant: str) -> None:
-    assert reply({"content": "x"}, finish_reason=said).finish_reason == meant
-
-
-def test_a_tool_call_of_an_api_that_is_not_quite_openai_is_read_all_the_same() -> None:
-    found = reply({"content": None, "tool_calls": [{"function": {"name": "add", "arguments": {"a": 1}}}]})
-    (call,) = found.message.tool_calls
-    assert (call.name, json.loads(call.arguments), found.finish_reason) == ("add", {"a": 1}, "tool_calls")
-    assert call.id
-
-
-def test_content_in_parts_and_a_refusal_are_text() -> None:
-    assert reply({"content": [{"type": "text", "text": "a"}, {"text": "b"}]}).message.content == "ab"
-    assert reply({"content": None, "refusal": "No."}).message.content == "No."
-
-
-@pytest.mark.parametrize("body", [b'{"choices":[]}', b"{}", b'{"choices":[{"finish_reason":"stop"}]}'])
-def test_an_answer_without_a_message_is_an_error(body: bytes) -> None:
-    with pytest.raises(ModelError) as caught:
-        wire.decode_reply(body, PLACE)
-    assert caught.value.reason == "ModelAnswerInvalid"
-
-
-@pytest.mark.parametrize(
-    "body", [b"<html>", b'{"choices":"none"}', b'{"choices":[{"message":{"content":7}}]}', b"\xff"]
+    [("stop", "stop"), ("length", "length"), ("content_filter", "content_filter"), ("eos", "stop"), (None, "stop")],
 )
-def test_an_answer_that_is_no_such_json_is_a_value_error(body: bytes) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        wire.decode_reply(body, PLACE)
+def test_finish_reasons_have_one_vocabulary(said: str | None, meant: str) -> None:
+    assert whole(choices=[{"message": {"content": "x"}, "finish_reason": said}]).finish_reason == meant
+    assert streamed(delta(said, content="x"))[1].finish_reason == meant
 
 
-def test_an_error_inside_an_answer_of_200_is_an_error() -> None:
-    with pytest.raises(ModelError, match="overloaded") as caught:
-        wire.decode_reply(b'{"error":{"message":"overloaded","code":503}}', PLACE)
-    assert (caught.value.status, caught.value.retryable) == (503, True)
+def test_calls_without_an_id_or_with_arguments_as_an_object_are_understood() -> None:
+    calls = [{"function": {"name": "add", "arguments": {"a": 1}}}]
+    reply = whole(choices=[{"message": {"tool_calls": calls}, "finish_reason": "stop"}])
+    (call,) = reply.message.tool_calls
+    assert (call.id.startswith("call-"), call.arguments, reply.finish_reason) == (True, '{"a":1}', "tool_calls")
 
 
-def test_a_stream_gives_its_text_in_pieces_then_the_whole_with_usage() -> None:
+def test_a_stream_gives_text_as_it_comes_and_the_usage_at_its_end() -> None:
     usage = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}
-    assembler, texts = stream(delta(content="Hel"), delta(content="lo"), delta("stop"), usage, b"[DONE]")
-    found = assembler.reply()
-    assert (texts, assembler.finished) == (["Hel", "lo"], True)
-    assert (found.message.content, found.usage, found.finish_reason) == ("Hello", Usage(1, 2, 3), "stop")
+    texts, reply = streamed(delta(role="assistant", content=""), delta(content="He"), delta("stop", content="y"), usage)
+    assert texts == ["He", "y"]
+    assert reply == Reply(Message("assistant", "Hey"), Usage(1, 2, 3), "stop")
 
 
-def test_tool_calls_are_put_together_by_their_index() -> None:
-    assembler, _ = stream(
-        call_delta(0, "", id="a", name="echo"),
-        call_delta(1, '{"x"', id="b", name="add"),
-        call_delta(0, '{"m":"hi"}'),
-        call_delta(1, ":1}"),
+def test_parallel_calls_are_put_together_by_their_index() -> None:
+    _, reply = streamed(
+        call_delta("", index=0, id="a", name="add"),
+        call_delta("", index=1, id="b", name="now"),
+        call_delta('{"x"', index=0),
+        call_delta("{}", index=1),
+        call_delta(":1}", index=0),
         delta("tool_calls"),
     )
-    assert assembler.reply().message.tool_calls == (
-        ToolCall("a", "echo", '{"m":"hi"}'),
-        ToolCall("b", "add", '{"x":1}'),
-    )
+    assert reply.message.tool_calls == (ToolCall("a", "add", '{"x":1}'), ToolCall("b", "now", "{}"))
 
 
-@pytest.mark.parametrize("index", [None, 0])
-def test_tool_calls_without_an_index_of_their_own_are_told_apart_by_id(index: int | None) -> None:
-    assembler, _ = stream(
-        call_delta(index, '{"x":', id="a", name="add"),
-        call_delta(index, "1}"),
-        call_delta(index, "{}", id="b", name="now"),
-        delta("stop"),
-    )
-    assert assembler.reply().message.tool_calls == (ToolCall("a", "add", '{"x":1}'), ToolCall("b", "now", "{}"))
-    assert assembler.reply().finish_reason == "tool_calls"
+def test_calls_that_share_an_index_or_have_none_are_told_apart_by_their_ids() -> None:
+    for index in ({"index": 0}, {}):
+        _, reply = streamed(
+            call_delta("{}", id="a", name="add", **index), call_delta('{"y":2}', id="b", name="now", **index)
+        )
+        assert [call.id for call in reply.message.tool_calls] == ["a", "b"]
 
 
-def test_a_stream_that_ends_without_its_end_is_broken() -> None:
-    assembler, _ = stream(delta(content="Hel"))
-    with pytest.raises(ModelError) as caught:
-        assembler.reply()
-    assert caught.value.reason == "ModelStreamBroken"
+def test_a_stream_that_closes_is_whole_only_after_a_finish_reason() -> None:
+    assert streamed(delta("stop", content="x"), done=False)[1].message.content == "x"
+    with pytest.raises(ModelError, match="before its end") as broken:
+        streamed(delta(content="x"), done=False)
+    assert (broken.value.reason, broken.value.retryable) == ("ModelStreamBroken", True)
 
 
-def test_an_error_in_the_middle_of_a_stream_is_an_error() -> None:
-    with pytest.raises(ModelError, match="out of memory"):
-        stream(delta(content="Hel"), {"error": {"message": "out of memory"}})
+def test_an_error_in_a_stream_or_with_status_200_is_an_error() -> None:
+    for shape in ({"message": "overloaded", "code": 503}, {"message": "overloaded", "code": "503"}):
+        with pytest.raises(ModelError, match="overloaded") as error:
+            streamed({"error": shape})
+        assert (error.value.reason, error.value.status) == ("ModelUnavailable", 503)
+    with pytest.raises(ModelError, match="no such thing"):
+        whole(error="no such thing")
+
+
+def test_an_answer_without_a_message_is_invalid() -> None:
+    with pytest.raises(ModelError, match="without a message"):
+        whole(choices=[])

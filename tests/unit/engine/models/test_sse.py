@@ -1,8 +1,6 @@
-"""Server-sent events come out the same however the bytes were cut on their way."""
+"""Server-sent events come out the same however the bytes are cut."""
 
 from __future__ import annotations
-
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -11,77 +9,64 @@ from hypothesis import strategies as st
 from kadre.engine.models import sse
 from kadre.engine.models.sse import Parser, ServerEvent
 
-
-def whole(stream: bytes) -> list[ServerEvent]:
-    return Parser().feed(stream)
-
-
-def test_an_event_is_its_data_lines_joined_and_its_type() -> None:
-    stream = b"event: delta\ndata: one\ndata: two\n\ndata:three\n\n"
-    assert whole(stream) == [ServerEvent("delta", b"one\ntwo"), ServerEvent("", b"three")]
+ENDINGS = ("\n", "\r\n", "\r")
+TEXT = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=12)
 
 
-@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
-def test_each_of_the_three_line_endings_ends_a_line(end: bytes) -> None:
-    assert whole(end.join([b"data: a", b"data: b", b"", b""])) == [ServerEvent("", b"a\nb")]
-
-
-def test_comments_unknown_fields_and_events_without_data_are_passed_over() -> None:
-    assert whole(b": ping\n\nid: 7\nretry: 10\nnonsense\n\nevent: empty\n\ndata: x\n\n") == [ServerEvent("", b"x")]
-
-
-def test_only_the_first_space_after_the_colon_is_dropped() -> None:
-    assert whole(b"data:  x:y\ndata\n\n") == [ServerEvent("", b" x:y\n")]
-
-
-def test_a_byte_order_mark_at_the_start_is_no_part_of_a_field() -> None:
-    assert whole(b"\xef\xbb\xbfdata: x\n\n") == [ServerEvent("", b"x")]
-
-
-def test_an_event_is_known_as_soon_as_its_blank_line_is_there() -> None:
+def parse(*chunks: bytes) -> list[ServerEvent]:
     parser = Parser()
-    assert parser.feed(b"data: a\r") == []
-    assert parser.feed(b"\r") == [ServerEvent("", b"a")]
-    assert parser.feed(b"\ndata: b\r\n\r\n") == [ServerEvent("", b"b")]
+    return [event for chunk in chunks for event in parser.feed(chunk)]
 
 
-def test_an_event_that_is_not_ended_is_none() -> None:
-    assert whole(b"data: a\n\ndata: b\n") == [ServerEvent("", b"a")]
+@st.composite
+def streams(draw: st.DrawFn) -> tuple[bytes, list[ServerEvent]]:
+    """A stream of events in every spelling the standard allows, and the events in it."""
+    out, events = draw(st.sampled_from(["", "\ufeff"])), []
+    for name, lines in draw(st.lists(st.tuples(st.sampled_from(["", "ping", "Ärger"]), st.lists(TEXT, max_size=3)))):
+        written = [f"event:{name}"] if name else []
+        written += [f"data: {line}" for line in lines] + draw(st.sampled_from([[], [": comment"], ["id: 1", "x"]]))
+        ending = draw(st.sampled_from(ENDINGS))
+        out += "".join(line + ending for line in [*written, ""])
+        if lines:
+            events.append(ServerEvent(name, "\n".join(lines).encode()))
+    return out.encode(), events
 
 
-def test_an_endless_line_is_refused() -> None:
-    parser = Parser()
-    parser.feed(b"x" * sse.MAX_EVENT)
-    with pytest.raises(sse.EventTooLarge):
-        parser.feed(b"x")
+@given(streams(), st.data())
+def test_any_chunking_gives_the_events_that_were_written(
+    stream: tuple[bytes, list[ServerEvent]], data: st.DataObject
+) -> None:
+    wire, events = stream
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)))))
+    chunks = [wire[start:end] for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
+    assert parse(*chunks) == events
+
+
+@given(st.lists(st.binary(max_size=20)))
+def test_no_bytes_upset_it_and_chunking_never_matters(chunks: list[bytes]) -> None:
+    assert parse(*chunks) == parse(b"".join(chunks))
+
+
+def test_an_event_that_is_cut_off_is_none() -> None:
+    assert parse(b"data: a\n\ndata: b\n") == [ServerEvent("", b"a")]
+
+
+def test_only_one_space_after_the_colon_is_the_wires() -> None:
+    assert parse(b"data:  a\n\n", b"data\n\n") == [ServerEvent("", b" a"), ServerEvent("", b"")]
+
+
+def test_a_character_split_between_chunks_stays_whole() -> None:
+    word = "data: dürfen…\n\n".encode()
+    for cut in range(len(word)):
+        assert parse(word[:cut], word[cut:]) == [ServerEvent("", "dürfen…".encode())]
+
+
+def test_a_line_without_an_end_is_refused() -> None:
+    with pytest.raises(sse.EventTooLarge, match="a line of the stream"):
+        parse(*[b"x" * 65536] * (sse.MAX_EVENT // 65536 + 1))
 
 
 def test_an_event_of_endless_lines_is_refused() -> None:
-    parser = Parser()
-    parser.feed((b"data: " + b"x" * 4096 + b"\n") * (sse.MAX_EVENT // 4096))
-    with pytest.raises(sse.EventTooLarge):
-        parser.feed(b"data: x\n")
-
-
-LINES = st.one_of(
-    st.builds(lambda text: b"data: " + text.encode(), st.text("aö€😀:{} ", max_size=6)),
-    st.sampled_from([b"", b"", b": comment", b"event: delta", b"data", b"id: 3"]),
-)
-STREAMS = st.builds(
-    b"".join, st.lists(st.builds(lambda line, end: line + end, LINES, st.sampled_from([b"\n", b"\r\n", b"\r"])))
-)
-
-
-@given(stream=STREAMS, cuts=st.lists(st.integers(0, 200), max_size=12))
-def test_any_cutting_gives_the_same_events(stream: bytes, cuts: list[int]) -> None:
-    places = sorted({0, *(min(cut, len(stream)) for cut in cuts), len(stream)})
-    parser = Parser()
-    found = [event for a, b in pairwise(places) for event in parser.feed(stream[a:b])]
-    assert found == whole(stream)
-
-
-@given(stream=STREAMS)
-def test_byte_by_byte_gives_the_same_events(stream: bytes) -> None:
-    parser = Parser()
-    found = [event for byte in stream for event in parser.feed(bytes([byte]))]
-    assert found == whole(stream)
+    line = b"data: " + b"x" * 65530 + b"\n"
+    with pytest.raises(sse.EventTooLarge, match="an event of the stream"):
+        parse(*[line] * (sse.MAX_EVENT // 65536 + 2))
