@@ -39,7 +39,7 @@ _REASONS = {
 }
 _HINTS = {
     401: "check {key}",
-    403: "check {key}, and what it may use",
+    403: "check {key}, and access to this model",
     404: "check the model's name and endpoint",
 }
 _OPEN_HEADERS = frozenset({"content-type", "accept", "accept-encoding", "anthropic-version"})
