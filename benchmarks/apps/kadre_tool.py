@@ -5,11 +5,13 @@ All else is as the command has it. Run: `python -m benchmarks.apps.kadre_tool up
 
 from __future__ import annotations
 
+import sys
+
 from benchmarks.scenarios import echo
 from kadre.cli.main import main
 from kadre.engine.agent import HostedAgent
 from kadre.engine.tools.functions import Functions
-from kadre.local import hosting, up
+from kadre.local import hosting, serve, up
 from kadre.plan.types import AgentPlan
 
 
@@ -24,4 +26,5 @@ class Assembly(hosting.Assembly):
 
 if __name__ == "__main__":
     up.Assembly = Assembly  # type: ignore[attr-defined]  # it is no part of its interface
+    serve.become = lambda settings: sys.exit(up.run(settings))  # here, where the function is
     main()

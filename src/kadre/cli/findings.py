@@ -63,7 +63,7 @@ class Findings:
 def find(paths: tuple[str, ...]) -> Findings:
     """Read and check everything below the paths."""
     resolved = resolve(paths)
-    return Findings(resolved.kinds, resolved.ignored, resolved.problems)
+    return Findings(Counter(resolved.kinds), resolved.ignored, resolved.problems)
 
 
 def _told(problem: Problem, console: Console) -> str:

@@ -76,7 +76,8 @@ def up(
     All of them are served on one port. A changed file is taken over at once; one that cannot be used is told and
     changes nothing. Ends with 1 when the files have errors or the port is taken.
     """
-    from kadre.local import settings
+    from kadre.base.clock import LOADED
+    from kadre.local import serve, settings
 
     told = settings.UpSettings(
         paths=tuple(map(str, paths or [Path()])),
@@ -86,9 +87,8 @@ def up(
         model=model,
         maps=tuple(settings.parse_map(part) for given in maps or () for part in given.split(",") if part.strip()),
         color=not no_color,
+        started=LOADED,
     )
     told.override()  # what the command line gets wrong is told before anything slow is loaded
 
-    from kadre.local import up as local
-
-    raise typer.Exit(local.run(told))
+    serve.become(told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -16,7 +17,7 @@ from kadre.engine.models.port import Model
 from kadre.engine.secrets import SecretReader
 from kadre.engine.tools import factory as tools
 from kadre.engine.tools.mcp import McpPool
-from kadre.local import maps, rules, standin
+from kadre.local import maps, standin
 from kadre.local.settings import Mapped
 from kadre.plan.types import AgentKey, AgentPlan, MemoryPlan, ModelPlan
 
@@ -88,4 +89,10 @@ class Assembly:
         return HostedAgent(plan, self._model(plan.model), toolsets, journal, self._clock)
 
     def _model(self, plan: ModelPlan) -> Model:
-        return models.build(plan, self._secrets, self._http, rules.read_rules)
+        return models.build(plan, self._secrets, self._http, _read_rules)
+
+
+def _read_rules(path: str) -> list[Any]:
+    from kadre.local import rules  # reads YAML, which no other part of a process that serves does
+
+    return rules.read_rules(path)

@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from kadre.api import manifest
-from kadre.base import problems as found
-from kadre.base.errors import ProblemError
-from kadre.base.problems import Problem
-from kadre.local.files import Files, read_files
+from kadre.local.files import read_files
+from kadre.local.resolved import Resolved, SecretValues
 from kadre.local.secrets import read_env
 from kadre.plan.build import NOTHING, plan_all
 from kadre.plan.lookup import Resources
-from kadre.plan.types import AgentKey, AgentPlan, Override
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """What the files come to. Where `problems` has an error, `plans` lacks what it concerns."""
-
-    files: Files
-    plans: Mapping[AgentKey, AgentPlan]
-    problems: list[Problem]
-    """Errors and warnings, by file and line."""
-    kinds: Counter[str]
-    """How many objects of each kind there are."""
-    ignored: list[str]
-    """Objects of other people's kinds."""
-    secrets: Mapping[tuple[str, str], Mapping[str, str]]
-    env: Mapping[str, str]
-
-    @property
-    def fingerprint(self) -> int:
-        """Differs where the files or the environment do."""
-        return hash((tuple(self.files.texts), tuple(sorted(self.env.items()))))
-
-    def raise_errors(self) -> None:
-        """Raise ProblemError, with the warnings too, where there is an error."""
-        if found.errors(self.problems):
-            raise ProblemError(self.problems)
+from kadre.plan.types import Override
 
 
 def resolve(paths: tuple[str, ...], override: Override = NOTHING) -> Resolved:
@@ -55,12 +28,14 @@ def resolve(paths: tuple[str, ...], override: Override = NOTHING) -> Resolved:
     order = {name: number for number, (_, name) in enumerate(files.texts)}
     problems = [*files.problems, *loaded.problems, *planned.problems]
     problems.sort(key=lambda problem: (order.get(problem.source.file, -1), problem.source.line))
+    seen = msgspec.json.encode((files.texts, sorted(env.items())))
     return Resolved(
-        files=files,
-        plans=planned.plans,
+        plans=list(planned.plans.values()),
         problems=problems,
-        kinds=Counter(resource.kind for resource in loaded.resources),
+        kinds=dict(Counter(resource.kind for resource in loaded.resources)),
         ignored=[str(named) for named in loaded.ignored],
-        secrets=secrets,
+        folders=[str(folder) for folder in files.folders],
+        secrets=[SecretValues(doc.namespace, doc.name, dict(doc.values)) for doc in loaded.secrets],
         env=env,
+        fingerprint=hashlib.sha256(seen).hexdigest(),
     )

@@ -38,6 +38,8 @@ class UpSettings:
     """`scripted`, `scripted:RULES` or `local`: put in place of every agent's model. Empty: what the YAML says."""
     maps: tuple[Mapped, ...] = ()
     color: bool = True
+    started: float = 0.0
+    """The monotonic second at which the command began, for the time it says it took."""
 
     def data_path(self) -> Path:
         """The data folder."""

@@ -13,6 +13,7 @@ import gc
 import logging
 import signal
 import socket
+import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -27,10 +28,11 @@ from kadre.engine.agent import HostedAgent
 from kadre.engine.host import Host
 from kadre.engine.models.port import Startable
 from kadre.engine.tools.mcp import McpPool
-from kadre.local import servers, standin, watch
+from kadre.local import planner, servers, standin, watch
 from kadre.local.console import Console
+from kadre.local.files import STDIN
 from kadre.local.hosting import Assembly, Journals
-from kadre.local.resolve import Resolved, resolve
+from kadre.local.resolved import Resolved
 from kadre.local.secrets import LocalSecrets
 from kadre.local.settings import UpSettings
 from kadre.plan.types import AgentTool, McpTools
@@ -45,12 +47,19 @@ GRACE = 5.0
 """Seconds that runs under way have to end after Ctrl-C."""
 
 
-def run(settings: UpSettings) -> int:
-    """Serve until told to stop; the exit code. Raises ProblemError where it cannot start."""
+def run(settings: UpSettings, resolving: subprocess.Popen[bytes] | None = None) -> int:
+    """Serve until told to stop; the exit code. `resolving`: a planner that is under way already."""
     import uvloop
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Up(settings, Console(color=settings.color)).serve())
+    console = Console(color=settings.color)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(Up(settings, console).serve(resolving or planner.start(settings)))
+    except ProblemError as error:
+        console.problems(error.problems)
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 class Up:
@@ -67,14 +76,14 @@ class Up:
         self._tasks = Tasks("up")
         self._problems: Sequence[Problem] = ()
         self._folders: Sequence[Path] = ()
-        self._seen = 0
+        self._seen = ""
         """The fingerprint of the files looked at last, whether they could be used or not."""
         self._stop = asyncio.Event()
 
-    async def serve(self) -> int:
-        """Start, say where, follow the files, and end cleanly."""
+    async def serve(self, resolving: subprocess.Popen[bytes]) -> int:
+        """Start, say where, follow the files, and end cleanly. Raises ProblemError where it cannot start."""
         settings = self._settings
-        resolved = resolve(settings.paths, settings.override())
+        resolved = await asyncio.to_thread(planner.finish, resolving)
         resolved.raise_errors()
         self._seen = resolved.fingerprint
         listening = listen(settings.host, settings.port)
@@ -96,7 +105,8 @@ class Up:
             serving = self._tasks.spawn("serve", server.serve())
             await self._connect(self._host.agents.values())
             self._announce(resolved, len(cut_off))
-            self._tasks.spawn("watch", self._follow(assembly, http))
+            if STDIN not in settings.paths:  # what came from there cannot be read a second time
+                self._tasks.spawn("watch", self._follow(assembly, http))
             settle()
             with self._signals():
                 await self._stop.wait()
@@ -108,22 +118,24 @@ class Up:
 
     async def _take(self, resolved: Resolved, assembly: Assembly, http: aiohttp.ClientSession) -> None:
         """Serve what the files come to now."""
-        self._secrets.replace(resolved.secrets, resolved.env)
-        agents = await assembly.build(resolved.plans, self._settings.maps, standin.StandIns(http))
+        documents = {(secret.namespace, secret.name): secret.values for secret in resolved.secrets}
+        self._secrets.replace(documents, resolved.env)
+        plans = {plan.key: plan for plan in resolved.plans}
+        agents = await assembly.build(plans, self._settings.maps, standin.StandIns(http))
         await self._host.replace(agents)
         self._problems = resolved.problems
-        self._folders = resolved.files.folders
+        self._folders = [Path(folder) for folder in resolved.folders]
 
     # -- following the files -------------------------------------------------------------------------------------
 
     async def _follow(self, assembly: Assembly, http: aiohttp.ClientSession) -> None:
         async for _ in watch.changes(lambda: self._folders):
             before = dict(self._host.agents)
-            resolved = resolve(self._settings.paths, self._settings.override())
-            if resolved.fingerprint == self._seen:
-                continue
-            self._seen = resolved.fingerprint
             try:
+                resolved = await asyncio.to_thread(lambda: planner.finish(planner.start(self._settings)))
+                if resolved.fingerprint == self._seen:
+                    continue
+                self._seen = resolved.fingerprint
                 resolved.raise_errors()
                 await self._take(resolved, assembly, http)
             except ProblemError as error:
@@ -187,7 +199,7 @@ class Up:
         console.say(f"\n  chat     kadre chat {first}   or   POST {base}/agents/{first}/chat")
         console.say(f"  openai   {base}/v1        runs  {base}/runs        metrics  {base}/metrics")
         console.say(f"  data     {settings.data_path()}")
-        console.done(f"ready in {self._clock.monotonic() - LOADED:.1f} s; Ctrl-C stops it")
+        console.done(f"ready in {self._clock.monotonic() - (settings.started or LOADED):.1f} s; Ctrl-C stops it")
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
