@@ -1,83 +1,147 @@
-"""The port to what a resource refers to: other resources, and whether a secret is there (never its value)."""
+"""The port through which a plan sees what else there is, and its implementation over objects in memory.
+
+Above: the functions of this package. Below: the files of a laptop, or a cluster's caches. It answers from memory and
+at once, tells whether a secret is there and never its value, and knows nothing of plans.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Literal, Protocol
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from functools import cache
+from typing import Literal, Protocol, TypeVar
 
-from kadre.api.dialects.kaos import KaosAgent
-from kadre.api.kinds.agent import Agent
+from kadre.api.registry import KINDS
 from kadre.api.resource import Resource
-from kadre.plan.types import NATIVE_GROUP, SecretRef
+from kadre.plan.types import SecretRef
 
 SecretState = Literal["found", "no-key", "missing"]
-AnyAgent = Agent | KaosAgent
+R = TypeVar("R", bound=Resource)
 
 
 class Lookup(Protocol):
-    """Above: plan. Below: files, or a cluster's caches. It follows nothing by itself."""
+    """What else there is. A `group` is an API group such as kaos.tools: only the two Agent kinds share their kind."""
 
-    def get(self, kind: str, namespace: str, name: str, group: str = NATIVE_GROUP) -> Resource | None:
+    def get(self, kind: str, namespace: str, name: str, group: str) -> Resource | None:
         """The object, or None."""
         ...
 
-    def all(self) -> Iterable[Resource]:
-        """Every object."""
+    def broken(self, kind: str, namespace: str, name: str) -> bool:
+        """Whether the object is there but cannot be used as it is written: its own Problems are told elsewhere."""
         ...
 
-    def names(self, kind: str, namespace: str, group: str = NATIVE_GROUP) -> Iterable[str]:
+    def names(self, kind: str, namespace: str) -> Iterable[str]:
         """Names of that kind in the namespace, for "did you mean"."""
         ...
 
-    def broken(self, kind: str, namespace: str, name: str) -> bool:
-        """Whether such an object was written but can't be used: a reference to it isn't missing, only broken."""
+    def namespaces(self, kind: str, name: str) -> Iterable[str]:
+        """Where objects of that kind and name are, for "there is one in"."""
+        ...
+
+    def all(self) -> Iterable[Resource]:
+        """Everything there is of our kinds."""
+        ...
+
+    def service(self, namespace: str, name: str) -> str:
+        """The base URL of that Service, or the empty string where there is none."""
+        ...
+
+    def config(self, namespace: str, name: str, key: str) -> str | None:
+        """The value of a ConfigMap's key, or None."""
         ...
 
     def secret(self, ref: SecretRef) -> SecretState:
-        """Whether the value can be read: `no-key` where the Secret is there without that key."""
+        """Whether the value is there: in the Secret, else in the variable `ref.env`."""
+        ...
+
+    def setting(self, name: str) -> str:
+        """A setting of the surroundings that is no secret, such as OLLAMA_BASE_URL; empty where it is not set."""
         ...
 
 
 class Resources:
-    """What files hold. `secrets`: each Secret's keys; `env`: variables that are set, which count as secrets too."""
+    """A Lookup over objects in memory."""
 
     def __init__(
         self,
         resources: Iterable[Resource],
         secrets: Mapping[tuple[str, str], Collection[str]] | None = None,
-        env: Collection[str] = (),
+        env: Mapping[str, str] | None = None,
         rejected: Collection[tuple[str, str, str]] = (),
+        *,
+        config_maps: Mapping[tuple[str, str], Mapping[str, str]] | None = None,
+        services: Collection[tuple[str, str]] = (),
     ) -> None:
-        self._objects = {(_group(r), r.kind, r.namespace, r.name): r for r in resources}
+        """By (namespace, name): `secrets`, each with its keys; `config_maps`, each with its values; `services`.
+
+        `env`: variables, which count as secrets too. `rejected`: (kind, namespace, name) of objects that can't be used.
+        """
+        self._resources = {identity(resource): resource for resource in resources}
         self._secrets = secrets or {}
-        self._env = env
+        self._env = env or {}
         self._rejected = rejected
+        self._config_maps = config_maps or {}
+        self._services = services
+        self._names: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self._namespaces: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for _, kind, namespace, name in self._resources:
+            self._names[kind, namespace].append(name)
+            self._namespaces[kind, name].append(namespace)
 
-    def get(self, kind: str, namespace: str, name: str, group: str = NATIVE_GROUP) -> Resource | None:
+    def get(self, kind: str, namespace: str, name: str, group: str) -> Resource | None:
         """See Lookup."""
-        return self._objects.get((group, kind, namespace, name))
-
-    def all(self) -> Iterator[Resource]:
-        """See Lookup."""
-        return iter(self._objects.values())
-
-    def names(self, kind: str, namespace: str, group: str = NATIVE_GROUP) -> list[str]:
-        """See Lookup."""
-        return [key[3] for key in self._objects if key[:3] == (group, kind, namespace)]
+        return self._resources.get((group, kind, namespace, name))
 
     def broken(self, kind: str, namespace: str, name: str) -> bool:
         """See Lookup."""
         return (kind, namespace, name) in self._rejected
 
+    def names(self, kind: str, namespace: str) -> Iterable[str]:
+        """See Lookup."""
+        return self._names.get((kind, namespace), ())
+
+    def namespaces(self, kind: str, name: str) -> Iterable[str]:
+        """See Lookup."""
+        return self._namespaces.get((kind, name), ())
+
+    def all(self) -> Iterable[Resource]:
+        """See Lookup."""
+        return self._resources.values()
+
+    def service(self, namespace: str, name: str) -> str:
+        """See Lookup. Its port isn't known here: an MCP server behind a Service is taken to be at port 80."""
+        return f"http://{name}.{namespace}:80" if (namespace, name) in self._services else ""
+
+    def config(self, namespace: str, name: str, key: str) -> str | None:
+        """See Lookup."""
+        return self._config_maps.get((namespace, name), {}).get(key)
+
     def secret(self, ref: SecretRef) -> SecretState:
         """See Lookup."""
-        if ref.env and ref.env in self._env:
-            return "found"
         keys = self._secrets.get((ref.namespace, ref.name))
-        if keys is None:
-            return "missing"
-        return "found" if ref.key in keys else "no-key"
+        if (keys is not None and ref.key in keys) or (ref.env and self._env.get(ref.env)):
+            return "found"
+        return "missing" if keys is None else "no-key"
+
+    def setting(self, name: str) -> str:
+        """See Lookup."""
+        return self._env.get(name, "")
 
 
-def _group(resource: Resource) -> str:
-    return resource.api_version.partition("/")[0]
+def identity(resource: Resource) -> tuple[str, str, str, str]:
+    """API group, kind, namespace and name."""
+    return resource.api_version.partition("/")[0], resource.kind, resource.namespace, resource.name
+
+
+def find(lookup: Lookup, kind: type[R], namespace: str, name: str) -> R | None:
+    """The object of that class, or None."""
+    group, word = group_and_kind(kind)
+    found = lookup.get(word, namespace, name, group)
+    return found if isinstance(found, kind) else None
+
+
+@cache
+def group_and_kind(kind: type[Resource]) -> tuple[str, str]:
+    """The API group and kind that objects of this class have."""
+    version, word = next(key for key, known in KINDS.items() if known is kind)
+    return version.partition("/")[0], word

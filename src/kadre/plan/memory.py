@@ -2,50 +2,100 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from kadre.api.kinds.agent import AgentMemory
-from kadre.api.kinds.memory_store import MemoryPolicy, MemoryStore
-from kadre.plan.findings import Findings
-from kadre.plan.types import MemoryPlan
+from kadre.api.dialects.kaos import KaosAgent
+from kadre.api.kinds.memory_store import MemoryPolicy, MemoryStore, PostgresStore, RedisStore
+from kadre.api.parts import SecretKeyRef
+from kadre.plan.drafts import Draft
+from kadre.plan.types import MemoryPlan, SecretRef
+from kadre.plan.work import Place, Work
 
-BUILT = frozenset({"in-memory", "sqlite"})
-"""Stores that exist; an agent that names another keeps its conversations in the default one for now."""
+Kind = Literal["default", "in-memory", "sqlite", "redis", "postgres"]
+BUILT: dict[str, Kind] = {"in-memory": "in-memory", "sqlite": "sqlite"}
+"""Stores that exist. An agent that names another one keeps its conversations in the default one for now."""
+
+MAX_HISTORY = MemoryPlan().max_history
+_OF_THE_PLAN = ("session_ttl", "max_conversation_history")
 
 
-def planned(memory: AgentMemory | None, findings: Findings) -> MemoryPlan:
-    """The memory of an agent, its MemoryStore followed."""
+def memory_plan(work: Work, draft: Draft) -> MemoryPlan:
+    """The agent's memory, its MemoryStore followed."""
+    _kaos_notices(work, draft)
+    memory = draft.spec.memory
     if memory is None:
         return MemoryPlan()
-    if memory.store_ref is not None:
-        store = findings.find("MemoryStore", memory.store_ref)
-        if not isinstance(store, MemoryStore):
-            findings.missing("MemoryStore", memory.store_ref, "spec.memory.storeRef")
-            return MemoryPlan()
-        section = getattr(store.spec, store.spec.type, None)
-        return _plan(store.spec.type, store.spec.policy, _plain(section), findings)
-    return _plan(memory.type or "default", memory.config, _plain(memory.config), findings)
+    place = draft.place("memory")
+    if memory.store_ref is None:
+        secret = None
+        if memory.secret_ref is not None:
+            secret = work.secret(place.below("secretRef"), memory.secret_ref, severity="warning")
+        return _plan(work, memory.type, memory.config, _plain(memory.config), secret)
+    field = "memoryStore" if isinstance(draft.resource, KaosAgent) else "storeRef"
+    fix = f"create a MemoryStore named {memory.store_ref}, or write type: and config: here"
+    store = work.reference(MemoryStore, place.below(field), memory.store_ref, fix)
+    if store is None:
+        return MemoryPlan()
+    server = store.spec.redis or store.spec.postgres
+    return _plan(work, store.spec.type, store.spec.policy, _plain(server), check_store(work, store))
 
 
-def _plan(kind: str, policy: MemoryPolicy | None, settings: dict[str, Any], findings: Findings) -> MemoryPlan:
-    if kind not in BUILT and kind != "default":
-        findings.not_yet(f"memory of type {kind} is not supported yet; conversations are kept in the default store")
-        kind = "default"
-    for field, what in (("compression", "summing up long conversations"), ("long_term_memory", "long-term memory")):
-        section = getattr(policy, field, None)
-        if section is not None and section.enabled:
-            findings.not_yet(f"{what} is not supported yet; the agent runs without it")
-    limit = policy.max_conversation_history if policy else None
+def check_store(work: Work, store: MemoryStore) -> SecretRef | None:
+    """The store's password. Nothing connects to these stores yet: a Secret that is missing is a warning."""
+    server: RedisStore | PostgresStore | None = store.spec.redis or store.spec.postgres
+    place = Place(store, f"spec.{store.spec.type}")
+    memories = store.spec.policy.long_term_memory if store.spec.policy else None
+    vectors = memories.vector_store if memories else None
+    if vectors is not None and vectors.secret_ref is not None:
+        where = Place(store, "spec.policy.longTermMemory.vectorStore.secretRef")
+        work.secret(where, vectors.secret_ref, severity="warning")
+    login = server.auth.secret_ref if server is not None and server.auth is not None else None
+    if login is None:
+        return None
+    key = SecretKeyRef(name=login.name, key=login.password_key)
+    return work.secret(place.below("auth.secretRef"), key, severity="warning")
+
+
+def _plan(
+    work: Work, kind: str | None, policy: MemoryPolicy | None, settings: dict[str, Any], secret: SecretRef | None
+) -> MemoryPlan:
+    if kind is not None and kind not in BUILT:
+        work.not_yet(f"memory of type {kind} is not supported yet: conversations are kept in the default store")
+        settings = {"type": kind, **settings}
+    policy = policy or MemoryPolicy()
+    for part, what in ((policy.compression, "compression of memory"), (policy.long_term_memory, "long-term memory")):
+        if part is not None and part.enabled:
+            work.not_yet(f"{what} is not supported yet: the agent runs without it")
+    history = policy.max_conversation_history
     return MemoryPlan(
-        type=kind,  # type: ignore[arg-type]  # one of BUILT, or default
-        session_ttl=(policy.session_ttl if policy else None) or 0.0,
-        max_history=MemoryPlan().max_history if limit is None else limit,
+        type=BUILT.get(kind or "", "default"),
+        session_ttl=policy.session_ttl or 0.0,
+        max_history=MAX_HISTORY if history is None else history,
         settings=settings,
+        secret=secret,
     )
 
 
-def _plain(section: Any) -> dict[str, Any]:
-    if section is None:
+def _plain(part: Any) -> dict[str, Any]:
+    if part is None:
         return {}
-    plain: dict[str, Any] = section.model_dump(by_alias=True, exclude_none=True, mode="json")
+    plain: dict[str, Any] = part.model_dump(by_alias=True, exclude_none=True, mode="json", exclude=set(_OF_THE_PLAN))
     return plain
+
+
+def _kaos_notices(work: Work, draft: Draft) -> None:
+    if not isinstance(draft.resource, KaosAgent):
+        return
+    config = draft.resource.spec.config
+    memory = config.memory if config else None
+    if memory is None:
+        return
+    if memory.type in {"redis", "remote"} and memory.memory_store is None:
+        work.not_yet(f"memory of type {memory.type} is not supported yet: conversations are kept in the default store")
+    for field, value in (
+        ("contextLimit", memory.context_limit),
+        ("maxSessions", memory.max_sessions),
+        ("maxSessionEvents", memory.max_session_events),
+    ):
+        if value is not None:
+            work.not_yet(f"memory.{field} is not supported yet: nothing is limited by it")

@@ -1,162 +1,172 @@
-"""Which model an agent uses, however its author named it."""
+"""An agent's model: a ModelConfig, what the agent writes itself, and what the provider takes for granted."""
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
-from typing import Any, cast
+from typing import Any, NamedTuple
 
-from kadre.api.dialects.kaos import KaosAgentSpec, ModelAPI, ProxyConfig
-from kadre.api.kinds.agent import AgentSpec
+from pydantic.alias_generators import to_camel
+
+from kadre.api.dialects.kaos import KaosAgent
+from kadre.api.kinds.agent import Agent
+from kadre.api.kinds.agent_template import AgentTemplate
 from kadre.api.kinds.model_config import ModelConfig, ModelSettings
-from kadre.api.parts import EnvVar, SecretKeyRef
-from kadre.base.problems import did_you_mean
-from kadre.plan import providers
-from kadre.plan.findings import Findings
-from kadre.plan.types import KAOS_GROUP, ModelPlan, Provider, SecretRef
+from kadre.plan import keys, model_apis
+from kadre.plan.drafts import Draft, Entry
+from kadre.plan.providers import PROVIDERS, SAMPLING, Defaults
+from kadre.plan.types import ModelPlan, Provider, SecretRef
+from kadre.plan.work import Place, Work
 
 MODEL_VARIABLES = ("LLM_MODEL", "MODEL_NAME")
-"""Environment variables that name a model; the first wins."""
+"""Variables that name the model where nothing else does; the first that is set wins."""
 
 CALL_TIMEOUT = ModelPlan(provider="openai", model="").timeout
 
 
-def native(spec: AgentSpec, findings: Findings) -> ModelPlan | None:
-    """The model of a native agent: its ModelConfig, with what is written in place over it."""
-    layers: list[tuple[ModelSettings, str]] = [(spec.model, "spec.model")] if spec.model else []
-    if spec.model_config_ref is not None:
-        config = findings.find("ModelConfig", spec.model_config_ref)
-        if not isinstance(config, ModelConfig):
-            findings.missing("ModelConfig", spec.model_config_ref, "spec.modelConfig")
-            return None
-        layers.append((config.spec, "spec.modelConfig"))
-    if not layers:
-        fix = "write modelConfig: NAME, or model: {provider: …, name: …}"
-        findings.add("MissingModel", "the agent has no model", fix, "spec")
+def model_plan(work: Work, draft: Draft) -> ModelPlan | None:
+    """The agent's model; None, and Problems, where there is none that could be called."""
+    if work.override.model is not None:
+        return work.override.model
+    if isinstance(draft.resource, KaosAgent):
+        return model_apis.model_plan(work, draft.resource, _named_by_env(work, draft))
+    fields = _fields(work, draft)
+    if fields is None:
         return None
-    name = named_in(spec.env) or _first(layers, "model")
-    provider = _first(layers, "provider") or ("openai" if _first(layers, "endpoint") else None)
-    if not name or not provider:
-        lacking = "name" if provider else "provider"
-        fix = f"write model.{lacking}" + ("" if provider else f" ({', '.join(providers.ALL)})")
-        findings.add("MissingModel", f"the agent's model has no {lacking}", fix, layers[0][1])
+    named = _named_by_env(work, draft)
+    if named is not None and "model" not in fields:
+        fields["model"] = _Field(named.place, named.value)
+    if not fields:
+        if draft.whole:
+            work.problem(
+                Place(draft.resource, "spec"),
+                "MissingModel",
+                "the agent has no model",
+                "write modelConfig: with the name of a ModelConfig, or model: with provider and name;"
+                " to try it without one, use --model scripted",
+            )
         return None
-    return _built(cast("Provider", provider), name, layers, findings)
+    for field, example in (("provider", "provider: openai"), ("model", "name: gpt-4o")):
+        if field not in fields:
+            where = draft.place("model")
+            work.problem(where, "MissingModel", f"the agent's model has no {field}", f"add {example} to its model:")
+    return _plan(work, fields) if {"provider", "model"} <= fields.keys() else None
 
 
-def _built(provider: Provider, name: str, layers: list[tuple[ModelSettings, str]], findings: Findings) -> ModelPlan:
-    path = layers[0][1]
-    defaults = providers.PROVIDERS[provider]
-    endpoint = providers.base_url(_first(layers, "endpoint") or "")
-    return ModelPlan(
-        provider=provider,
-        model=name.removeprefix("ollama/") if provider == "ollama" else name,
-        endpoint=endpoint or defaults.endpoint,
-        api_key=_key(provider, endpoint, _first(layers, "api_key_secret_ref"), path, findings),
-        params=_params(provider, layers, findings),
-        headers=_first(layers, "headers") or {},
-        tool_calls=_first(layers, "tool_calling") or "auto",
-        region=_first(layers, "region") or "",
-        rules=_first(layers, "rules") or "",
-        timeout=_first(layers, "timeout") or CALL_TIMEOUT,
-    )
+def config_plan(work: Work, config: ModelConfig) -> ModelPlan | None:
+    """What a ModelConfig comes to by itself."""
+    return _plan(work, _overlaid([(Place(config, "spec"), config.spec)]))
 
 
-def _first(layers: Iterable[tuple[ModelSettings, str]], field: str) -> Any:
-    """The value of the first layer that has one; an empty text is none."""
-    values = (getattr(settings, field) for settings, _ in layers)
-    return next((value for value in values if value is not None and value != ""), None)
+def named_config(work: Work, resource: Agent | AgentTemplate, name: str) -> ModelConfig | None:
+    """The ModelConfig that an agent or a template names."""
+    fix = f"create a ModelConfig named {name}, or write model: instead"
+    return work.reference(ModelConfig, Place(resource, "spec.modelConfig"), name, fix)
 
 
-def _params(provider: Provider, layers: list[tuple[ModelSettings, str]], findings: Findings) -> dict[str, Any]:
-    lacks = providers.PROVIDERS[provider].lacks
-    params = {}
-    for field in providers.SAMPLING:
-        value = _first(layers, field)
-        if value is None:
+class _Field(NamedTuple):
+    place: Place
+    value: Any
+
+
+_Fields = dict[str, _Field]
+
+
+def _fields(work: Work, draft: Draft) -> _Fields | None:
+    """Every field that is set and where; None where a ModelConfig is missing."""
+    layers: list[tuple[Place, ModelSettings]] = []
+    for level in draft.levels:
+        if isinstance(level, KaosAgent):
             continue
-        if field in lacks:
-            message = f"{provider} has no {field}; it is left out"
-            findings.warn("UnsupportedParameter", message, f"remove {field}, or choose another provider", layers[0][1])
-        else:
-            params[field] = value
-    return params
+        spec = level.spec
+        if spec.model is not None:
+            layers.append((Place(level, "spec.model"), spec.model))
+        if spec.model_config_ref is not None:
+            config = named_config(work, level, spec.model_config_ref)
+            if config is None:
+                return None
+            layers.append((Place(config, "spec"), config.spec))
+            break
+    return _overlaid(layers)
 
 
-def _key(
-    provider: Provider, endpoint: str, ref: SecretKeyRef | None, path: str, findings: Findings
-) -> SecretRef | None:
-    """The model's key. An endpoint of the author's own needs none unless one is named."""
-    defaults = providers.PROVIDERS[provider]
-    env = defaults.key_env
-    if ref is not None:
-        secret = SecretRef(namespace=findings.resource.namespace, name=ref.name, key=ref.key, env=env)
-        if not ref.optional:
-            findings.secret(secret, path, f"the model ({provider})")
-        return secret
-    if not env:
-        return None
-    secret = SecretRef(env=env)
-    if defaults.key_needed and not endpoint:
-        findings.secret(secret, path, f"the model ({provider})")
-    return secret
+def _overlaid(layers: Iterable[tuple[Place, ModelSettings]]) -> _Fields:
+    """The first layer that sets a field wins. From a layer of another provider on, nothing is taken: its endpoint, key
+    and model's name belong to that one."""
+    fields: _Fields = {}
+    for place, settings in layers:
+        provider = fields.get("provider")
+        if provider is not None and settings.provider not in {None, provider.value}:
+            break
+        for name in settings.model_fields_set - fields.keys():
+            value = getattr(settings, name)
+            if value is not None:
+                fields[name] = _Field(place.below(_yaml_name(place, name)), value)
+    return fields
 
 
-def named_in(env: Iterable[EnvVar] | None) -> str:
-    """The model that the agent's environment names, or the empty text."""
-    values = {variable.name: variable.value for variable in env or () if variable.value}
-    return next((values[name] for name in MODEL_VARIABLES if name in values), "")
+def _yaml_name(place: Place, field: str) -> str:
+    return "name" if field == "model" and place.path == "spec.model" else to_camel(field)
 
 
-def kaos(spec: KaosAgentSpec, env: Iterable[EnvVar] | None, findings: Findings) -> ModelPlan | None:
-    """The model of a KAOS agent: what its ModelAPI serves."""
-    api = findings.find("ModelAPI", spec.model_api, KAOS_GROUP)
-    if not isinstance(api, ModelAPI):
-        also = findings.lookup.names("ModelAPI", findings.resource.namespace, KAOS_GROUP)
-        findings.missing("ModelAPI", spec.model_api, "spec.modelAPI", also)
-        return None
-    wanted = spec.model or named_in(env)
-    if api.spec.mode == "Hosted" and api.spec.hosted_config is not None:
-        return _hosted(wanted, api.spec.hosted_config.model, spec.model_api, findings)
-    if api.spec.proxy_config is not None:
-        return _proxied(wanted, api.spec.proxy_config, spec.model_api, findings)
-    findings.add("MissingField", f"ModelAPI {spec.model_api} says not what it serves", "mend it", "spec.modelAPI")
+def _named_by_env(work: Work, draft: Draft) -> Entry[str] | None:
+    variables = {entry.value.name: entry for entry in draft.env}
+    for name in MODEL_VARIABLES:
+        if name in variables:
+            place, variable = variables[name]
+            value = work.value(place, variable)
+            if value:
+                return Entry(place, value)
     return None
 
 
-def _hosted(wanted: str, served: str, name: str, findings: Findings) -> ModelPlan:
-    plain, offered = wanted.removeprefix("ollama/"), served.removeprefix("ollama/")
-    if plain and plain != offered:
-        _not_offered(plain, [offered], name, findings)
-    endpoint = providers.PROVIDERS["ollama"].endpoint
-    return ModelPlan(provider="ollama", model=offered, endpoint=endpoint, hosted=True)
-
-
-def _proxied(wanted: str, proxy: ProxyConfig, name: str, findings: Findings) -> ModelPlan | None:
-    offered = proxy.models or []
-    concrete = [model for model in offered if "*" not in model]
-    model = wanted or (concrete[0] if concrete else "")
-    if not model:
-        fix = "write model, or the environment variable MODEL_NAME"
-        findings.add("MissingModel", f"ModelAPI {name} serves several models and none is named", fix, "spec")
-        return None
-    if offered and not any(fnmatchcase(model, pattern) for pattern in offered):
-        _not_offered(model, offered, name, findings)
-    prefix, _, rest = model.partition("/")
-    written = prefix if rest else (proxy.provider or "openai")
-    provider = written if written in providers.PROVIDERS else "openai"
-    endpoint = providers.base_url(proxy.api_base or "")
-    source = proxy.api_key.value_from if proxy.api_key else None
-    ref = source.secret_key_ref if source else None
+def _plan(work: Work, fields: _Fields) -> ModelPlan:
+    values = {name: field.value for name, field in fields.items()}
+    provider: Provider = values["provider"]
+    defaults = PROVIDERS[provider]
     return ModelPlan(
         provider=provider,
-        model=rest if rest and prefix in providers.PROVIDERS else model,
-        endpoint=endpoint or providers.PROVIDERS[provider].endpoint,
-        api_key=_key(provider, endpoint, ref, "spec.modelAPI", findings),
+        model=values["model"].removeprefix("ollama/") if provider == "ollama" else values["model"],
+        endpoint=keys.endpoint(work, provider, values.get("endpoint")),
+        api_key=_key(work, fields),
+        params=_params(work, fields, defaults),
+        headers=values.get("headers", {}),
+        timeout=values.get("timeout", CALL_TIMEOUT),
+        tool_calls=values.get("tool_calling", "auto"),
+        region=_region(work, values) if provider == "bedrock" else "",
+        rules=_beside(fields["rules"]) if provider == "scripted" and "rules" in fields else "",
     )
 
 
-def _not_offered(model: str, offered: list[str], name: str, findings: Findings) -> None:
-    message = f"ModelAPI {name} does not offer {model!r}{did_you_mean(model, offered)}"
-    fix = f"use one it offers ({', '.join(offered)}), or add it there"
-    findings.add("ModelNotOffered", message, fix, "spec.modelAPI")
+def _key(work: Work, fields: _Fields) -> SecretRef | None:
+    provider: Provider = fields["provider"].value
+    written: str | None = fields["endpoint"].value if "endpoint" in fields else None
+    if "api_key_secret_ref" in fields:
+        place, key = fields["api_key_secret_ref"]
+        return keys.named_key(work, place, key, provider, written)
+    place = fields["endpoint" if written else "provider"].place
+    return keys.default_key(work, place, provider, written, "apiKeySecretRef:")
+
+
+def _params(work: Work, fields: _Fields, defaults: Defaults) -> dict[str, Any]:
+    params: dict[str, Any] = {}
+    for name in SAMPLING:
+        if name not in fields:
+            continue
+        place, value = fields[name]
+        if name in defaults.lacks:
+            message = f"{fields['provider'].value} has no {to_camel(name)}: it is not sent"
+            work.problem(place, "UnsupportedParameter", message, f"remove {to_camel(name)}", "warning")
+        else:
+            params[name] = value
+    return params
+
+
+def _region(work: Work, values: dict[str, Any]) -> str:
+    written: str = values.get("region") or ""
+    return written or work.lookup.setting("AWS_REGION") or work.lookup.setting("AWS_DEFAULT_REGION")
+
+
+def _beside(rules: _Field) -> str:
+    """The path of the rules file, taken from the folder of the manifest that names it."""
+    return posixpath.join(posixpath.dirname(rules.place.resource.source.file), rules.value)

@@ -1,198 +1,157 @@
-"""Which tools an agent may use, and whom it may hand work to."""
+"""The tools an agent may use: names followed, servers to be started, secrets checked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from kadre.api.dialects.kaos import KaosAgent, MCPServer
-from kadre.api.kinds.agent import Agent, AgentSpec, ToolReference
+from kadre.api.dialects.kaos import MCPServer
+from kadre.api.kinds.agent import ToolReference
 from kadre.api.kinds.tool import McpTool, Tool, ToolSpec
-from kadre.api.parts import EnvVar, SecretKeyRef
-from kadre.plan.findings import Findings
-from kadre.plan.lookup import AnyAgent, Lookup
-from kadre.plan.names import secret_variable, tool_name
-from kadre.plan.types import (
-    KAOS_GROUP,
-    NATIVE_GROUP,
-    AgentKey,
-    AgentTool,
-    LaunchPlan,
-    McpTools,
-    SecretRef,
-    ToolPlan,
-    UnsupportedTool,
-)
+from kadre.api.parts import SecretKeyRef
+from kadre.plan.drafts import Draft, Entry
+from kadre.plan.lookup import find
+from kadre.plan.providers import PROVIDERS
+from kadre.plan.types import LaunchPlan, McpTools, SecretRef, ToolPlan, UnsupportedTool
+from kadre.plan.work import Place, Work
 
 CALL_TIMEOUT = McpTools(name="").timeout
 
 
-def referenced(references: Sequence[ToolReference], findings: Findings) -> list[ToolPlan]:
-    """A plan for each reference that leads somewhere."""
-    plans = []
-    for number, reference in enumerate(references):
-        path = f"spec.tools[{number}]"
-        if reference.inline is not None:
-            plans.append(_of_type(reference.name, reference.inline, reference, findings))
-        elif reference.endpoint is not None:
-            plans.append(_endpoint(reference, findings))
-        elif (plan := _named(reference, path, findings)) is not None:
-            plans.append(plan)
+def tool_plans(work: Work, draft: Draft) -> list[Entry[ToolPlan]]:
+    """Everything the agent names, in its order; what is missing is left out and a Problem."""
+    plans: list[Entry[ToolPlan]] = []
+    for place, reference in draft.tools:
+        plan = _referenced(work, place, reference)
+        if plan is not None:
+            plans.append(Entry(place, plan))
+    for place, name in draft.servers:
+        server = work.reference(MCPServer, place, name, f"create an MCPServer named {name}, or take it off the list")
+        if server is not None:
+            plans.append(Entry(place, _server(work, server, ())))
     return plans
 
 
-def _endpoint(reference: ToolReference, findings: Findings) -> McpTools:
-    """A bare MCP endpoint: nobody vouched for what it offers."""
+def no_two_alike(work: Work, plans: Iterable[Entry[ToolPlan]]) -> None:
+    """Two tools of one name could not be told apart."""
+    places: dict[str, Place] = {}
+    for place, plan in plans:
+        first = places.setdefault(plan.name, place)
+        if first is not place:
+            message = f"two tools are named {plan.name}: this one, and {first.path} of {first.resource.ref}"
+            work.problem(place, "DuplicateTool", message, "rename one of the two, or remove it")
+
+
+def check_server(work: Work, server: MCPServer) -> None:
+    """What is wrong with an MCPServer by itself."""
+    _server(work, server, ())
+
+
+def check_tool(work: Work, place: Place, name: str, tool: ToolSpec) -> None:
+    """What is wrong with a tool's own references. Those of a type that isn't built yet stop nothing: warnings."""
+    if tool.mcp is not None and tool.type == "mcp":
+        _mcp(work, place.below("mcp"), tool.mcp, McpTools(name=name))
+    login = tool.api.authentication if tool.api else None
+    if login is not None and login.secret_ref is not None:
+        where = place.below("api.authentication.secretRef")
+        work.secret(where, login.secret_ref, severity="warning")
+    if tool.retrieval is None:
+        return
+    here = place.below("retrieval")
+    store, embedding = tool.retrieval.vector_store, tool.retrieval.embedding
+    if store.secret_ref is not None:
+        work.secret(here.below("vectorStore.secretRef"), store.secret_ref, severity="warning")
+    if embedding is not None and embedding.api_key_secret_ref is not None:
+        own = [PROVIDERS[embedding.provider].key_env]
+        where = here.below("embedding.apiKeySecretRef")
+        work.secret(where, embedding.api_key_secret_ref, env=filter(None, own), severity="warning")
+
+
+def _referenced(work: Work, place: Place, reference: ToolReference) -> ToolPlan | None:
+    """A tool written in place, an endpoint, or a name: of a Tool, else of an MCPServer, else of a Service."""
+    name, listed = reference.name, tuple(reference.capabilities or ())
+    namespace = place.resource.namespace
+    if reference.inline is not None:
+        return _tool(work, place, name, reference.inline, listed)
+    if reference.endpoint is not None:
+        return _endpoint(work, place, reference, reference.endpoint)
+    tool = find(work.lookup, Tool, namespace, name)
+    if tool is not None:
+        return _tool(work, Place(tool, "spec"), name, tool.spec, listed)
+    server = find(work.lookup, MCPServer, namespace, name)
+    if server is not None:
+        return _server(work, server, listed)
+    service = work.lookup.service(namespace, name)
+    if service:
+        return _endpoint(work, place, reference, service)
+    kind = MCPServer if work.lookup.broken("MCPServer", namespace, name) else Tool
+    fix = f"create a Tool or an MCPServer named {name}, or add endpoint: with the URL of an MCP server"
+    work.missing(kind, place.below("name"), name, fix)
+    return None
+
+
+def _tool(work: Work, place: Place, name: str, tool: ToolSpec, listed: tuple[str, ...]) -> ToolPlan:
+    if tool.type == "mcp" and tool.mcp is not None:
+        capabilities = listed or tuple(tool.capabilities or ())
+        plain = McpTools(name=name, capabilities=capabilities, granted=True)
+        return _mcp(work, place.below("mcp"), tool.mcp, plain)
+    check_tool(work, place, name, tool)
+    return _not_built(work, name, tool.type, f"tools of type {tool.type} are")
+
+
+def _endpoint(work: Work, place: Place, reference: ToolReference, url: str) -> McpTools:
+    """A bare address: nobody vouched for what is behind it, so nothing but its name is granted."""
     return McpTools(
         name=reference.name,
-        url=reference.endpoint or "",
+        url=url,
         transport=reference.transport or "auto",
         headers=reference.headers or {},
-        secret_headers=_secrets(reference.secret_headers, findings),
+        secret_headers=_secrets(work, place, reference.secret_headers),
         capabilities=tuple(reference.capabilities or ()),
         timeout=reference.timeout or CALL_TIMEOUT,
     )
 
 
-def _named(reference: ToolReference, path: str, findings: Findings) -> ToolPlan | None:
-    name = reference.name
-    tool = findings.find("Tool", name)
-    if isinstance(tool, Tool):
-        return _of_type(name, tool.spec, reference, findings)
-    server = findings.find("MCPServer", name, KAOS_GROUP)
-    if isinstance(server, MCPServer):
-        return server_tools(server, tuple(reference.capabilities or ()), findings)
-    also = findings.lookup.names("MCPServer", findings.resource.namespace, KAOS_GROUP)
-    findings.missing("Tool", name, path, also)
-    return None
-
-
-def _of_type(name: str, spec: ToolSpec, reference: ToolReference, findings: Findings) -> ToolPlan:
-    capabilities = tuple(reference.capabilities or spec.capabilities or ())
-    if spec.type == "mcp" and spec.mcp is not None:
-        return _mcp(name, spec.mcp, capabilities, findings)
-    message = f"tools of type {spec.type} are not supported yet; the agent runs without {name}"
-    findings.not_yet(message)
-    return UnsupportedTool(name=name, type=spec.type, message=message)
-
-
-def _mcp(name: str, mcp: McpTool, capabilities: tuple[str, ...], findings: Findings) -> McpTools:
-    env, secret_env = _env(mcp.env, findings)
+def _mcp(work: Work, place: Place, mcp: McpTool, plain: McpTools) -> McpTools:
     launch = None
     if mcp.command:
-        launch = LaunchPlan(kind="command", command=tuple(mcp.command), env=env, secret_env=secret_env)
+        values, secrets = work.env(Entry(place.below("env").item(n), item) for n, item in enumerate(mcp.env or ()))
+        launch = LaunchPlan(kind="command", command=tuple(mcp.command), env=values, secret_env=secrets)
     return McpTools(
-        name=name,
+        name=plain.name,
         url=mcp.endpoint or "",
         launch=launch,
         transport=mcp.transport,
         headers=mcp.headers or {},
-        secret_headers=_secrets(mcp.secret_headers, findings),
-        capabilities=capabilities,
-        granted=True,
+        secret_headers=_secrets(work, place, mcp.secret_headers),
+        capabilities=plain.capabilities,
+        granted=plain.granted,
         timeout=mcp.timeout or CALL_TIMEOUT,
     )
 
 
-def of_servers(names: Iterable[str], findings: Findings) -> list[ToolPlan]:
-    """KAOS `mcpServers`: naming one is an allow rule for what it offers."""
-    plans = []
-    for number, name in enumerate(names):
-        server = findings.find("MCPServer", name, KAOS_GROUP)
-        if isinstance(server, MCPServer):
-            plans.append(server_tools(server, (), findings))
-        else:
-            also = findings.lookup.names("MCPServer", findings.resource.namespace, KAOS_GROUP)
-            findings.missing("MCPServer", name, f"spec.mcpServers[{number}]", also)
-    return plans
-
-
-def server_tools(server: MCPServer, capabilities: tuple[str, ...], findings: Findings) -> ToolPlan:
-    """The tools of an MCPServer, which has to be started."""
-    config = server.spec.config
-    env, secret_env = _env(config.env, findings)
+def _server(work: Work, server: MCPServer, capabilities: tuple[str, ...]) -> ToolPlan:
+    config, place = server.spec.config, Place(server, "spec.config.env")
+    values, secrets = work.env(Entry(place.item(number), item) for number, item in enumerate(config.env or ()))
     source = config.tools.from_string if config.tools else None
     package = config.mcp or (config.tools.from_package if config.tools else None)
-    if source:
-        launch = LaunchPlan(kind="source", source=source, env=env, secret_env=secret_env)
-    elif package and server.spec.type != "node-runtime":
-        launch = LaunchPlan(kind="package", package=package, env=env, secret_env=secret_env)
+    if source is not None:
+        launch = LaunchPlan(kind="source", source=source, env=values, secret_env=secrets)
+    elif package and server.spec.type == "node-runtime":
+        launch = LaunchPlan(kind="command", command=("npx", "--yes", package), env=values, secret_env=secrets)
+    elif package:
+        launch = LaunchPlan(kind="package", package=package, env=values, secret_env=secrets)
     else:
-        message = (
-            f"MCPServer {server.name} of type {server.spec.type} runs in a cluster only; the agent runs without it"
-        )
-        findings.not_yet(message)
-        return UnsupportedTool(name=server.name, type=server.spec.type, message=message)
+        what = "of an image are" if server.spec.type == "custom" else "whose functions are in a Secret are"
+        return _not_built(work, server.name, server.spec.type, f"MCP servers {what}")
     return McpTools(name=server.name, launch=launch, capabilities=capabilities, granted=True)
 
 
-def _env(variables: Iterable[EnvVar] | None, findings: Findings) -> tuple[dict[str, str], dict[str, SecretRef]]:
-    plain, secret = {}, {}
-    for variable in variables or ():
-        if variable.value is not None:
-            plain[variable.name] = variable.value
-        elif variable.value_from is not None and variable.value_from.secret_key_ref is not None:
-            secret[variable.name] = _secret(variable.value_from.secret_key_ref, findings)
-    return plain, secret
+def _not_built(work: Work, name: str, kind: str, what: str) -> UnsupportedTool:
+    message = f"{what} not supported yet: the agent runs without {name}"
+    work.not_yet(message)
+    return UnsupportedTool(name=name, type=kind, message=message)
 
 
-def _secrets(refs: dict[str, SecretKeyRef] | None, findings: Findings) -> dict[str, SecretRef]:
-    return {name: _secret(ref, findings) for name, ref in (refs or {}).items()}
-
-
-def _secret(ref: SecretKeyRef, findings: Findings) -> SecretRef:
-    env = secret_variable(ref.name, ref.key)
-    secret = SecretRef(namespace=findings.resource.namespace, name=ref.name, key=ref.key, env=env)
-    if not ref.optional:
-        findings.secret(secret, "spec", "a tool")
-    return secret
-
-
-def delegates(names: Sequence[tuple[str, str]], findings: Findings) -> list[ToolPlan]:
-    """Agents as tools; `names` are (name, path of the field)."""
-    plans: list[ToolPlan] = []
-    for name, path in names:
-        agent = find_agent(findings.lookup, findings.resource.namespace, name, _group(findings.resource.api_version))
-        if agent is None:
-            also = findings.lookup.names("Agent", findings.resource.namespace, KAOS_GROUP)
-            findings.missing("Agent", name, path, also)
-            continue
-        network = agent.spec.agent_network
-        if network is not None and network.expose is False:
-            fix = f"write expose: true in {name}, or remove it here"
-            findings.add("AgentNotExposed", f"agent {name} does not let others call it", fix, path)
-            continue
-        plans.append(AgentTool(name=tool_name(name), agent=key_of(agent), description=_about(agent)))
-    return plans
-
-
-def find_agent(lookup: Lookup, namespace: str, name: str, group: str) -> AnyAgent | None:
-    """The agent of that name: of the same API group first."""
-    for wanted in dict.fromkeys((group, NATIVE_GROUP, KAOS_GROUP)):
-        agent = lookup.get("Agent", namespace, name, wanted)
-        if isinstance(agent, Agent | KaosAgent):
-            return agent
-    return None
-
-
-def delegate_names(spec: AgentSpec) -> list[tuple[str, str]]:
-    """Whom the agent may call, once each, with the field that says so."""
-    found = {name: f"spec.agents[{number}]" for number, name in enumerate(spec.agents or ())}
-    access = spec.agent_network.access if spec.agent_network else None
-    for number, name in enumerate(access or ()):
-        found.setdefault(name, f"spec.agentNetwork.access[{number}]")
-    return list(found.items())
-
-
-def key_of(agent: AnyAgent) -> AgentKey:
-    """The agent's key."""
-    return AgentKey(agent.namespace, agent.name, _group(agent.api_version))
-
-
-def _group(api_version: str) -> str:
-    return api_version.partition("/")[0]
-
-
-def _about(agent: AnyAgent) -> str:
-    if isinstance(agent, KaosAgent):
-        return (agent.spec.config.description if agent.spec.config else None) or ""
-    return agent.spec.description or agent.spec.display_name or ""
+def _secrets(work: Work, place: Place, refs: dict[str, SecretKeyRef] | None) -> dict[str, SecretRef]:
+    here = place.below("secretHeaders")
+    return {name: work.secret(here.below(name), ref) for name, ref in (refs or {}).items()}

@@ -1,0 +1,82 @@
+"""What needs no reference followed: limits, what only a cluster uses, and fields whose feature isn't built yet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kadre.api.dialects.kaos import KaosAgent
+from kadre.api.kinds.agent import AgentSpec
+from kadre.api.resource import Spec
+from kadre.plan.drafts import Draft
+from kadre.plan.types import Limits
+from kadre.plan.work import Work
+
+WORKLOAD = (
+    *("scaling", "replicas", "resources", "health_check", "observability"),
+    *("runtime", "service_account_name"),
+)
+"""Fields of an agent that only a cluster uses, besides `env`."""
+
+KAOS_WORKLOAD = ("gateway_route", "pod_spec", "wait_for_dependencies")
+
+
+def limits(spec: AgentSpec) -> Limits:
+    """The bounds the author sets, and the defaults of the others."""
+    rates = spec.rate_limits
+    written = {
+        "max_steps": spec.max_steps,
+        "max_tool_calls": spec.max_tool_calls,
+        "deadline": spec.timeout,
+        "max_output_bytes": spec.max_output_bytes,
+        "on_busy": spec.on_busy,
+        "queue_limit": spec.queue_limit,
+        "requests_per_minute": rates.requests_per_minute if rates else None,
+        "tokens_per_minute": rates.tokens_per_minute if rates else None,
+    }
+    return msgspec.convert({name: value for name, value in written.items() if value is not None}, Limits)
+
+
+def workload(draft: Draft) -> dict[str, Any]:
+    """What only a cluster uses, as plain JSON under the names it has in YAML."""
+    fields: dict[str, Any] = {}
+    for name in WORKLOAD:
+        _put(fields, draft.spec, name)
+    if draft.env:
+        fields["env"] = [_json(variable) for _, variable in draft.env]
+    if isinstance(draft.resource, KaosAgent):
+        spec = draft.resource.spec
+        for name in KAOS_WORKLOAD:
+            _put(fields, spec, name)
+        container = spec.container
+        if container is not None and (container.command or container.args):
+            fields["container"] = {"command": container.command or [], "args": container.args or []}
+    return fields
+
+
+def notices(work: Work, draft: Draft) -> None:
+    """Fields that are understood and have no effect yet."""
+    spec = draft.spec
+    tracing = spec.observability.tracing if spec.observability else None
+    if tracing is not None and tracing.enabled:
+        where = f" to {tracing.provider}" if tracing.provider else ""
+        work.not_yet(f"tracing{where} is not supported yet: runs are not traced")
+    if tracing is not None and tracing.secret_ref is not None:
+        place = draft.place("observability").below("tracing.secretRef")
+        work.secret(place, tracing.secret_ref, severity="warning")
+    if spec.runtime is not None and spec.runtime.image is not None:
+        work.not_yet("runtime.image is not supported yet: Kadre's own loop runs the agent")
+    config = draft.resource.spec.config if isinstance(draft.resource, KaosAgent) else None
+    if config is not None and config.autonomous is not None:
+        work.not_yet("autonomous work is not supported yet: the agent answers when it is asked")
+
+
+def _put(fields: dict[str, Any], spec: Spec, name: str) -> None:
+    value = getattr(spec, name)
+    if value is not None:
+        fields[type(spec).model_fields[name].alias or name] = _json(value)
+
+
+def _json(value: Any) -> Any:
+    return value.model_dump(by_alias=True, exclude_none=True, mode="json") if isinstance(value, Spec) else value

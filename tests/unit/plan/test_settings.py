@@ -1,0 +1,122 @@
+"""Limits, what only a cluster uses, and what isn't built yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from kadre.base.problems import errors
+from kadre.plan.build import AllPlanned
+from kadre.plan.types import AgentPlan, Limits
+
+Plan = Callable[..., AllPlanned]
+
+
+def agent(spec: str) -> str:
+    return f"""
+apiVersion: kagent.dev/v1alpha1
+kind: Agent
+metadata: {{name: helper, labels: {{app: support}}}}
+spec: {{model: {{provider: ollama, name: m}}, {spec}}}
+"""
+
+
+def kaos(spec: str) -> str:
+    return f"""
+apiVersion: kaos.tools/v1alpha1
+kind: ModelAPI
+metadata: {{name: api}}
+spec: {{mode: Hosted, hostedConfig: {{model: m}}}}
+---
+apiVersion: kaos.tools/v1alpha1
+kind: Agent
+metadata: {{name: helper}}
+spec: {{modelAPI: api, {spec}}}
+"""
+
+
+def helper(result: AllPlanned) -> AgentPlan:
+    assert not errors(result.problems), result.problems
+    (plan,) = result.plans.values()
+    return plan
+
+
+def test_what_is_not_written_has_a_bound_all_the_same(planned: Plan) -> None:
+    assert helper(planned(agent("description: x"))).limits == Limits()
+
+
+def test_every_limit_that_is_written_is_kept(planned: Plan) -> None:
+    spec = (
+        "maxSteps: 2, maxToolCalls: 0, timeout: 1m, maxOutputBytes: 9, onBusy: reject, queueLimit: 3, "
+        "rateLimits: {requestsPerMinute: 60, tokensPerMinute: 100000}"
+    )
+    assert helper(planned(agent(spec))).limits == Limits(
+        max_steps=2,
+        max_tool_calls=0,
+        deadline=60,
+        max_output_bytes=9,
+        on_busy="reject",
+        queue_limit=3,
+        requests_per_minute=60,
+        tokens_per_minute=100000,
+    )
+
+
+def test_a_kaos_agents_limits_are_kept(planned: Plan) -> None:
+    plan = helper(planned(kaos("gatewayRoute: {timeout: 120s}, config: {reasoningLoopMaxSteps: 7}")))
+    assert (plan.limits.deadline, plan.limits.max_steps) == (120, 7)
+
+
+def test_what_only_a_cluster_uses_is_plain_json(planned: Plan) -> None:
+    spec = (
+        "scaling: {minReplicas: 1, maxReplicas: 5, targetCPUUtilization: 70}, resources: {limits: {cpu: 1}}, "
+        "healthCheck: {path: /health}, serviceAccountName: sa, env: [{name: A, value: b}], replicas: 2"
+    )
+    plan = helper(planned(agent(spec)))
+    target = {"type": "Utilization", "averageUtilization": 70}
+    assert plan.workload == {
+        "scaling": {
+            "minReplicas": 1,
+            "maxReplicas": 5,
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+        },
+        "resources": {"limits": {"cpu": "1"}},
+        "healthCheck": {"path": "/health"},
+        "serviceAccountName": "sa",
+        "env": [{"name": "A", "value": "b"}],
+        "replicas": 2,
+    }
+    assert plan.labels == {"app": "support"}
+
+
+def test_kaoss_own_fields_are_kept_for_the_cluster(planned: Plan) -> None:
+    spec = "gatewayRoute: {timeout: 5s, retries: 2}, podSpec: {a: b}, container: {args: [x]}, replicas: 3"
+    assert helper(planned(kaos(spec))).workload == {
+        "gatewayRoute": {"timeout": 5.0, "retries": 2},
+        "podSpec": {"a": "b"},
+        "container": {"command": [], "args": ["x"]},
+        "replicas": 3,
+    }
+
+
+def test_what_is_not_built_yet_says_so(planned: Plan) -> None:
+    spec = "observability: {tracing: {enabled: true, provider: langfuse}}, runtime: {image: mine}"
+    notices = helper(planned(agent(spec))).notices
+    assert {notice.reason for notice in notices} == {"NotSupportedYet"}
+    message = "\n".join(notice.message for notice in notices)
+    assert "langfuse" in message
+    assert "runtime.image" in message
+    (notice,) = helper(planned(kaos("config: {autonomous: {goal: work}}"))).notices
+    assert "autonomous" in notice.message
+
+
+def test_a_secret_in_the_environment_that_is_missing_is_a_problem(planned: Plan) -> None:
+    spec = "env: [{name: TOKEN, valueFrom: {secretKeyRef: {name: keys, key: token}}}]"
+    (problem,) = planned(agent(spec)).problems
+    assert (problem.reason, problem.path) == ("MissingSecret", "spec.env[0].valueFrom.secretKeyRef")
+
+
+def test_a_plan_is_the_same_after_it_was_json(planned: Plan) -> None:
+    plan = helper(planned(agent("maxSteps: 2, tools: [{name: a, endpoint: 'http://a'}], scaling: {maxReplicas: 2}")))
+    assert msgspec.json.decode(msgspec.json.encode(plan), type=AgentPlan) == plan
