@@ -9,14 +9,19 @@ from typing import Any
 
 
 def message(headers: dict[str, str], payload: bytes) -> bytes:
-    """One message: prelude with its checksum, headers of type string (7), payload, checksum of all."""
-    packed = b"".join(
+    """One message, with headers of type string (7)."""
+    written = b"".join(
         struct.pack("!B", len(name)) + name.encode() + struct.pack("!BH", 7, len(value)) + value.encode()
         for name, value in headers.items()
     )
-    prelude = struct.pack("!II", 16 + len(packed) + len(payload), len(packed))
+    return packed(len(written), written + payload)
+
+
+def packed(headers: int, rest: bytes) -> bytes:
+    """A message's frame around `rest`, which begins with that many bytes of headers; its checksums are right."""
+    prelude = struct.pack("!II", 16 + len(rest), headers)
     prelude += struct.pack("!I", zlib.crc32(prelude))
-    whole = prelude + packed + payload
+    whole = prelude + rest
     return whole + struct.pack("!I", zlib.crc32(whole))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from kadre.engine.models import anthropic_wire, blocks, http, keys, sse
-from kadre.engine.models.port import ModelRequest, Reply
+from kadre.engine.models.port import ModelRequest
 from kadre.engine.models.retries import Piece
-from kadre.engine.models.target import Target, address, place
+from kadre.engine.models.target import Target, address
 from kadre.engine.models.tool_cache import ToolCache
 from kadre.engine.secrets import SecretReader
 from kadre.plan.types import ModelPlan
@@ -24,7 +24,6 @@ class AnthropicModel:
         self._secrets = secrets
         self._wire = wire
         self._url = address(plan.endpoint, "/messages")
-        self._place = place(self._url)
         self._tools = ToolCache(anthropic_wire.encode_tools)
         self._head = anthropic_wire.encode_head(plan.model, plan.params)
         self._key: str | None = None
@@ -49,17 +48,14 @@ class AnthropicModel:
         target = self._current_target()
         if request.stream:
             chunks = self._wire.stream(target, body)
-            return http.pieces(chunks, sse.Parser().feed, anthropic_wire.Stream(self._place))
-        return self._wire.whole(target, body, self._decode)
+            return http.pieces(chunks, sse.Parser().feed, anthropic_wire.Stream(target))
+        return self._wire.whole(target, body, lambda answer: anthropic_wire.decode_reply(answer, target))
 
     def _encode_tools(self, request: ModelRequest) -> bytes:
         if request.tools:
             return self._tools.get(request.tools)
         used = blocks.tools_used(request.messages)
         return anthropic_wire.encode_tools(used) if used else b""
-
-    def _decode(self, answer: bytes) -> Reply:
-        return anthropic_wire.decode_reply(answer, self._place)
 
     def _current_target(self) -> Target:
         key = keys.read(self._plan, self._secrets)

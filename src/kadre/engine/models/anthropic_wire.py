@@ -13,6 +13,7 @@ from kadre.engine.messages import Message, ToolCall, ToolSpec, Usage
 from kadre.engine.models import blocks, failures
 from kadre.engine.models.port import Reply
 from kadre.engine.models.sse import ServerEvent
+from kadre.engine.models.target import Target
 
 MAX_TOKENS = 4096
 """Sent where the author set none: the API wants a number."""
@@ -134,13 +135,13 @@ def encode_messages(messages: Sequence[Message]) -> bytes:
     return b',"system":' + _encode(told) + said if told else said
 
 
-def decode_reply(body: bytes, place: str) -> Reply:
+def decode_reply(body: bytes, sent: Target) -> Reply:
     """The reply in a whole answer. Raises ModelError, and ValueError for bad JSON."""
     answer = _messages.decode(body)
     if answer.error is not None:
-        raise _said_error(answer.error, place)
+        raise _said_error(answer.error, sent)
     if answer.content is None:
-        raise ModelError(f"{place} answered without a message", reason="ModelAnswerInvalid")
+        raise failures.empty(sent)
     text = "".join(block.text for block in answer.content if block.type == "text")
     calls = tuple(
         ToolCall(block.id or new_id("call"), block.name, bytes(block.input).decode() or "{}")
@@ -153,10 +154,10 @@ def decode_reply(body: bytes, place: str) -> Reply:
 class Stream:
     """One reply, out of the events of a stream (see `http.Assembler`)."""
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, sent: Target) -> None:
         self.finished = False
-        self._place = place
-        self._building = blocks.Building(place)
+        self._sent = sent
+        self._building = blocks.Building(sent)
         self._usage = _Usage()
 
     def accept(self, event: ServerEvent) -> str:
@@ -178,7 +179,7 @@ class Stream:
             case "message_stop":
                 self.finished = True
             case "error":
-                raise _said_error(said.error, self._place)
+                raise _said_error(said.error, self._sent)
         return ""
 
     def _begin(self, index: int, block: _Block) -> str:
@@ -214,6 +215,6 @@ def _finish(reason: str | None) -> str:
     return FINISH.get(reason or "end_turn", "stop")
 
 
-def _said_error(error: Any, place: str) -> ModelError:
+def _said_error(error: Any, sent: Target) -> ModelError:
     said, code = failures.error_fields(error)
-    return failures.of_error(said, code, _STATUS.get(code), place=place)
+    return failures.of_api(said, code, _STATUS.get(code), sent)

@@ -14,9 +14,9 @@ from yarl import URL
 
 from kadre.base.errors import ModelError
 from kadre.engine.models import bedrock_aws, bedrock_wire, blocks, http, keys
-from kadre.engine.models.port import ModelRequest, Reply
+from kadre.engine.models.port import ModelRequest
 from kadre.engine.models.retries import Piece
-from kadre.engine.models.target import Target, address, place
+from kadre.engine.models.target import Target, address
 from kadre.engine.models.tool_cache import ToolCache
 from kadre.engine.secrets import SecretReader
 from kadre.plan.types import ModelPlan
@@ -61,12 +61,11 @@ class BedrockModel:
             )
         )
         target = await self._target("converse-stream" if request.stream else "converse", body)
-        where = place(target.url)
         if request.stream:
             chunks = self._wire.stream(target, body)
-            answer = http.pieces(chunks, bedrock_aws.Frames().feed, bedrock_wire.Stream(where))
+            answer = http.pieces(chunks, bedrock_aws.Frames().feed, bedrock_wire.Stream(target))
         else:
-            answer = self._wire.whole(target, body, lambda whole: self._decode(whole, where))
+            answer = self._wire.whole(target, body, lambda whole: bedrock_wire.decode_reply(whole, target))
         async with contextlib.aclosing(answer):
             async for piece in answer:
                 yield piece
@@ -76,9 +75,6 @@ class BedrockModel:
             return self._tools.get(request.tools)
         used = blocks.tools_used(request.messages)
         return bedrock_wire.encode_tools(used) if used else b""
-
-    def _decode(self, answer: bytes, where: str) -> Reply:
-        return bedrock_wire.decode_reply(answer, where)
 
     async def _target(self, operation: str, body: bytes) -> Target:
         key = keys.read(self._plan, self._secrets) or self._aws.setting(TOKEN)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import struct
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -110,7 +111,8 @@ class Frames:
     def __init__(self) -> None:
         from botocore import eventstream
 
-        self._broken = eventstream.ParserError
+        # What the library raises where checksums are right and headers are not.
+        self._broken = (eventstream.ParserError, struct.error, LookupError)
         self._buffer = eventstream.EventStreamBuffer()
 
     def feed(self, chunk: bytes) -> list[Frame]:
@@ -119,7 +121,7 @@ class Frames:
         try:
             return [_frame(message.headers, message.payload) for message in self._buffer]
         except self._broken as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(f"a broken event stream: {error}") from error
 
 
 def _frame(headers: dict[str, Any], payload: bytes) -> Frame:

@@ -12,6 +12,7 @@ from kadre.base.ids import new_id
 from kadre.engine.messages import Message, ToolCall, ToolSpec, Usage
 from kadre.engine.models import blocks, failures
 from kadre.engine.models.port import Reply
+from kadre.engine.models.target import Target
 
 PARAMS = {"temperature": "temperature", "max_tokens": "maxTokens", "top_p": "topP", "stop": "stopSequences"}
 FINISH = {
@@ -133,12 +134,12 @@ def encode_messages(messages: Sequence[Message]) -> bytes:
     return said + b',"system":' + _encode([{"text": told}]) if told else said
 
 
-def decode_reply(body: bytes, place: str) -> Reply:
+def decode_reply(body: bytes, sent: Target) -> Reply:
     """The reply in a whole answer. Raises ModelError, and ValueError for bad JSON."""
     answer = _answers.decode(body)
     said = answer.output.message
     if said is None:
-        raise ModelError(f"{place} answered without a message", reason="ModelAnswerInvalid")
+        raise failures.empty(sent)
     calls = tuple(
         ToolCall(call.tool_use_id or new_id("call"), call.name, _encode(call.input or {}).decode())
         for call in (block.tool_use for block in said.content)
@@ -151,10 +152,10 @@ def decode_reply(body: bytes, place: str) -> Reply:
 class Stream:
     """One reply, out of the frames of a stream (see `http.Assembler`)."""
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, sent: Target) -> None:
         self.finished = False
-        self._place = place
-        self._building = blocks.Building(place)
+        self._sent = sent
+        self._building = blocks.Building(sent)
         self._usage = _Usage()
 
     def accept(self, event: Frame) -> str:
@@ -179,8 +180,8 @@ class Stream:
     def _failure(self, frame: Frame) -> ModelError:
         said, _ = failures.error_sentence(frame.payload)
         if frame.name == "modelStreamErrorException":
-            return failures.stream_broken(shorten(said or f"{self._place} failed"))
-        return failures.of_error(said or frame.name, frame.name, _STATUS.get(frame.name), place=self._place)
+            return failures.stream_broken(shorten(said or frame.name))
+        return failures.of_api(said or frame.name, frame.name, _STATUS.get(frame.name), self._sent)
 
     def reply(self) -> Reply:
         """The whole reply. Raises ModelError where the stream ended before it was whole."""

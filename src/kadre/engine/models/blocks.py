@@ -15,6 +15,7 @@ from kadre.base.ids import new_id
 from kadre.engine.messages import Message, ToolCall, ToolSpec, Usage
 from kadre.engine.models import failures
 from kadre.engine.models.port import Reply
+from kadre.engine.models.target import Target
 
 
 class Dialect(Protocol):
@@ -83,10 +84,10 @@ def tools_used(messages: Sequence[Message]) -> tuple[ToolSpec, ...]:
 class Building:
     """A reply while its blocks come in, each by its index."""
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, sent: Target) -> None:
         self.finish = ""
         """The finish reason as the port names it; empty: none has come."""
-        self._place = place
+        self._sent = sent
         self._text: list[str] = []
         self._calls: dict[int, _Call] = {}
 
@@ -108,7 +109,7 @@ class Building:
     def reply(self, usage: Usage) -> Reply:
         """The whole reply. Raises ModelError where no finish reason has come."""
         if not self.finish:
-            raise failures.stream_broken(f"{self._place} closed the stream before its end")
+            raise failures.cut_short(self._sent)
         calls = tuple(ToolCall(call.id, call.name, "".join(call.arguments) or "{}") for call in self._calls.values())
         return Reply(Message("assistant", "".join(self._text), calls), usage, self.finish)
 

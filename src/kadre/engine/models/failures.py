@@ -70,9 +70,19 @@ def stream_broken(detail: str) -> ModelError:
     return ModelError(f"the model's answer broke off: {detail}", reason=STREAM_BROKEN, retryable=True)
 
 
-def page(url: URL) -> ModelError:
+def cut_short(sent: Target) -> ModelError:
+    """The stream ended before the answer did."""
+    return stream_broken(f"{target.place(sent.url)} closed the stream before its end")
+
+
+def empty(sent: Target) -> ModelError:
+    """An answer without a message in it."""
+    return ModelError(f"{target.place(sent.url)} answered without a message", reason="ModelAnswerInvalid")
+
+
+def page(sent: Target) -> ModelError:
     """A web page in place of an answer: some proxy's, or a site's front page."""
-    message = f"{target.place(url)} answered with a web page; check the model's endpoint"
+    message = f"{target.place(sent.url)} answered with a web page; check the model's endpoint"
     return ModelError(message, reason="ModelAnswerInvalid")
 
 
@@ -120,9 +130,13 @@ def of_status(status: int, headers: Mapping[str, str], body: bytes, sent: Target
             status=status,
         )
     said, code = error_sentence(body)
-    said = _without_secrets(said, sent.headers)
-    after = retry_after(headers, now)
-    return of_error(said, code, status, place=place, retry_after=after, key=sent.key)
+    return of_api(said, code, status, sent, retry_after(headers, now))
+
+
+def of_api(said: str, code: str, status: int | None, sent: Target, after: float | None = None) -> ModelError:
+    """An API's own error in answer to what was sent, from its status or out of a stream. See `of_error`."""
+    safe = _without_secrets(said, sent.headers)
+    return of_error(safe, code, status, place=target.place(sent.url), retry_after=after, key=sent.key)
 
 
 def of_error(
@@ -134,7 +148,7 @@ def of_error(
     retry_after: float | None = None,
     key: str = "the model's API key",
 ) -> ModelError:
-    """An API's own error, from its status or out of a stream. `said` and `code` may be empty."""
+    """An API's own error. `said` and `code` may be empty; `status` is None where none is known."""
     text = f"{place} answered {status}" if status else f"{place} failed"
     if said:
         text += f": {shorten(said)}"
@@ -180,11 +194,9 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
         return seconds
     try:
         when = parsedate_to_datetime(text)
-    except ValueError:
+        return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - now).total_seconds())
+    except (ValueError, OverflowError):  # no date, or one far beyond any calendar
         return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max(0.0, (when - now).total_seconds())
 
 
 def _number(text: str) -> float | None:

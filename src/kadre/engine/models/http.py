@@ -125,7 +125,7 @@ class Wire:
             body = await response.content.read(MAX_ERROR)
             raise failures.of_status(response.status, response.headers, body, target, self._clock.now())
         if response.headers.get("Content-Type", "").startswith("text/html"):
-            raise failures.page(target.url)
+            raise failures.page(target)
 
 
 def headers() -> CIMultiDict[str]:

@@ -11,9 +11,9 @@ from typing import Any
 
 from kadre.base.errors import ModelError
 from kadre.engine.models import http, keys, openai_wire, sse
-from kadre.engine.models.port import ModelRequest, Reply
+from kadre.engine.models.port import ModelRequest
 from kadre.engine.models.retries import Piece
-from kadre.engine.models.target import Target, address, place
+from kadre.engine.models.target import Target, address
 from kadre.engine.models.tool_cache import ToolCache
 from kadre.engine.secrets import SecretReader
 from kadre.plan.types import ModelPlan
@@ -30,7 +30,6 @@ class OpenAIModel:
         self._secrets = secrets
         self._wire = wire
         self._url = address(plan.endpoint, "/chat/completions")
-        self._place = place(self._url)
         self._tools = ToolCache(openai_wire.encode_tools)
         self._max_tokens_name = "max_tokens"
         self._head = openai_wire.encode_head(plan.model, plan.params, self._max_tokens_name)
@@ -63,11 +62,8 @@ class OpenAIModel:
         target = self._current_target()
         if request.stream:
             chunks = self._wire.stream(target, body)
-            return http.pieces(chunks, sse.Parser().feed, openai_wire.Stream(self._place))
-        return self._wire.whole(target, body, self._decode)
-
-    def _decode(self, answer: bytes) -> Reply:
-        return openai_wire.decode_reply(answer, self._place)
+            return http.pieces(chunks, sse.Parser().feed, openai_wire.Stream(target))
+        return self._wire.whole(target, body, lambda answer: openai_wire.decode_reply(answer, target))
 
     def _learn(self, error: ModelError) -> bool:
         """Whether the endpoint refused something that the request can do without, or say otherwise."""

@@ -17,6 +17,7 @@ from kadre.engine.messages import Message, ToolCall, ToolSpec, Usage
 from kadre.engine.models import failures
 from kadre.engine.models.port import Reply
 from kadre.engine.models.sse import ServerEvent
+from kadre.engine.models.target import Target
 
 T = TypeVar("T")
 
@@ -123,15 +124,15 @@ def _wire(message: Message) -> dict[str, Any]:
     return wire
 
 
-def decode_reply(body: bytes, place: str) -> Reply:
+def decode_reply(body: bytes, sent: Target) -> Reply:
     """The reply in a whole answer. Raises ModelError, and ValueError for bad JSON."""
     answer = _answers.decode(body)
     if answer.error:
-        raise _said_error(answer.error, place)
+        raise _said_error(answer.error, sent)
     choice = answer.choices[0] if answer.choices else _Choice()
     text = choice.message
     if text is None:
-        raise ModelError(f"{place} answered without a message", reason="ModelAnswerInvalid")
+        raise failures.empty(sent)
     calls: tuple[ToolCall, ...] = ()
     if text.tool_calls:
         calls = tuple(
@@ -145,9 +146,9 @@ def decode_reply(body: bytes, place: str) -> Reply:
 class Stream:
     """One reply, out of the events of a stream (see `http.Assembler`)."""
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, sent: Target) -> None:
         self.finished = False
-        self._place = place
+        self._sent = sent
         self._text: list[str] = []
         self._calls: list[_Building] = []
         self._usage: _Usage | None = None
@@ -160,7 +161,7 @@ class Stream:
             return ""
         answer = _answers.decode(event.data)
         if answer.error:
-            raise _said_error(answer.error, self._place)
+            raise _said_error(answer.error, self._sent)
         if answer.usage is not None:
             self._usage = answer.usage
         if not answer.choices:
@@ -198,7 +199,7 @@ class Stream:
     def reply(self) -> Reply:
         """The whole reply. A finish reason counts as the end where an API closes without saying [DONE]."""
         if not self.finished and self._finish is None:
-            raise failures.stream_broken(f"{self._place} closed the stream before its end")
+            raise failures.cut_short(self._sent)
         calls = tuple(ToolCall(call.id, call.name, "".join(call.arguments) or "{}") for call in self._calls)
         return Reply(
             Message("assistant", "".join(self._text), calls), _usage(self._usage), _finish(self._finish, calls)
@@ -240,7 +241,7 @@ def _finish(reason: str | None, calls: Sequence[ToolCall]) -> str:
     return "tool_calls" if calls and finish == "stop" else finish
 
 
-def _said_error(error: Any, place: str) -> ModelError:
+def _said_error(error: Any, sent: Target) -> ModelError:
     said, code = failures.error_fields(error)
     status = int(code) if code.isdigit() and 400 <= int(code) < 600 else None
-    return failures.of_error(said, code, status, place=place)
+    return failures.of_api(said, code, status, sent)

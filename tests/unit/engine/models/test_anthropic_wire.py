@@ -6,12 +6,17 @@ import json
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
+from yarl import URL
 
 from kadre.base.errors import ModelError
 from kadre.engine.messages import Message, ToolCall, ToolSpec, Usage
 from kadre.engine.models import anthropic_wire
 from kadre.engine.models.port import Reply
 from kadre.engine.models.sse import ServerEvent
+from kadre.engine.models.target import Target
+
+SENT = Target(URL("http://model"), CIMultiDict())
 
 
 def body(*messages: Message) -> Any:
@@ -19,11 +24,11 @@ def body(*messages: Message) -> Any:
 
 
 def whole(**answer: Any) -> Reply:
-    return anthropic_wire.decode_reply(json.dumps(answer).encode(), "http://model")
+    return anthropic_wire.decode_reply(json.dumps(answer).encode(), SENT)
 
 
 def streamed(*events: dict[str, Any]) -> tuple[list[str], Reply]:
-    stream = anthropic_wire.Stream("http://model")
+    stream = anthropic_wire.Stream(SENT)
     texts = [stream.accept(ServerEvent(event["type"], json.dumps(event).encode())) for event in events]
     return [text for text in texts if text], stream.reply()
 

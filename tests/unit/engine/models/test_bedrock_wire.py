@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
+from yarl import URL
 
 from kadre.base.errors import ModelError
 from kadre.engine.messages import Message, ToolCall, ToolSpec, Usage
 from kadre.engine.models import bedrock_wire
 from kadre.engine.models.bedrock_aws import Frames
 from kadre.engine.models.port import Reply
-from tests.support.eventstream import event, exception, message
+from kadre.engine.models.target import Target
+from tests.support.eventstream import event, exception, message, packed
 
 pytestmark = pytest.mark.needs("bedrock")
 
@@ -37,6 +41,7 @@ REPLY = Reply(
     Usage(5, 9, 14),
     "tool_calls",
 )
+SENT = Target(URL("http://model"), CIMultiDict())
 
 
 def body(*messages: Message) -> Any:
@@ -45,11 +50,11 @@ def body(*messages: Message) -> Any:
 
 def whole(content: list[Any], reason: str = "end_turn", **usage: int) -> Reply:
     answer = {"output": {"message": {"role": "assistant", "content": content}}, "stopReason": reason, "usage": usage}
-    return bedrock_wire.decode_reply(json.dumps(answer).encode(), "http://model")
+    return bedrock_wire.decode_reply(json.dumps(answer).encode(), SENT)
 
 
 def streamed(*chunks: bytes) -> tuple[list[str], Reply]:
-    frames, stream = Frames(), bedrock_wire.Stream("http://model")
+    frames, stream = Frames(), bedrock_wire.Stream(SENT)
     texts = [stream.accept(frame) for chunk in chunks for frame in frames.feed(chunk)]
     return [text for text in texts if text], stream.reply()
 
@@ -163,6 +168,14 @@ def test_an_error_message_of_the_stream_itself_is_told() -> None:
 def test_bytes_that_are_no_event_stream_are_refused() -> None:
     with pytest.raises(ValueError, match="Checksum"):
         Frames().feed(b"<html>this is not an event stream</html>")
+
+
+@given(st.binary(max_size=40), st.integers(0, 40))
+def test_headers_that_make_no_sense_are_refused_whatever_their_checksum(rest: bytes, length: int) -> None:
+    with contextlib.suppress(ValueError):
+        Frames().feed(packed(length, rest))
+    with pytest.raises(ValueError, match="a broken event stream"):
+        Frames().feed(packed(4, b"\x01a\xff\0"))
 
 
 def test_a_stream_without_a_stop_reason_is_broken() -> None:

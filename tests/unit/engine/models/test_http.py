@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import CIMultiDict
 from yarl import URL
 
 from kadre.base.errors import ModelError, ProblemError
-from kadre.engine.models import failures, http, keys, openai_wire, sse, target
+from kadre.engine.models import anthropic_wire, bedrock_wire, failures, http, keys, openai_wire, sse, target
+from kadre.engine.models.bedrock_wire import Frame
 from kadre.engine.models.port import Reply, TextDelta
+from kadre.engine.models.sse import ServerEvent
 from kadre.engine.models.target import Target
 from kadre.plan.types import ModelPlan, SecretRef
 from kadre.server import errors
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+E = TypeVar("E")
 KEY = "sk-very-secret-key"
 REF = SecretRef(namespace="default", name="openai", key="api-key", env="OPENAI_API_KEY")
 
@@ -120,6 +128,8 @@ def test_a_key_may_end_in_a_line_break_as_files_do_but_hold_none() -> None:
         ({"Retry-After": "Sat, 21 Nov 2026 11:00:00 GMT"}, 0.0),
         ({"Retry-After": "soon"}, None),
         ({"Retry-After": "nan"}, None),
+        ({"Retry-After": "Sat, 21 Nov 99999999999999999999 12:00:30 GMT"}, None),
+        ({"Retry-After": "Sat, 21 Nov 2026 12:00:30 +9999999999999"}, None),
         ({}, None),
     ],
 )
@@ -161,7 +171,7 @@ async def test_text_comes_before_the_rest_of_the_stream_is_read() -> None:
         b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n',
         b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n',
     )
-    pieces = http.pieces(wire, sse.Parser().feed, openai_wire.Stream("http://model"))
+    pieces = http.pieces(wire, sse.Parser().feed, openai_wire.Stream(sent()))
     assert await anext(pieces) == TextDelta("a")
     reply = await anext(pieces)
     assert isinstance(reply, Reply)
@@ -172,5 +182,40 @@ async def test_text_comes_before_the_rest_of_the_stream_is_read() -> None:
 async def test_events_that_cannot_be_read_are_one_clear_error(data: bytes) -> None:
     wire = chunks(b"data: " + data + b"\n\n")
     with pytest.raises(ModelError, match="cannot be read") as error:
-        await anext(http.pieces(wire, sse.Parser().feed, openai_wire.Stream("http://model")))
+        await anext(http.pieces(wire, sse.Parser().feed, openai_wire.Stream(sent())))
     assert (error.value.reason, error.value.retryable) == ("ModelAnswerInvalid", False)
+
+
+# Fields of all three APIs, and kinds of Anthropic's events.
+FIELDS = ["choices", "delta", "content", "tool_calls", "function", "arguments", "index", "error", "code", "usage"]
+FIELDS += ["type", "message", "content_block", "input", "text", "start", "toolUse", "contentBlockIndex", "stopReason"]
+KINDS = ["content_block_delta", "content_block_start", "message_start", "message_delta", "error", "tool_use", "text"]
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+VALUES = st.recursive(
+    LEAVES | st.sampled_from(KINDS),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=5), max_size=4))
+def test_whatever_a_stream_says_is_a_reply_or_an_error_of_a_kind_we_know(said: list[Any]) -> None:
+    data = [json.dumps(value).encode() for value in said]
+    events = [ServerEvent("", value) for value in data]
+    read(openai_wire.Stream(sent()), events)
+    read(anthropic_wire.Stream(sent()), events)
+    read(bedrock_wire.Stream(sent()), [Frame("event", "contentBlockDelta", value) for value in data])
+
+
+def read(stream: http.Assembler[E], events: list[E]) -> None:
+    with contextlib.suppress(ValueError, ModelError):  # what `pieces` turns into an error, and what is one
+        for event in events:
+            assert isinstance(stream.accept(event), str)
+        assert isinstance(stream.reply(), Reply)
+
+
+async def test_a_key_that_an_error_in_a_stream_repeats_is_not_told() -> None:
+    error = {"message": f"Incorrect API key provided: {KEY}", "code": 401}
+    wire = chunks(f"data: {json.dumps({'error': error})}\n\n".encode())
+    with pytest.raises(ModelError, match=r"provided: \*\*\* \(check the API key in the Secret openai\)"):
+        await anext(http.pieces(wire, sse.Parser().feed, openai_wire.Stream(sent())))

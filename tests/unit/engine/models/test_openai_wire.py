@@ -6,12 +6,15 @@ import json
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
+from yarl import URL
 
 from kadre.base.errors import ModelError
 from kadre.engine.messages import Message, ToolCall, ToolSpec, Usage
 from kadre.engine.models import openai_wire
 from kadre.engine.models.port import Reply
 from kadre.engine.models.sse import ServerEvent
+from kadre.engine.models.target import Target
 
 PARAMS = {
     "temperature": 0.2,
@@ -23,14 +26,15 @@ PARAMS = {
     "stop": ["END"],
     "seed": 7,
 }
+SENT = Target(URL("http://model"), CIMultiDict())
 
 
 def whole(**answer: Any) -> Reply:
-    return openai_wire.decode_reply(json.dumps(answer).encode(), "http://model")
+    return openai_wire.decode_reply(json.dumps(answer).encode(), SENT)
 
 
 def streamed(*chunks: dict[str, Any], done: bool = True) -> tuple[list[str], Reply]:
-    stream = openai_wire.Stream("http://model")
+    stream = openai_wire.Stream(SENT)
     texts = [stream.accept(ServerEvent("", json.dumps(chunk).encode())) for chunk in chunks]
     if done:
         stream.accept(ServerEvent("", b"[DONE]"))
