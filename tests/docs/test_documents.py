@@ -6,12 +6,18 @@ The model is the scripted one, put in by `--model`; everything else is as writte
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.architecture import code
 from tests.docs.test_seeds import FENCE, FLATTENED, document
+from tests.support.faulty import FaultyModel, faulty_model
 from tests.support.upping import Upped, up
 
 pytestmark = pytest.mark.timeout(150)
@@ -29,6 +35,13 @@ metadata: {name: redis-credentials, namespace: ai-agents}
 stringData: {password: your-redis-password}
 """
 HELLO = {"model": "assistant", "messages": [{"role": "user", "content": "Hello!"}]}
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[FaultyModel]:
+    """A model's API that keeps what it was asked."""
+    async with faulty_model() as served:
+        yield served
 
 
 def manifests(seeds: Path, number: str, *wanted: str) -> str:
@@ -76,6 +89,7 @@ async def test_the_agent_and_model_config_of_document_000_answer_at_the_gateways
 
 
 @pytest.mark.requirement("customer-support-runs", "agent-unsupported-said", "chat-at-agent", "health-at-agent")
+@pytest.mark.requirement("metrics-active-sessions", "metrics-latency-buckets", "metrics-names")
 async def test_customer_support_answers_and_says_what_it_does_without(seeds: Path, tmp_path: Path) -> None:
     text = manifests(seeds, "001", "name: customer-support-agent$", "^kind: Tool", "^kind: MemoryStore")
     (tmp_path / "customer-support.yaml").write_text(f"{text}\n---{SECRETS}")
@@ -85,10 +99,15 @@ async def test_customer_support_answers_and_says_what_it_does_without(seeds: Pat
         assert (await running.get("/health"))["status"] == "ok"
         newest = (await running.get("/runs"))["runs"][0]
         events = (await running.get(f"/runs/{newest['run_id']}"))["events"]
+        async with running.http.get("/metrics") as answer:
+            metrics = await answer.text()
     said = " ".join(event["message"] for event in events if event["type"] == "system")
     tools = ("search-knowledge-base", "create-ticket", "get-customer-info")
     assert [tool for tool in tools if tool not in said] == []
     assert "sk-your-api-key-here" not in running.said
+    labels = 'agent="customer-support",agent_name="customer-support-agent"'
+    assert f"agent_active_sessions{{{labels}}} 0.0" in metrics
+    assert f'agent_request_duration_seconds_bucket{{{labels},le="30.0"}} 1.0' in metrics
 
 
 @pytest.mark.requirement("flattened-agent")
@@ -97,3 +116,63 @@ async def test_the_agent_of_document_003_answers_once_it_is_indented(seeds: Path
     (tmp_path / "agent.yaml").write_text(f"{FLATTENED}\n---\n{tools}\n---{SECRETS}")
     async with up(tmp_path, "--model", "scripted") as running:
         assert "Hello" in await asked(running, "/agents/customer-support-agent/chat", {"message": "Hello"})
+
+
+@pytest.mark.requirement("agent-inline-model", "agent-system-prompt", "model-key-from-secret", "model-sampling-fields")
+async def test_what_customer_support_says_of_its_model_reaches_it(
+    seeds: Path, tmp_path: Path, model: FaultyModel
+) -> None:
+    text = manifests(seeds, "001", "name: customer-support-agent$", "^kind: Tool")
+    (tmp_path / "customer-support.yaml").write_text(f"{text}\n---{SECRETS}")
+    async with up(tmp_path, OPENAI_BASE_URL=model.url) as running:
+        assert await asked(running, "/chat", {"message": "Hello"}) == "all well"
+    [request] = model.requests
+    assert model.keys == ["Bearer sk-your-api-key-here"]
+    assert (request["model"], request["temperature"], request["top_p"]) == ("gpt-4-turbo", 0.7, 0.9)
+    assert (request["frequency_penalty"], request["presence_penalty"]) == (0.0, 0.0)
+    assert "You are a helpful and professional customer support agent." in request["messages"][0]["content"]
+
+
+@pytest.mark.requirement("keys-from-environment", "model-config-sampling", "agent-model-config")
+async def test_a_key_is_taken_from_the_environment_or_from_the_file_beside_the_manifests(
+    seeds: Path, tmp_path: Path, model: FaultyModel
+) -> None:
+    (tmp_path / "my-agent.yaml").write_text(manifests(seeds, "000", "name: my-agent", "^kind: ModelConfig"))
+    async with up(tmp_path, OPENAI_BASE_URL=model.url, OPENAI_API_KEY="sk-of-the-environment") as running:
+        await asked(running, "/chat", {"message": "Hello"})
+    (tmp_path / ".env").write_text("OPENAI_API_KEY='sk-of-the-file'\n")
+    async with up(tmp_path, OPENAI_BASE_URL=model.url, OPENAI_API_KEY="sk-of-the-environment") as running:
+        await asked(running, "/chat", {"message": "Hello"})
+    assert model.keys == ["Bearer sk-of-the-environment", "Bearer sk-of-the-file"]
+    assert (model.requests[0]["model"], model.requests[0]["temperature"]) == ("gpt-4", 0.7)
+
+
+@pytest.mark.requirement("kaos-model-name")
+async def test_model_name_chooses_the_model_without_its_prefix(seeds: Path, tmp_path: Path, model: FaultyModel) -> None:
+    (tmp_path / "simple-agent.yaml").write_text(manifests(seeds, "004", "^# simple-agent.yaml"))
+    model.offers = ["smollm2:135m"]
+    async with up(tmp_path, OLLAMA_BASE_URL=model.url) as running:
+        assert await asked(running, "/v1/chat/completions", HELLO) == "all well"
+    assert {request["model"] for request in model.requests} == {"smollm2:135m"}
+
+
+@pytest.mark.requirement("agent-templates")
+async def test_an_agent_takes_from_its_template_what_it_does_not_say_itself(tmp_path: Path, model: FaultyModel) -> None:
+    example = code.ROOT / "examples" / "deepseek-r1-coder"
+    async with up(example, "--data-dir", tmp_path, OLLAMA_BASE_URL=model.url) as running:
+        for agent in ("deepseek-r1-coder", "deepseek-r1-reviewer"):
+            await asked(running, f"/agents/{agent}/chat", {"message": "Hello"})
+    coder, reviewer = model.requests
+    assert (coder["model"], reviewer["model"]) == ("deepseek-r1:14b", "deepseek-r1:14b")
+    assert coder["messages"][0]["content"].startswith("You are an experienced programmer.")
+    assert reviewer["messages"][0]["content"].startswith("You review code.")
+
+
+@pytest.mark.requirement("crds-of-the-guide")
+def test_the_crds_the_guide_lists_are_printed(seeds: Path) -> None:
+    listed = set(re.findall(r"^(\w+\.kagent\.dev) +\d{4}-", document(seeds, "001"), re.MULTILINE))
+    assert len(listed) == 4
+    words = [sys.executable, "-m", "kadre", "crds"]
+    printed = subprocess.run(words, capture_output=True, text=True, check=True, timeout=45).stdout
+    names = {made["metadata"]["name"] for made in yaml.safe_load_all(printed) if made}
+    assert listed <= names

@@ -18,11 +18,15 @@ class FaultyModel:
         self.does = "answer"
         self.asked = asyncio.Event()
         self.requests: list[dict[str, Any]] = []
+        self.keys: list[str] = []
+        self.offers: list[str] = []
+        """Models an Ollama at this address has."""
         self.url = ""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.requests.append(body)
+        self.keys.append(request.headers.get("Authorization", ""))
         self.asked.set()
         match self.does:
             case "hang":
@@ -34,6 +38,9 @@ class FaultyModel:
             case "close" | "broken":
                 return await self._cut_off(request, body)
         return await self._answer(request, body)
+
+    async def tags(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"models": [{"name": name} for name in self.offers]})
 
     async def _cut_off(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -75,6 +82,7 @@ async def faulty_model() -> AsyncIterator[FaultyModel]:
     model = FaultyModel()
     application = web.Application()
     application.router.add_post("/v1/chat/completions", model.handle)
+    application.router.add_get("/api/tags", model.tags)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
