@@ -24,7 +24,10 @@ def resolve(paths: tuple[str, ...], override: Override = NOTHING) -> Resolved:
     env = read_env([Path(), *dict.fromkeys(files.folders)])
     secrets = {(doc.namespace, doc.name): doc.values for doc in loaded.secrets}
     rejected = {(named.kind, named.namespace, named.name) for named in loaded.rejected}
-    planned = plan_all(Resources(loaded.resources, secrets, env, rejected), override)
+    config_maps = {(doc.namespace, doc.name): doc.values for doc in loaded.config_maps}
+    services = {(named.namespace, named.name) for named in loaded.ignored if named.kind == "Service"}
+    lookup = Resources(loaded.resources, secrets, env, rejected, config_maps=config_maps, services=services)
+    planned = plan_all(lookup, override)
     order = {name: number for number, (_, name) in enumerate(files.texts)}
     problems = [*files.problems, *loaded.problems, *planned.problems]
     problems.sort(key=lambda problem: (order.get(problem.source.file, -1), problem.source.line))
