@@ -171,7 +171,7 @@ class _Parser:
         return ToolUse(fields.get("name", ""), fields.get("arguments", {}))
 
     def _fault(self, value: str | dict[str, Any], path: str) -> Fault:
-        fields = {"kind": value} if isinstance(value, str) else self._fields(value, _FAULT_TYPES, path)
+        fields: dict[str, Any] = {"kind": value} if isinstance(value, str) else self._fields(value, _FAULT_TYPES, path)
         kind: str = fields.get("kind", "status")
         status, times = fields.get("status", 0), fields.get("times", 0)
         wanted = "write hang, close, {status: 429} or {status: 500, times: 2}"
@@ -184,7 +184,7 @@ class _Parser:
             self._problem(path, f"{kind} has no status and no retry_after", wanted)
         if "times" in fields and times < 1:
             self._problem(f"{path}.times", f"{times} is not a whole number from 1", "leave it out for always")
-        known: FaultKind = kind if kind == "hang" or kind == "close" else "status"
+        known: FaultKind = "hang" if kind == "hang" else "close" if kind == "close" else "status"
         return Fault(known, status, fields.get("retry_after"), times)
 
     def _fields(self, value: Any, types: Mapping[str, tuple[tuple[type, ...], str]], path: str) -> dict[str, Any]:
