@@ -26,6 +26,14 @@ def build(plan: ModelPlan, secrets: SecretReader, http: aiohttp.ClientSession, r
 
             read = parse_rules(rules(plan.rules), Source(plan.rules)) if plan.rules else ()
             return Scripted(read, timeout=plan.timeout)
+        case "anthropic":
+            from kadre.engine.models.anthropic import AnthropicModel
+
+            return AnthropicModel(plan, secrets, Wire(http, plan.timeout))
+        case "bedrock":
+            from kadre.engine.models.bedrock import BedrockModel
+
+            return BedrockModel(plan, secrets, Wire(http, plan.timeout))
         case _:
             from kadre.engine.models.openai import OpenAIModel
 
