@@ -51,5 +51,8 @@ def host_name(host: str) -> str:
 
 
 def _is_local_origin(origin: str, host: str) -> bool:
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
     return parts.netloc == host and (parts.hostname or "") in _LOCAL_NAMES

@@ -89,3 +89,5 @@ async def decode(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
         raise BadRequest(f"the body is not valid JSON: {error}", reason="InvalidJSON") from error
     except UnicodeDecodeError as error:
         raise BadRequest("the body is not valid UTF-8", reason="InvalidJSON") from error
+    except RecursionError as error:
+        raise BadRequest("the body is nested too deeply", reason="InvalidJSON") from error

@@ -153,9 +153,10 @@ class RunsDoor:
     @staticmethod
     def _limit(request: Request) -> int:
         text = request.query_params.get("limit", "100")
-        if not text.isdigit() or not 1 <= int(text) <= MAX_PAGE:
+        limit = sse.number(text)
+        if limit is None or not 1 <= limit <= MAX_PAGE:
             raise BadRequest(f"limit must be a number from 1 to {MAX_PAGE}", reason="BadLimit")
-        return int(text)
+        return limit
 
 
 def _status(text: str | None) -> RunStatus | None:

@@ -11,6 +11,8 @@ from starlette.types import Receive, Scope, Send
 HEARTBEAT_SECONDS = 15.0
 """Quiet for longer than this and proxies begin to close connections."""
 HEARTBEAT = b": keep-alive\n\n"
+MAX_DIGITS = 18
+"""Digits of a number in a request: what counts events and pages is far below."""
 
 
 class EventStream(Response):
@@ -61,7 +63,11 @@ class EventStream(Response):
 
 def parse_last_event_id(text: str) -> tuple[int, int]:
     """`seq` or `seq.offset` -> (seq, offset); (0, -1), the beginning, where it is neither."""
-    seq, _, offset = text.strip().partition(".")
-    if not seq.isdigit() or (offset and not offset.isdigit()):
-        return 0, -1
-    return int(seq), int(offset) if offset else -1
+    first, dot, second = text.strip().partition(".")
+    seq, offset = number(first), number(second) if dot else -1
+    return (0, -1) if seq is None or offset is None else (seq, offset)
+
+
+def number(text: str) -> int | None:
+    """A number as clients write them: a few plain digits. None for anything else."""
+    return int(text) if len(text) <= MAX_DIGITS and text.isascii() and text.isdigit() else None

@@ -1,0 +1,46 @@
+"""Requests that were made to hurt: each is refused in words, and none is a fault of ours."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import pytest
+
+from tests.support.scene import Scene
+
+pytestmark = pytest.mark.requirement("bodies-bounded")
+
+Http = aiohttp.ClientSession
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize("path", ["/chat", "/runs", "/v1/chat/completions"])
+async def test_json_that_is_nested_too_deeply_is_refused(scene: Scene, http: Http, path: str) -> None:
+    await scene.says()
+    async with http.post(path, data=f'{{"message": "hi", "messages": [], "tools": {DEEP}, "more": {DEEP}}}') as answer:
+        assert answer.status == 400
+        assert "nested too deeply" in await answer.text()
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "null"])
+async def test_an_origin_that_is_no_origin_is_foreign(http: Http, origin: str) -> None:
+    async with http.get("/agents", headers={"Origin": origin}) as answer:
+        assert (answer.status, (await answer.json())["error"]["reason"]) == (403, "ForeignOrigin")
+
+
+@pytest.mark.parametrize("limit", ["²", "9" * 5000, "0", "-1", "", "1e3"])
+async def test_a_limit_that_is_no_number_of_runs_is_refused(http: Http, limit: str) -> None:
+    async with http.get("/runs", params={"limit": limit}) as answer:
+        assert (answer.status, (await answer.json())["error"]["reason"]) == (400, "BadLimit")
+
+
+@pytest.mark.parametrize("last_id", ["9" * 5000, "3.", "3.x", "-1"])
+async def test_a_last_event_id_that_is_none_begins_at_the_beginning(scene: Scene, http: Http, last_id: str) -> None:
+    await scene.says("hello")
+    async with http.post("/runs", json={"message": "hi", "run_id": "run-1"}) as answer:
+        assert answer.status == 202
+    live = await scene.host.open("run-1")
+    await asyncio.wait_for(live.wait(), 5)
+    async with http.get("/runs/run-1/events", headers={"Last-Event-ID": last_id}) as answer:
+        assert (await answer.text()).startswith("id: 1\n")
