@@ -1,0 +1,58 @@
+"""Which files a path means, and what is said of those that can't be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kadre.local import files
+from kadre.local.files import read_files
+from kadre.local.secrets import LocalSecrets, read_env
+from kadre.plan.types import SecretRef
+
+
+def test_a_folder_means_every_manifest_below_it_but_hidden_ones(tmp_path: Path) -> None:
+    for name in ("b.yaml", "a.yml", "deep/er/c.json", ".hidden/d.yaml", ".e.yaml", "notes.txt"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    found = read_files([str(tmp_path)])
+    assert sorted(text for text, _ in found.texts) == ["a.yml", "b.yaml", "deep/er/c.json"]
+    assert set(found.folders) == {tmp_path, tmp_path / "deep", tmp_path / "deep" / "er"}
+    assert found.problems == []
+
+
+def test_a_file_named_outright_is_read_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("kind: Agent")
+    assert read_files([str(tmp_path / "notes.txt")]).texts == [("kind: Agent", str(tmp_path / "notes.txt"))]
+
+
+def test_every_path_that_cannot_be_read_is_told_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MAX_FILE", 10)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "large.yaml").write_text("x" * 11)
+    (tmp_path / "latin.yaml").write_bytes(b"\xff\xfe")
+    paths = [str(tmp_path / name) for name in ("none.yaml", "empty", "large.yaml", "latin.yaml")]
+    told = {problem.reason: problem.source.file for problem in read_files(paths).problems}
+    assert told == dict(zip(("NoSuchFile", "NoManifests", "FileTooLarge", "NotUTF8"), paths, strict=True))
+
+
+def test_env_files_add_to_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FROM_SHELL", "shell")
+    (tmp_path / ".env").write_text("OPENAI_API_KEY='sk-file'\n# a comment\nEMPTY\n")
+    env = read_env([tmp_path])
+    assert (env["FROM_SHELL"], env["OPENAI_API_KEY"]) == ("shell", "sk-file")
+    assert "EMPTY" not in env
+
+
+def test_a_secret_is_read_from_its_document_before_the_environment() -> None:
+    secrets = LocalSecrets()
+    ref = SecretRef(namespace="n", name="openai", key="key", env="OPENAI_API_KEY")
+    assert secrets.read(ref) is None
+    secrets.replace({}, {"OPENAI_API_KEY": "from env"})
+    assert secrets.read(ref) == "from env"
+    secrets.replace({("n", "openai"): {"key": "from document"}}, {"OPENAI_API_KEY": "from env"})
+    assert secrets.read(ref) == "from document"
