@@ -219,6 +219,7 @@ class Host:
                 live = Live(info)
                 events = await journal.events(run_id)
                 live.publish(events)
+                await _recall(journal, live)
                 if live.finished is None:
                     live.fail(Unavailable(f"run {run_id} is not driven by this process", reason="RunElsewhere"))
                 return live
@@ -342,6 +343,16 @@ class Host:
             await agent.aclose()
         for journal in self.journals:
             await journal.aclose()
+
+
+async def _recall(journal: Journal, live: Live) -> None:
+    """Have the run's answer whole, where its event keeps only the beginning."""
+    for event in reversed(live.events):
+        if type(event) is ev.AssistantMessage:
+            whole = await spill.restore(journal, event) if event.blobs else event
+            if whole is not event and isinstance(whole, ev.AssistantMessage):
+                live.whole = whole
+            return
 
 
 def first_events(agent: HostedAgent, new: NewRun, ask: Ask, clock: Clock) -> list[ev.Event]:

@@ -28,6 +28,8 @@ class Live:
         self.finished: ev.RunFinished | None = None
         self.lost: KadreError | None = None
         """Set where the run's end could not be recorded: what a waiting caller is told instead."""
+        self.whole: ev.AssistantMessage | None = None
+        """The last thing the model said, where it was too large for its event."""
         self._tokens: list[ev.Token] = []
         self._offset = 0
         self._waiters: list[asyncio.Future[None]] = []
@@ -132,8 +134,12 @@ class Live:
         """The last thing the model said."""
         for event in reversed(self.events):
             if type(event) is ev.AssistantMessage:
-                return event.content
+                return self.said(event)
         return ""
+
+    def said(self, message: ev.AssistantMessage) -> str:
+        """What the model said there, all of it where it is the last that was too large for its event."""
+        return self.whole.content if self.whole is not None and self.whole.seq == message.seq else message.content
 
     def error(self) -> ev.Error | None:
         """Why the run failed, where it did."""

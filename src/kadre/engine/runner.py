@@ -114,6 +114,7 @@ class Runner:
         await self._end(status, self._clock.monotonic() - started)
 
     async def _end(self, status: ev.RunStatus, seconds: float) -> None:
+        self._pending.clear()  # a decision that comes now comes too late
         for prepared in list(self._in_flight.values()):
             unknown = f"the run ended ({status}) while this call was under way; whether it took effect is not known"
             self._emit(ev.ToolEnd, name=prepared.call.name, tool_call=prepared.state("unknown", error=unknown))
@@ -206,7 +207,7 @@ class Runner:
         self._usage += reply.usage
         self.agent.tokens.charge(reply.usage.total_tokens)
         self._emit(ev.UsageEvent, model=plan.model.model, usage=reply.usage)
-        message = reply.message
+        message = _distinct(reply.message, state)
         self._emit(
             ev.AssistantMessage,
             content=message.content,
@@ -238,7 +239,7 @@ class Runner:
     def _prepare(self, call: ToolCall, offer: Offer) -> _Prepared:
         try:
             arguments = msgspec.json.decode(call.arguments or "{}")
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             return _Prepared(call, call.arguments, problem=f"the arguments are not valid JSON ({error})")
         if type(arguments) is not dict:
             return _Prepared(call, arguments, problem="the arguments must be a JSON object")
@@ -414,22 +415,56 @@ class Runner:
             if not self._out:
                 return
             batch, self._out = self._out, []
-            journal = self.agent.journal
-            batch = [await spill.spill(journal, event) if spill.is_large(event) else event for event in batch]
-            info = self.live.info
+            journal, info = self.agent.journal, self.live.info
+            kept: list[ev.Event] = []
             try:
-                await journal.append(info.run_id, batch[0].seq - 1, batch, info.epoch)
+                kept = [await spill.spill(journal, event) if spill.is_large(event) else event for event in batch]
+                await journal.append(info.run_id, batch[0].seq - 1, kept, info.epoch)
             except KadreError:
                 self._out[:0] = batch  # still to be told: the run's end tries once more
                 raise
             except asyncio.CancelledError:
-                kept = await journal.run(info.run_id)  # it is committed, or it is not; both must be told on
-                if kept is not None and kept.last_seq >= batch[-1].seq:
-                    self.live.publish(batch)
+                try:
+                    recorded = await self._recorded(batch[-1].seq)  # it is, or it is not; both must be told on
+                except KadreError:
+                    recorded = False
+                if recorded:
+                    self._publish(batch, kept)
                 else:
                     self._out[:0] = batch
                 raise
-            self.live.publish(batch)
+            self._publish(batch, kept)
+
+    async def _recorded(self, seq: int) -> bool:
+        """Whether the journal has the run's events up to that one; cancelled again, it asks again."""
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                run = await self.agent.journal.run(self.live.info.run_id)
+                return run is not None and run.last_seq >= seq
+
+    def _publish(self, batch: Sequence[ev.Event], kept: Sequence[ev.Event]) -> None:
+        for whole, event in zip(batch, kept, strict=True):
+            if whole is not event and type(whole) is ev.AssistantMessage:
+                self.live.whole = whole
+        self.live.publish(kept)
+
+
+def _distinct(message: Message, state: loop.State) -> Message:
+    """The reply with ids that no other call of the run has.
+
+    Some endpoints number the calls of each reply from 0, and a call's id is what its result, its approval and the run
+    it delegates to go by.
+    """
+    used: set[str] = set()
+    for earlier in reversed(state.messages if message.tool_calls else ()):
+        if earlier.role == "user":
+            break
+        used.update(call.id for call in earlier.tool_calls)
+    calls = []
+    for call in message.tool_calls:
+        calls.append(msgspec.structs.replace(call, id=new_id("call")) if call.id in used else call)
+        used.add(call.id)
+    return message if calls == list(message.tool_calls) else msgspec.structs.replace(message, tool_calls=tuple(calls))
 
 
 async def opening(agent: HostedAgent, info: RunInfo) -> list[Message]:

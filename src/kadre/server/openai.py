@@ -277,7 +277,7 @@ async def _texts(live: Live, link: str) -> AsyncIterator[str]:
                 streamed += event.content
                 yield event.content
             case ev.AssistantMessage():
-                if rest := event.content.removeprefix(streamed):  # what was not told by tokens
+                if rest := live.said(event).removeprefix(streamed):  # what was not told by tokens
                     yield rest
                 streamed = ""
             case ev.ApprovalRequired():

@@ -137,3 +137,24 @@ async def test_a_childs_question_is_asked_at_the_root_and_decided_there(scene: A
 
 async def _nothing() -> None:
     pass
+
+
+async def test_a_decision_that_comes_while_the_run_ends_comes_too_late(scene: Any, asking: Any, pen: Pen) -> None:
+    await scene.says(CALL, "done", tools=[asking(pen.write)])
+    live = await scene.start()
+    approval = await scene.approval(live)
+    append, ending, go = scene.journal.append, asyncio.Event(), asyncio.Event()
+
+    async def slow(*words: Any) -> None:
+        ending.set()
+        await go.wait()
+        await append(*words)
+
+    scene.journal.append = slow
+    cancelling = asyncio.create_task(scene.host.cancel(live.info.run_id))
+    await asyncio.wait_for(ending.wait(), 5)
+    with pytest.raises(NotFound):
+        await scene.host.approve(live.info.run_id, approval.id, "allow", "me")
+    go.set()
+    assert (await asyncio.wait_for(cancelling, 5)).finished.status == "cancelled"
+    assert not pen.written

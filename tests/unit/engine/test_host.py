@@ -10,7 +10,8 @@ import pytest
 from kadre.base.clock import FakeClock
 from kadre.base.errors import Conflict, ModelError, NotFound, ToolError, TooMany, Unavailable
 from kadre.engine import events as ev
-from kadre.engine.messages import Message, Usage
+from kadre.engine.messages import Message, ToolCall, Usage
+from kadre.engine.models.port import Reply
 from kadre.engine.tools.functions import Functions
 from kadre.engine.tools.port import CallContext, ToolOutput
 from kadre.plan.types import Limits, Notice
@@ -317,3 +318,79 @@ async def test_a_cancel_in_the_middle_of_a_commit_leaves_no_gap(scene: Any, kept
     assert [event.seq for event in live.events] == list(range(1, len(live.events) + 1))
     assert live.events == list(await scene.journal.events(live.info.run_id))
     assert live.finished is not None
+
+
+@pytest.mark.parametrize("when", ["put_blob", "append"])
+async def test_two_cancels_in_the_middle_of_a_commit_leave_no_gap(scene: Any, when: str) -> None:
+    await scene.says("word " * 20_000)
+    go_on, committing, asking = getattr(scene.journal, when), asyncio.Event(), asyncio.Event()
+    run = scene.journal.run
+
+    async def slow(*words: Any) -> None:
+        setattr(scene.journal, when, go_on)
+        committing.set()
+        await asyncio.Event().wait()
+
+    async def asked(run_id: str) -> Any:
+        scene.journal.run = run
+        asking.set()
+        await asyncio.Event().wait()
+
+    setattr(scene.journal, when, slow)
+    scene.journal.run = asked
+    live = await scene.start()
+    await asyncio.wait_for(committing.wait(), 5)
+    first = asyncio.create_task(scene.host.cancel(live.info.run_id))
+    await asyncio.wait_for(asking.wait(), 5)
+    await asyncio.wait_for(scene.host.cancel(live.info.run_id), 5)
+    await first
+    assert live.finished is not None
+    assert live.events == list(await scene.journal.events(live.info.run_id))
+    assert (await scene.journal.run(live.info.run_id)).status == live.finished.status
+
+
+async def test_an_answer_too_large_for_an_event_is_still_given_whole(scene: Any) -> None:
+    answer = "word " * 40_000
+    await scene.says(answer)
+    live = await scene.ask(run_id="run-1")
+    assert live.answer() == answer
+    assert all(len(ev.encode(event)) <= ev.MAX_EVENT_BYTES for event in live.events)
+    assert (await scene.host.open("run-1")).answer() == answer
+
+
+async def test_calls_that_share_an_id_are_calls_of_their_own(scene: Any, asking: Any) -> None:
+    said: list[str] = []
+
+    def write(text: str) -> str:
+        said.append(text)
+        return f"wrote {text}"
+
+    model = await scene.says([("write", {"text": "a"}), ("write", {"text": "b"})], "done", tools=[asking(write)])
+    call = model.call
+
+    async def numbering(request: Any) -> Any:
+        async for piece in call(request):
+            if isinstance(piece, Reply):
+                calls = tuple(ToolCall("call_0", call.name, call.arguments) for call in piece.message.tool_calls)
+                yield Reply(Message("assistant", piece.message.content, calls), piece.usage)
+            else:
+                yield piece
+
+    model.call = numbering
+    live = await scene.start()
+    await scene.until(live, lambda: bool(live.pending_approvals()))
+    one, two = live.pending_approvals()
+    await scene.host.approve(live.info.run_id, one.id, "allow", "me")
+    await scene.host.approve(live.info.run_id, two.id, "deny", "me")
+    await asyncio.wait_for(live.wait(), 5)
+    assert said == ["a"]
+    results = [message.content for message in model.requests[1].messages if message.role == "tool"]
+    assert results == ["wrote a", "Error: this call was denied by me"]
+
+
+async def test_arguments_that_are_nested_too_deeply_are_an_error_the_model_reads(scene: Any) -> None:
+    deep = '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    await scene.says([("echo", deep)], "done", tools=[Functions(echo)])
+    live = await scene.ask()
+    assert "not valid JSON" in scene.tool_ends(live)[0].error
+    assert live.answer() == "done"
