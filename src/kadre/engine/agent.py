@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -13,6 +13,7 @@ from kadre.engine.memory.port import Journal
 from kadre.engine.messages import ToolSpec
 from kadre.engine.models.port import Model
 from kadre.engine.tools.port import Toolset
+from kadre.plan import names
 from kadre.plan.types import AgentPlan, Notice
 
 
@@ -68,7 +69,7 @@ class HostedAgent:
                 notices.append(Notice(reason="ToolsUnavailable", message=str(specs)))
                 continue
             for spec in specs:
-                name = spec.name if spec.name not in tools else f"{spec.server}_{spec.name}"
+                name = _free_name(spec, tools)
                 shown = spec if name == spec.name else msgspec.structs.replace(spec, name=name)
                 tools[name] = Bound(toolset, spec.name, shown)
         return Offer(tuple(bound.spec for bound in tools.values()), tools, tuple(notices))
@@ -78,6 +79,17 @@ class HostedAgent:
         for toolset in self.toolsets:
             await toolset.aclose()
         await self.model.aclose()
+
+
+def _free_name(spec: ToolSpec, taken: Collection[str]) -> str:
+    """A name for the tool that every provider accepts and that no other tool of the agent has."""
+    name, number = names.tool_name(spec.name), 1
+    if name in taken:
+        name = names.tool_name(f"{spec.server}_{spec.name}")
+    while name in taken:
+        number += 1
+        name = names.tool_name(f"{spec.server}_{spec.name}_{number}")
+    return name
 
 
 async def _specs(toolset: Toolset) -> Sequence[ToolSpec] | ToolError:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from kadre.base.clock import FakeClock
 from kadre.base.errors import Conflict, ModelError, NotFound, ToolError, TooMany, Unavailable
 from kadre.engine import events as ev
-from kadre.engine.messages import Message, ToolCall, Usage
+from kadre.engine.messages import Message, ToolCall, ToolSpec, Usage
 from kadre.engine.models.port import Reply
 from kadre.engine.tools.functions import Functions
 from kadre.engine.tools.port import CallContext, ToolOutput
@@ -394,3 +397,33 @@ async def test_arguments_that_are_nested_too_deeply_are_an_error_the_model_reads
     live = await scene.ask()
     assert "not valid JSON" in scene.tool_ends(live)[0].error
     assert live.answer() == "done"
+
+
+class Named(Functions):
+    """A server whose tool has that name there."""
+
+    def __init__(self, name: str, server: str) -> None:
+        super().__init__(echo)
+        self.name = name
+        self.server = server
+        self.called: list[str] = []
+
+    async def specs(self) -> Sequence[ToolSpec]:
+        return [msgspec.structs.replace(spec, name=self.name, server=self.server) for spec in await super().specs()]
+
+    async def call(self, name: str, arguments: dict[str, Any], context: CallContext) -> ToolOutput:
+        self.called.append(name)
+        return await super().call("echo", arguments, context)
+
+
+async def test_tools_are_offered_by_names_that_providers_accept_and_called_by_their_own(scene: Any) -> None:
+    given = ["a.b", "a_b", "a_b", "a_b", "weird name/é", "x" * 100, "x" * 99 + "y"]
+    toolsets = [Named(name, "s") for name in given]
+    model = await scene.says("done", tools=toolsets)
+    await scene.ask()
+    offered = [spec.name for spec in model.requests[0].tools]
+    assert len(set(offered)) == len(given)
+    assert all(re.fullmatch("[a-zA-Z0-9_-]{1,64}", name) for name in offered)
+    model.turns = [[(name, {"text": "hi"}) for name in offered], "done"]
+    await scene.ask()
+    assert [toolset.called for toolset in toolsets] == [[name] for name in given]
