@@ -126,13 +126,25 @@ def tool(function: Callable[..., Any], watchdog: Watchdog) -> Callable[..., Any]
         if watchdog.ending:
             raise ToolError("not called: an earlier call overran, and the functions are started again; try again")
         try:
-            return await watchdog.run(function, arguments)
+            return sendable(await watchdog.run(function, arguments))
         except TimeoutError:
             raise ToolError(f"took longer than {watchdog.seconds:g} s and was ended") from None
         except (Exception, SystemExit) as error:
-            raise ToolError(f"{type(error).__name__}: {error}") from error
+            raise ToolError(sendable(f"{type(error).__name__}: {error}")) from error
 
     return call
+
+
+def sendable(value: Any) -> Any:
+    """The value without halves of characters, which no answer can carry: the caller would wait for it in vain."""
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case list() | tuple():
+            return [sendable(item) for item in value]
+        case dict():
+            return {sendable(key): sendable(item) for key, item in value.items()}
+    return value
 
 
 def main() -> None:
@@ -145,14 +157,17 @@ def main() -> None:
         found = functions(load(file))
     except SyntaxError as error:
         sys.exit(f"line {error.lineno}: {error.msg}")
-    except Exception as error:  # noqa: BLE001 - an author's module may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - an author's module may raise anything
         sys.exit(f"the source raises {type(error).__name__}: {error}")
     if not found:
         sys.exit("the source defines no function")
     server = MCPServer("functions", log_level="ERROR")
     watchdog = Watchdog(seconds)
     for function in found:
-        server.add_tool(tool(function, watchdog), structured_output=False)
+        try:
+            server.add_tool(tool(function, watchdog), structured_output=False)
+        except Exception as error:  # noqa: BLE001 - an author's annotations may raise anything
+            sys.exit(f"the function {function.__name__} cannot be a tool: {error}")
     server.run("stdio")
 
 

@@ -118,6 +118,12 @@ async def test_a_function_that_never_ends_is_ended_and_the_next_call_works(
     assert await call(tools, "pid") != first
 
 
+@pytest.mark.parametrize("does", ["return '\\ud800'", "return ['\\ud800']", "raise ValueError('\\ud800')"])
+async def test_halves_of_characters_do_not_keep_an_answer_back(laptop: Laptop, does: str) -> None:
+    tools = laptop.functions(f"def f():\n    {does}\n")
+    assert "d800" in (await call(tools, "f")).content
+
+
 async def test_a_function_has_a_bounded_memory(laptop: Laptop) -> None:
     tools = laptop.functions("def f() -> str:\n    return str(len(bytearray(2 << 30)))\n")
     output = await call(tools, "f")
@@ -131,6 +137,8 @@ async def test_a_function_has_a_bounded_memory(laptop: Laptop) -> None:
         ("def f(:\n", "line 1: invalid syntax"),
         ("import nothing_of_this_name", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
         ("x = 1", "the source defines no function"),
+        ("import sys\nsys.exit(3)", "the source raises SystemExit: 3"),
+        ("def f(x: 'Nope') -> str: ...", "the function f cannot be a tool: "),
     ],
 )
 async def test_a_source_that_cannot_be_served_says_why(laptop: Laptop, source: str, said: str) -> None:
