@@ -150,6 +150,22 @@ async def test_it_ends_cleanly_on_ctrl_c(files: Path, model: FaultyModel) -> Non
     assert "stopping" in upped.said
 
 
+@pytest.mark.requirement("ends-cleanly")
+async def test_a_second_ctrl_c_does_not_cut_short_what_the_first_began(files: Path, model: FaultyModel) -> None:
+    model.does = "hang"
+    async with up(files) as upped:
+        asking = asyncio.create_task(upped.post("/chat", {"message": "hi"}))
+        await asyncio.wait_for(model.asked.wait(), 10)
+        upped.process.send_signal(signal.SIGINT)
+        await upped.until_said("stopping")
+        upped.process.send_signal(signal.SIGINT)
+        status, _ = await asking
+        code = await upped.stop(signal.SIGINT)
+    assert status in {502, 503, 504}
+    assert code == 0
+    assert "Traceback" not in upped.said
+
+
 async def test_what_cannot_start_says_why_and_how_to_mend_it(files: Path, tmp_path: Path) -> None:
     async def refused(*words: Any, **more: Any) -> str:
         async with up(*words, ready=False, **more) as upped:

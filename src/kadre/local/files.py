@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def read_files(paths: Iterable[str]) -> Files:
     files = Files()
     for path in paths:
         if path == STDIN:
-            files.texts.append((sys.stdin.read(), "<stdin>"))
+            _take(lambda: sys.stdin.buffer.read(MAX_FILE + 1), "<stdin>", files)
             continue
         where = Path(path)
         if where.is_dir():
@@ -56,18 +56,27 @@ def read_files(paths: Iterable[str]) -> Files:
 
 
 def _read(file: Path, files: Files) -> None:
+    def read() -> bytes:
+        with file.open("rb") as opened:
+            return opened.read(MAX_FILE + 1)  # not by its size: a pipe or a device has none
+
+    _take(read, str(file), files)
+
+
+def _take(read: Callable[[], bytes], name: str, files: Files) -> None:
     try:
-        if file.stat().st_size > MAX_FILE:
+        data = read()
+        if len(data) > MAX_FILE:
             problem = f"the file is larger than {MAX_FILE // 1024 // 1024} MiB"
-            files.problems.append(Problem("FileTooLarge", problem, "split it", source=Source(str(file))))
+            files.problems.append(Problem("FileTooLarge", problem, "split it", source=Source(name)))
             return
-        files.texts.append((file.read_text(encoding="utf-8"), str(file)))
+        files.texts.append((data.decode().replace("\r\n", "\n"), name))
     except UnicodeDecodeError as error:
         message = f"the file is not UTF-8 (byte {error.start})"
-        files.problems.append(Problem("NotUTF8", message, "save it as UTF-8", source=Source(str(file))))
+        files.problems.append(Problem("NotUTF8", message, "save it as UTF-8", source=Source(name)))
     except OSError as error:
         message = f"the file cannot be read: {error.strerror}"
-        files.problems.append(Problem("Unreadable", message, "check its permissions", source=Source(str(file))))
+        files.problems.append(Problem("Unreadable", message, "check its permissions", source=Source(name)))
 
 
 def _folders(root: Path) -> Iterator[Path]:

@@ -10,6 +10,8 @@ from kadre.base.problems import Problem
 from kadre.plan.types import ModelPlan, Override
 
 DATA_DIR = ".kadre"
+MAX_PORT = 65_535
+MAX_PORT_DIGITS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,11 @@ def parse_map(text: str) -> Mapped:
     wanted, _, to = text.strip().partition("=")
     host, _, port = wanted.rpartition(":")
     to_host, _, to_port = to.rpartition(":")
-    if host and to_host and port.isdigit() and to_port.isdigit():
+    if host and to_host and _is_port(port) and _is_port(to_port):
         return Mapped(host, int(port), to_host, int(to_port))
     fix = "write host:port=host:port, as in redis.data.svc:6379=localhost:6379"
     raise ProblemError([Problem("BadMap", f"--map {text!r} is not understood", fix)])
+
+
+def _is_port(text: str) -> bool:
+    return len(text) <= MAX_PORT_DIGITS and text.isascii() and text.isdigit() and 0 < int(text) <= MAX_PORT

@@ -45,6 +45,7 @@ BACKLOG = 2048
 """Connections that wait to be accepted: a burst is answered, not refused."""
 GRACE = 5.0
 """Seconds that runs under way have to end after Ctrl-C."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(settings: UpSettings, resolving: subprocess.Popen[bytes] | None = None) -> int:
@@ -88,6 +89,7 @@ class Up:
         self._seen = resolved.fingerprint
         listening = listen(settings.host, settings.port)
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(_leave_signals)  # last of all: a second Ctrl-C does not cut short what the first began
             stack.callback(listening.close)
             http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
             stack.push_async_callback(http.close)
@@ -108,8 +110,8 @@ class Up:
             if STDIN not in settings.paths:  # what came from there cannot be read a second time
                 self._tasks.spawn("watch", self._follow(assembly, http))
             settle()
-            with self._signals():
-                await self._stop.wait()
+            self._heed_signals()
+            await self._stop.wait()
             self._console.say("stopping …")
             server.should_exit = True
             await self._host.aclose(GRACE)
@@ -201,16 +203,16 @@ class Up:
         console.say(f"  data     {settings.data_path()}")
         console.done(f"ready in {self._clock.monotonic() - (settings.started or LOADED):.1f} s; Ctrl-C stops it")
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _heed_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             loop.add_signal_handler(number, self._stop.set)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
+
+
+def _leave_signals() -> None:
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.remove_signal_handler(number)
 
 
 class _Server(uvicorn.Server):

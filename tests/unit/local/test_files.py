@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,14 @@ def test_a_secret_is_read_from_its_document_before_the_environment() -> None:
     assert secrets.read(ref) == "from env"
     secrets.replace({("n", "openai"): {"key": "from document"}}, {"OPENAI_API_KEY": "from env"})
     assert secrets.read(ref) == "from document"
+
+
+@pytest.mark.parametrize(("sent", "reason"), [(b"a: \xff", "NotUTF8"), (b"x" * 11, "FileTooLarge")])
+def test_standard_input_is_held_to_what_files_are(monkeypatch: pytest.MonkeyPatch, sent: bytes, reason: str) -> None:
+    monkeypatch.setattr(files, "MAX_FILE", 10)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(sent)))
+    assert [problem.reason for problem in read_files(["-"]).problems] == [reason]
+
+
+def test_what_never_ends_is_too_large() -> None:
+    assert [problem.reason for problem in read_files(["/dev/zero"]).problems] == ["FileTooLarge"]

@@ -36,7 +36,7 @@ def test_a_model_is_put_in_place_by_name() -> None:
 
 def test_a_map_says_from_where_to_where() -> None:
     assert parse_map("redis.data.svc:6379=localhost:6380") == REDIS
-    for wrong in ("", "a=b", "a:1", "a:x=b:1", ":1=b:1"):
+    for wrong in ("", "a=b", "a:1", "a:x=b:1", ":1=b:1", "a:²=b:1", "a:1=b:65536"):
         with pytest.raises(ProblemError, match="host:port=host:port"):
             parse_map(wrong)
 
