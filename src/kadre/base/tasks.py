@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,18 @@ class Tasks:
             _, stuck = await asyncio.wait(pending, timeout=grace)
             for task in stuck:
                 log.error("task %s did not end within %.0f s of being cancelled", task.get_name(), grace)
+
+
+async def all_of(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What all of these come to, in their order. Where one fails the others are ended before that is raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 async def first_of(*waits: Coroutine[Any, Any, Any]) -> None:

@@ -10,12 +10,22 @@ import hashlib
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from kadre.base.clock import Clock, SystemClock
-from kadre.base.errors import BadRequest, Conflict, KadreError, NotFound, Refused, ToolError, TooMany, Unavailable
+from kadre.base.errors import (
+    BadRequest,
+    Conflict,
+    Fenced,
+    KadreError,
+    NotFound,
+    Refused,
+    ToolError,
+    TooMany,
+    Unavailable,
+)
 from kadre.base.ids import is_id, new_id
 from kadre.base.tasks import Tasks
 from kadre.engine import events as ev
@@ -107,7 +117,10 @@ class Host:
                 ttl = agent.plan.memory.session_ttl
                 if ttl:
                     before = self.clock.now() - timedelta(seconds=ttl)
-                    await agent.journal.delete_sessions_before(str(agent.plan.key), before)
+                    try:
+                        await agent.journal.delete_sessions_before(str(agent.plan.key), before)
+                    except KadreError as error:  # a full disk, say: the next time may find room
+                        log.warning("old sessions of %s are still kept: %s", agent.plan.key, error)
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -123,7 +136,7 @@ class Host:
             if value and not is_id(value):
                 raise BadRequest(f"{what} must match [A-Za-z0-9][A-Za-z0-9._:-]{{0,127}}", reason="BadId")
         if ask.run_id and (known := self._runners.get(ask.run_id)) is not None:
-            return known.live
+            return _same(known.live, ask)
         try:
             self._admit(agent)
             created, first = await self._create(agent, ask, parent)
@@ -131,19 +144,19 @@ class Host:
             self.observer.refused(agent.plan, error.reason)
             raise
         if created.existing:
+            await self._leave(agent, unused=True)
             return await self.open(ask.run_id)
-        agent.requests.charge(1)
         if created.position:
             first[0] = msgspec.structs.replace(first[0], position=created.position)
         live = Live(created.run, stream=ask.stream)
         live.publish(first)
         if agent.plan.limits.on_busy == "interrupt" and created.position:
             self._interrupt_before(created.run)
-        self.observer.run_started(agent.plan)
         self._drive(Runner(agent, live, self.clock, self.observer, parent.chain), wait=created.position > 0)
         return live
 
     def _admit(self, agent: HostedAgent) -> None:
+        """Take a place among the agent's runs, before anything is waited for: a burst is counted as it comes."""
         if self._draining:
             raise Unavailable("the host is shutting down", reason="ShuttingDown", retry_after=5)
         limits = agent.plan.limits
@@ -155,6 +168,17 @@ class Host:
             )
         agent.requests.check()
         agent.tokens.check()
+        agent.requests.charge(1)
+        agent.running += 1
+
+    @staticmethod
+    async def _leave(agent: HostedAgent, *, unused: bool = False) -> None:
+        """Give the place back; `unused`: no run came of it. The last to leave an agent that was replaced closes it."""
+        if unused:
+            agent.requests.charge(-1)
+        agent.running -= 1
+        if agent.retired and not agent.running:
+            await agent.aclose()
 
     async def _create(self, agent: HostedAgent, ask: Ask, parent: Parent) -> tuple[Created, list[ev.Event]]:
         limits = agent.plan.limits
@@ -168,43 +192,46 @@ class Host:
             queue_limit=limits.queue_limit,
         )
         first = first_events(agent, new, ask, self.clock)
-        first = [await spill.spill(agent.journal, e) if spill.is_large(e) else e for e in first]
         try:
+            first = [await spill.spill(agent.journal, e) if spill.is_large(e) else e for e in first]
             return await agent.journal.create(new, first), first
-        except Conflict as error:
-            waiting = self._runners.get(str(error.details.get("run_id", "")))
-            if waiting is not None:
-                approvals = waiting.live.pending_approvals()
-                error.details["approvals"] = [msgspec.to_builtins(approval) for approval in approvals]
+        except asyncio.CancelledError:
+            self._tasks.spawn(f"{new.run_id}/abandoned", self._abandon(agent, new.run_id, len(first)))
             raise
+        except BaseException:
+            await self._leave(agent, unused=True)
+            raise
+
+    async def _abandon(self, agent: HostedAgent, run_id: str, first: int) -> None:
+        """End the run that may have been created for a caller who has gone: nobody else would, and it has a session."""
+        info = await agent.journal.run(run_id)
+        if info is None or info.last_seq != first or info.status in ev.ENDED or run_id in self._runners:
+            await self._leave(agent, unused=True)
+            return
+        live = Live(info)
+        live.publish(await agent.journal.events(run_id))
+        runner = Runner(agent, live, self.clock, self.observer)
+        self._drive(runner, wait=False)
+        runner.stop("cancelled")
 
     def _drive(self, runner: Runner, *, wait: bool) -> None:
         run_id = runner.live.info.run_id
         self._runners[run_id] = runner
-        runner.agent.running += 1
+        self.observer.run_started(runner.agent.plan)
         runner.task = self._tasks.spawn(run_id, self._guarded(runner, wait))
 
     async def _guarded(self, runner: Runner, wait: bool) -> None:
-        agent = runner.agent
         try:
             await runner.drive(wait)
         finally:
             self._runners.pop(runner.live.info.run_id, None)
-            agent.running -= 1
-            if agent.retired and not agent.running:
-                await agent.aclose()
+            await self._leave(runner.agent)
 
     def _interrupt_before(self, run: RunInfo) -> None:
         for runner in list(self._runners.values()):
             info = runner.live.info
             if info.agent == run.agent and info.session_id == run.session_id and info.order < run.order:
-                self._stop(runner, "cancelled")
-
-    @staticmethod
-    def _stop(runner: Runner, status: Literal["cancelled", "interrupted"]) -> None:
-        runner.stopped = status
-        if runner.task is not None:
-            runner.task.cancel()
+                runner.stop("cancelled")
 
     # -- beside a run --------------------------------------------------------------------------------------------
 
@@ -217,8 +244,7 @@ class Host:
             info = await journal.run(run_id)
             if info is not None:
                 live = Live(info)
-                events = await journal.events(run_id)
-                live.publish(events)
+                live.publish(await journal.events(run_id, limit=info.last_seq))
                 await _recall(journal, live)
                 if live.finished is None:
                     live.fail(Unavailable(f"run {run_id} is not driven by this process", reason="RunElsewhere"))
@@ -230,7 +256,7 @@ class Host:
         runner = self._runners.get(run_id)
         if runner is None:
             return await self.open(run_id)
-        self._stop(runner, "cancelled")
+        runner.stop("cancelled")
         await runner.live.wait()
         return runner.live
 
@@ -257,38 +283,45 @@ class Host:
         except Refused as error:
             raise ToolError(f"{agent} cannot be asked now: {error}") from error
         told = {"agent": str(agent), "child_run_id": child_id, "tool_call_id": context.tool_call_id}
-        await parent.record(ev.DelegateStart, message=message[:MESSAGE_PREVIEW], **told)
         try:
+            await parent.record(ev.DelegateStart, message=message[:MESSAGE_PREVIEW], **told)
             status = await self._follow_child(parent, child)
-        except KadreError as error:
-            raise ToolError(f"{agent} was lost while it worked: {error}") from error
-        except asyncio.CancelledError:
-            runner = self._runners.get(child_id)
-            if runner is not None and parent.stopped != "left":
-                self._stop(runner, parent.stopped)
+        except (Fenced, asyncio.CancelledError):
+            self._stop_child(parent, child_id)
             raise
+        except KadreError as error:
+            self._stop_child(parent, child_id)
+            raise ToolError(f"{agent} was lost while it worked: {error}") from error
         await parent.record(ev.DelegateEnd, status=status, **told)
         if status == "completed":
             return ToolOutput(child.answer())
         cause = child.error()
         return ToolOutput(f"{agent} ended {status}" + (f": {cause.message}" if cause else ""), is_error=True)
 
+    def _stop_child(self, parent: Runner, child_id: str) -> None:
+        """Nobody waits for it any more: not where the next process goes on with both."""
+        runner = self._runners.get(child_id)
+        if runner is not None and parent.stopped != "left":
+            runner.stop("interrupted" if self._draining else "cancelled")
+
     @staticmethod
     async def _follow_child(parent: Runner, child: Live) -> ev.RunStatus:
         waiting = 0
-        async for event in child.follow():
-            if isinstance(event, ev.ApprovalRequired):
-                if not waiting:
-                    parent.pause()
-                waiting += len(event.approvals)
-                await parent.bubble(event)
-            elif isinstance(event, ev.ApprovalDecided):
-                await parent.bubble(event)
-                waiting -= 1
-                if not waiting:
-                    parent.unpause()
-        if waiting:
-            parent.unpause()
+        try:
+            async for event in child.follow():
+                if isinstance(event, ev.ApprovalRequired):
+                    if not waiting:
+                        parent.pause()
+                    waiting += len(event.approvals)
+                    await parent.bubble(event)
+                elif isinstance(event, ev.ApprovalDecided):
+                    waiting -= 1
+                    if not waiting:
+                        parent.unpause()
+                    await parent.bubble(event)
+        finally:
+            if waiting:
+                parent.unpause()
         return (await child.wait()).status
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -306,6 +339,7 @@ class Host:
                 if agent is not None and agent.journal is journal:
                     revived.append(await self._revive(agent, info, waiting))
         for runner in revived:  # all at once: a parent must find its child's runner
+            runner.agent.running += 1
             self._drive(runner, wait=False)
         return cut_off
 
@@ -316,7 +350,7 @@ class Host:
             chain = (parent.agent, *chain)
             parent = waiting.get(parent.parent_run_id)
         live = Live(await agent.journal.claim(info.run_id), stream=True)
-        events = await agent.journal.events(info.run_id)
+        events = await agent.journal.events(info.run_id, limit=info.last_seq)
         live.publish(events)
         whole = [await spill.restore(agent.journal, event) if event.blobs else event for event in events]
         before = await opening(agent, live.info)
@@ -330,19 +364,24 @@ class Host:
         if self._draining:
             return
         self._draining = True
-        working = []
+        working = [r.task for r in self._runners.values() if r.task is not None and not r.live.pending_approvals()]
+        if working:
+            await asyncio.wait(working, timeout=grace)
         for runner in self._runners.values():
             if runner.live.pending_approvals():
                 runner.stopped = "left"
-            elif runner.task is not None:
-                working.append(runner.task)
-        if working:
-            await asyncio.wait(working, timeout=grace)
         await self._tasks.aclose()
         for agent in self._agents.values():
             await agent.aclose()
         for journal in self.journals:
             await journal.aclose()
+
+
+def _same(live: Live, ask: Ask) -> Live:
+    """The run under way for a repeated id. Raises Conflict where it is another caller's or another agent's."""
+    if live.info.agent != str(ask.agent) or live.info.caller != ask.caller:
+        raise Conflict(f"the run id {ask.run_id} is taken; choose another", reason="RunIdTaken")
+    return live
 
 
 async def _recall(journal: Journal, live: Live) -> None:

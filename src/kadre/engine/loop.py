@@ -90,7 +90,8 @@ class Resumed(msgspec.Struct, frozen=True, gc=False):
     """A run rebuilt from its events.
 
     `results`: known results of pending calls; `started`: ids of pending calls that were sent and have no recorded
-    result; `decisions`: approval id -> decision; `approvals`: those asked for the pending calls.
+    result; `decisions`: approval id -> decision; `approvals`: those asked for the pending calls, without those of runs
+    that were delegated to, which come after a call of this run was sent and are decided there.
     """
 
     state: State
@@ -107,6 +108,7 @@ def resume(history: tuple[Message, ...], events: Iterable[ev.Event]) -> Resumed:
     started: set[str] = set()
     approvals: list[ev.Approval] = []
     decisions: dict[str, ev.ApprovalDecided] = {}
+    calling = False
     for event in events:
         match event:
             case ev.UserMessage():
@@ -117,14 +119,15 @@ def resume(history: tuple[Message, ...], events: Iterable[ev.Event]) -> Resumed:
                 message = Message("assistant", event.content, event.tool_calls)
                 calls = state.tool_calls + len(event.tool_calls)
                 state = State((*state.messages, message), state.steps + 1, calls, event.tool_calls)
-                results, started, approvals = {}, set(), []
+                results, started, approvals, calling = {}, set(), [], False
             case ev.ToolStart():
                 started.add(event.tool_call.id)
+                calling = True
             case ev.ToolEnd():
                 call = ToolCall(event.tool_call.id, event.name)
                 results[call.id] = tool_message(call, result_text(event.tool_call))
                 started.discard(call.id)
-            case ev.ApprovalRequired():
+            case ev.ApprovalRequired() if not calling:
                 approvals.extend(event.approvals)
             case ev.ApprovalDecided():
                 decisions[event.approval_id] = event

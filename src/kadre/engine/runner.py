@@ -12,15 +12,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
-import msgspec
-
 from kadre.base.clock import Clock
 from kadre.base.errors import Fenced, KadreError, ModelError, NotFound, ToolError, Unavailable, shorten
 from kadre.base.ids import new_id
-from kadre.base.tasks import first_of
+from kadre.base.tasks import all_of, first_of
+from kadre.engine import calling, loop
 from kadre.engine import events as ev
-from kadre.engine import loop
 from kadre.engine.agent import Bound, HostedAgent, Offer
+from kadre.engine.calling import Prepared
 from kadre.engine.live import Live
 from kadre.engine.memory import conversation, spill
 from kadre.engine.memory.port import RunInfo
@@ -34,21 +33,11 @@ log = logging.getLogger(__name__)
 APPROVAL_EXPIRY = timedelta(hours=1)
 """How long a question to a person stays open before it is denied: the wait of a lunch, not of a weekend."""
 
+END_RETRY_SECONDS = 5.0
+"""How often a store that could not take a run's end is tried again: the next run of the session waits for it."""
+
 Decision = Literal["allow", "deny"]
 E = TypeVar("E", bound=ev.EventBase)
-
-
-class _Prepared(msgspec.Struct):
-    """A call the model asked for, checked: `problem` says why it cannot be sent."""
-
-    call: ToolCall
-    arguments: Any
-    bound: Bound | None = None
-    problem: str = ""
-
-    def state(self, status: ev.ToolStatus, output: str = "", error: str = "") -> ev.ToolCallState:
-        """The call as events tell it."""
-        return ev.ToolCallState(self.call.id, self.call.name, self.arguments, status, output, error)
 
 
 class Runner:
@@ -68,13 +57,14 @@ class Runner:
         self.stopped: Literal["cancelled", "interrupted", "left"] = "interrupted"
         """How the run ends when its task is cancelled; `left`: not at all, the next process goes on with it."""
         self.task: asyncio.Task[None] | None = None
+        self._unwanted = self._cancellable = False
         self._clock = clock
         self._observer = observer
         self._chain = (*chain, str(agent.plan.key))
         self._seq = live.info.last_seq
         self._out: list[ev.Event] = []
         self._commit_lock = asyncio.Lock()
-        self._in_flight: dict[str, _Prepared] = {}
+        self._in_flight: dict[str, Prepared] = {}
         self._usage = Usage()
         self._deadline: asyncio.Timeout | None = None
         self._paused = 0
@@ -90,7 +80,10 @@ class Runner:
         """Run to the end and commit it. `wait`: other runs of the session come first."""
         started = self._clock.monotonic()
         status: ev.RunStatus = "failed"
+        self._cancellable = True
         try:
+            if self._unwanted:
+                raise asyncio.CancelledError
             status = await self._until_end(wait)
         except asyncio.CancelledError:
             if self.task is not None:
@@ -105,6 +98,7 @@ class Runner:
             self._error(error.reason, str(error))
         except Fenced:
             self.live.fail(Unavailable("the run is driven elsewhere now", reason="Fenced"))
+            self._observer.run_finished(self.agent.plan, "interrupted", self._clock.monotonic() - started)
             return
         except KadreError as error:
             self._error(getattr(error, "reason", type(error).__name__), str(error))
@@ -113,12 +107,20 @@ class Runner:
             self._error("InternalError", f"Kadre failed in an unexpected way ({type(error).__name__}); see its log")
         await self._end(status, self._clock.monotonic() - started)
 
+    def stop(self, status: Literal["cancelled", "interrupted"]) -> None:
+        """Have the run end that way: now, or as soon as it begins."""
+        self.stopped = status
+        self._unwanted = True
+        if self._cancellable and self.task is not None:  # cancelled before its first step, it would never end the run
+            self.task.cancel()
+
     async def _end(self, status: ev.RunStatus, seconds: float) -> None:
         self._pending.clear()  # a decision that comes now comes too late
         for prepared in list(self._in_flight.values()):
             unknown = f"the run ended ({status}) while this call was under way; whether it took effect is not known"
             self._emit(ev.ToolEnd, name=prepared.call.name, tool_call=prepared.state("unknown", error=unknown))
         self._emit(ev.RunFinished, status=status, usage=self._usage)
+        self._observer.run_finished(self.agent.plan, status, seconds)
         try:
             while self._out:
                 with contextlib.suppress(asyncio.CancelledError):  # it is ending: there is nothing left to cancel
@@ -126,15 +128,24 @@ class Runner:
         except KadreError as error:
             log.exception("the end of run %s (%s) could not be recorded", self.live.info.run_id, status)
             self.live.fail(error)
-        self._observer.run_finished(self.agent.plan, status, seconds)
+            if isinstance(error, Unavailable):
+                self._cancellable = False
+                await self._end_later()
+
+    async def _end_later(self) -> None:
+        """Try until the store takes the end; cancelled with the host, whose successor finds the run cut off."""
+        while self._out:
+            await self._clock.sleep(END_RETRY_SECONDS)
+            with contextlib.suppress(Unavailable):
+                await self._commit()
 
     async def _until_end(self, wait: bool) -> ev.RunStatus:
         if wait:
             await self.agent.journal.turn(self.live.info.run_id)
-        offer = await self.agent.offer()
-        for notice in offer.notices:
-            self._emit(ev.System, reason=notice.reason, message=notice.message)
         async with asyncio.timeout(self.agent.plan.limits.deadline) as self._deadline:
+            offer = await self.agent.offer()
+            for notice in offer.notices:
+                self._emit(ev.System, reason=notice.reason, message=notice.message)
             command: loop.Command = loop.CALL_MODEL
             if self._resumed is None:
                 state = await self._begin()
@@ -172,7 +183,7 @@ class Runner:
         for call in state.pending:
             if call.id in results:
                 continue
-            prepared = self._prepare(call, offer)
+            prepared = calling.prepare(call, offer)
             if call.id in resumed.started and not (prepared.bound and prepared.bound.spec.idempotent):
                 lost = "the process ended while this call was under way; whether it took effect is not known"
                 self._emit(ev.ToolEnd, name=call.name, tool_call=prepared.state("unknown", error=lost))
@@ -207,7 +218,7 @@ class Runner:
         self._usage += reply.usage
         self.agent.tokens.charge(reply.usage.total_tokens)
         self._emit(ev.UsageEvent, model=plan.model.model, usage=reply.usage)
-        message = _distinct(reply.message, state)
+        message = calling.distinct(reply.message, state)
         self._emit(
             ev.AssistantMessage,
             content=message.content,
@@ -232,24 +243,11 @@ class Runner:
     # -- tools ---------------------------------------------------------------------------------------------------
 
     async def _call_tools(self, calls: Sequence[ToolCall], offer: Offer) -> list[Message]:
-        prepared = [self._prepare(call, offer) for call in calls]
+        prepared = [calling.prepare(call, offer) for call in calls]
         results = {message.tool_call_id: message for message in await self._approve_and_call(prepared, ())}
         return [results[call.id] for call in calls]
 
-    def _prepare(self, call: ToolCall, offer: Offer) -> _Prepared:
-        try:
-            arguments = msgspec.json.decode(call.arguments or "{}")
-        except (msgspec.DecodeError, RecursionError) as error:
-            return _Prepared(call, call.arguments, problem=f"the arguments are not valid JSON ({error})")
-        if type(arguments) is not dict:
-            return _Prepared(call, arguments, problem="the arguments must be a JSON object")
-        bound = offer.tools.get(call.name)
-        if bound is None:
-            known = ", ".join(offer.tools) or "none"
-            return _Prepared(call, arguments, problem=f"there is no tool {call.name!r}; the tools are: {known}")
-        return _Prepared(call, arguments, bound)
-
-    async def _approve_and_call(self, prepared: list[_Prepared], asked: Sequence[ev.Approval]) -> list[Message]:
+    async def _approve_and_call(self, prepared: list[Prepared], asked: Sequence[ev.Approval]) -> list[Message]:
         denied = await self._ask(prepared, asked) if any(p.bound and p.bound.spec.ask for p in prepared) else {}
         for item in prepared:
             self._emit(ev.ToolStart, name=item.call.name, tool_call=item.state("running"))
@@ -260,13 +258,15 @@ class Runner:
             return [await self._call_one(prepared[0], denied)]
         slots = asyncio.Semaphore(self.agent.plan.limits.max_parallel_tools)
 
-        async def in_turn(item: _Prepared) -> Message:
-            async with slots:
-                return await self._call_one(item, denied)
+        async def in_turn(item: Prepared) -> Message:
+            await slots.acquire()
+            message = await self._call_one(item, denied)
+            slots.release()  # not where it failed: the run is ending, and no further call may begin
+            return message
 
-        return await asyncio.gather(*[in_turn(item) for item in prepared])
+        return await all_of([in_turn(item) for item in prepared])
 
-    async def _call_one(self, item: _Prepared, denied: dict[str, str]) -> Message:
+    async def _call_one(self, item: Prepared, denied: dict[str, str]) -> Message:
         call, bound = item.call, item.bound
         problem = item.problem or denied.get(call.id, "")
         if problem or bound is None:
@@ -278,7 +278,7 @@ class Runner:
         await self._commit()
         return loop.tool_message(call, loop.result_text(state))
 
-    async def _send(self, item: _Prepared, bound: Bound) -> ev.ToolCallState:
+    async def _send(self, item: Prepared, bound: Bound) -> ev.ToolCallState:
         started = self._clock.monotonic()
         info = self.live.info
         context = CallContext(
@@ -305,15 +305,15 @@ class Runner:
         self._observer.tool_called(self.agent.plan, item.call.name, seconds, state.status != "complete")
         return state
 
-    def _outcome(self, item: _Prepared, output: ToolOutput) -> ev.ToolCallState:
-        text = cut(output.content, self.agent.plan.limits.max_output_bytes)
+    def _outcome(self, item: Prepared, output: ToolOutput) -> ev.ToolCallState:
+        text = calling.cut(output.content, self.agent.plan.limits.max_output_bytes)
         if output.is_error:
             return item.state("error", error=text)
         return item.state("complete", output=text)
 
     # -- approvals -----------------------------------------------------------------------------------------------
 
-    async def _ask(self, prepared: list[_Prepared], asked: Sequence[ev.Approval]) -> dict[str, str]:
+    async def _ask(self, prepared: list[Prepared], asked: Sequence[ev.Approval]) -> dict[str, str]:
         """Wait until a person has decided every call that needs it; returns call id -> why it was denied."""
         known = {approval.tool_call.id: approval for approval in asked}
         expires = self._clock.now() + APPROVAL_EXPIRY
@@ -357,18 +357,25 @@ class Runner:
         self._decisions[approval_id] = self._emit(
             ev.ApprovalDecided, approval_id=approval_id, decision=decision, by=by, note=note
         )
-        await self._commit()
-        self._decided.set()
+        try:
+            await self._commit()
+        finally:
+            self._decided.set()  # where it could not be recorded the run must find out, not wait for another
 
     def asks(self, approval_id: str) -> bool:
         """Whether this run itself waits for that decision."""
         return approval_id in self._pending and approval_id not in self._decisions
 
     async def bubble(self, event: ev.ApprovalRequired | ev.ApprovalDecided) -> None:
-        """Tell a child run's question, or its answer, in this run too: only the root is watched by people."""
+        """Tell a child run's question, or its answer, in this run too: only the root is watched by people.
+
+        Once: a child that is followed again after a restart says it again.
+        """
         if isinstance(event, ev.ApprovalRequired):
-            self._emit(ev.ApprovalRequired, approvals=event.approvals)
-        else:
+            asked = (told.approvals for told in self.live.events if isinstance(told, ev.ApprovalRequired))
+            if event.approvals not in asked:
+                self._emit(ev.ApprovalRequired, approvals=event.approvals)
+        elif event.approval_id in {approval.id for approval in self.live.pending_approvals()}:
             self._emit(
                 ev.ApprovalDecided,
                 approval_id=event.approval_id,
@@ -449,24 +456,6 @@ class Runner:
         self.live.publish(kept)
 
 
-def _distinct(message: Message, state: loop.State) -> Message:
-    """The reply with ids that no other call of the run has.
-
-    Some endpoints number the calls of each reply from 0, and a call's id is what its result, its approval and the run
-    it delegates to go by.
-    """
-    used: set[str] = set()
-    for earlier in reversed(state.messages if message.tool_calls else ()):
-        if earlier.role == "user":
-            break
-        used.update(call.id for call in earlier.tool_calls)
-    calls = []
-    for call in message.tool_calls:
-        calls.append(msgspec.structs.replace(call, id=new_id("call")) if call.id in used else call)
-        used.add(call.id)
-    return message if calls == list(message.tool_calls) else msgspec.structs.replace(message, tool_calls=tuple(calls))
-
-
 async def opening(agent: HostedAgent, info: RunInfo) -> list[Message]:
     """What a run's messages begin with: the prompt, then earlier runs of its session within the plan's max_history."""
     plan = agent.plan
@@ -477,14 +466,3 @@ async def opening(agent: HostedAgent, info: RunInfo) -> list[Message]:
         whole = [await spill.restore(agent.journal, event) if event.blobs else event for event in events]
         messages.extend(conversation.messages(whole, limit))
     return messages
-
-
-def cut(text: str, limit: int) -> str:
-    """`text` in at most `limit` bytes of UTF-8, with a mark that it was cut."""
-    if len(text) <= limit // 4:
-        return text
-    data = text.encode()
-    if len(data) <= limit:
-        return text
-    kept = data[:limit].decode(errors="ignore")
-    return f"{kept}\n[cut: {len(data) - len(kept.encode())} of {len(data)} bytes left out]"

@@ -1,8 +1,7 @@
 """The port to tools.
 
 Above: the driver, which has already checked limits and approvals, and journalled `tool_start`. Below: an MCP server,
-another
-agent, a function. It knows nothing of approvals, journals or models.
+another agent, a function. It knows nothing of approvals, journals or models.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from kadre.engine.messages import ToolSpec
 
 
 class CallContext(msgspec.Struct, frozen=True):
-    """Who calls. `key` is the idempotency key, `run/step/attempt/call`."""
+    """Who calls. `key` is the idempotency key, `run/call`: the same where the call is made again."""
 
     run_id: str
     session_id: str

@@ -1,0 +1,73 @@
+"""A model's tool calls, before they are made and after: checked, told apart, their answers bounded.
+
+Law: pure. Who may make a call, and when, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from kadre.base.ids import new_id
+from kadre.engine import events as ev
+from kadre.engine import loop
+from kadre.engine.agent import Bound, Offer
+from kadre.engine.messages import Message, ToolCall
+
+
+class Prepared(msgspec.Struct):
+    """A call the model asked for, checked: `problem` says why it cannot be sent."""
+
+    call: ToolCall
+    arguments: Any
+    bound: Bound | None = None
+    problem: str = ""
+
+    def state(self, status: ev.ToolStatus, output: str = "", error: str = "") -> ev.ToolCallState:
+        """The call as events tell it."""
+        return ev.ToolCallState(self.call.id, self.call.name, self.arguments, status, output, error)
+
+
+def prepare(call: ToolCall, offer: Offer) -> Prepared:
+    """The call with its arguments parsed and the tool it names, or with what is wrong with it."""
+    try:
+        arguments = msgspec.json.decode(call.arguments or "{}")
+    except (msgspec.DecodeError, RecursionError) as error:
+        return Prepared(call, call.arguments, problem=f"the arguments are not valid JSON ({error})")
+    if type(arguments) is not dict:
+        return Prepared(call, arguments, problem="the arguments must be a JSON object")
+    bound = offer.tools.get(call.name)
+    if bound is None:
+        known = ", ".join(offer.tools) or "none"
+        return Prepared(call, arguments, problem=f"there is no tool {call.name!r}; the tools are: {known}")
+    return Prepared(call, arguments, bound)
+
+
+def distinct(message: Message, state: loop.State) -> Message:
+    """The reply with ids that no other call of the run has.
+
+    Some endpoints number the calls of each reply from 0, and a call's id is what its result, its approval and the run
+    it delegates to go by.
+    """
+    used: set[str] = set()
+    for earlier in reversed(state.messages if message.tool_calls else ()):
+        if earlier.role == "user":
+            break
+        used.update(call.id for call in earlier.tool_calls)
+    calls = []
+    for call in message.tool_calls:
+        calls.append(msgspec.structs.replace(call, id=new_id("call")) if call.id in used else call)
+        used.add(call.id)
+    return message if calls == list(message.tool_calls) else msgspec.structs.replace(message, tool_calls=tuple(calls))
+
+
+def cut(text: str, limit: int) -> str:
+    """`text` in at most `limit` bytes of UTF-8, with a mark that it was cut."""
+    if len(text) <= limit // 4:
+        return text
+    data = text.encode()
+    if len(data) <= limit:
+        return text
+    kept = data[:limit].decode(errors="ignore")
+    return f"{kept}\n[cut: {len(data) - len(kept.encode())} of {len(data)} bytes left out]"
