@@ -141,6 +141,20 @@ async def test_files_that_break_keep_what_was_served_and_show_the_problem(files:
         assert (await upped.get("/health"))["problems"] == []
 
 
+def replace(files: Path, agent: str) -> None:
+    """Put another folder in the place of this one."""
+    files.rename(files.with_name("away"))
+    files.mkdir()
+    (files / "b.yaml").write_text(agent)
+
+
+@pytest.mark.requirement("reload-keeps-streams")
+async def test_a_folder_that_another_took_the_place_of_is_followed_again(files: Path, model: FaultyModel) -> None:
+    async with up(files) as upped:
+        replace(files, AGENT.format(name="b", url=model.url, prompt="Be brief."))
+        await upped.until_said("kagent/b added", 10)
+
+
 async def test_it_ends_cleanly_on_ctrl_c(files: Path, model: FaultyModel) -> None:
     async with up(files) as upped:
         await upped.post("/chat", {"message": "hi"})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import stat
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -30,10 +33,14 @@ async def changes(folders: Callable[[], Sequence[Path]]) -> AsyncIterator[None]:
         name = Path(path).name
         return name == ".env" or name.endswith(SUFFIXES) or (not name.startswith(".") and "." not in name)
 
-    while watched := _existing(folders()):
+    while True:
+        watched = _existing(folders())
+        if not watched:  # moved away, perhaps to be replaced
+            await asyncio.sleep(SETTLE_MS / 1000)
+            continue
         watching = False
         batches = awatch(
-            *watched,
+            *watched.values(),
             recursive=False,
             watch_filter=relevant,
             debounce=DEBOUNCE_MS,
@@ -50,5 +57,12 @@ async def changes(folders: Callable[[], Sequence[Path]]) -> AsyncIterator[None]:
                     break
 
 
-def _existing(folders: Sequence[Path]) -> list[Path]:
-    return sorted({folder for folder in folders if folder.is_dir()})
+def _existing(folders: Sequence[Path]) -> dict[tuple[int, int], Path]:
+    """Those that are there, by what they are: another folder of the same name is not the one being watched."""
+    found = {}
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            status = folder.stat()
+            if stat.S_ISDIR(status.st_mode):
+                found[status.st_dev, status.st_ino] = folder
+    return found
