@@ -135,6 +135,33 @@ async def test_a_childs_question_is_asked_at_the_root_and_decided_there(scene: A
     assert live.answer() == "all done"
 
 
+async def test_a_grandchilds_question_survives_a_restart_and_is_decided_at_the_root(
+    scene: Any, asking: Any, pen: Pen
+) -> None:
+    async def team(of: Any, *, begun: bool) -> None:
+        for name, asks in (("boss", "lead"), ("lead", "writer")):
+            tool = AgentToolset(AgentTool(name=asks, agent=AgentKey("default", asks)), of.host, 5)
+            calls = [] if begun else [[(asks, {"message": "go"})]]
+            await of.says(*calls, f"{name} done", name=name, tools=[tool])
+        await of.says(*([] if begun else [CALL]), "written", name="writer", tools=[asking(pen.write)])
+
+    await team(scene, begun=False)
+    live = await scene.start(name="boss")
+    approval = await scene.approval(live)
+    journal = scene.journal
+    kept, journal.aclose = journal.aclose, _nothing
+    await scene.host.aclose(0.01)
+    journal.aclose = kept
+    after = type(scene)(journal)
+    await team(after, begun=True)
+    assert await after.host.recover() == []
+    await after.host.approve(live.info.run_id, approval.id, "allow", "local")
+    again = await after.host.open(live.info.run_id)
+    await asyncio.wait_for(again.wait(), 5)
+    assert pen.written == ["hi"]
+    assert again.answer() == "boss done"
+
+
 async def _nothing() -> None:
     pass
 
