@@ -34,7 +34,21 @@ def build(plan: ModelPlan, secrets: SecretReader, http: aiohttp.ClientSession, r
             from kadre.engine.models.bedrock import BedrockModel
 
             return BedrockModel(plan, secrets, Wire(http, plan.timeout))
-        case _:
-            from kadre.engine.models.openai import OpenAIModel
+        case "local":
+            from kadre.engine.models.local import LocalModel, embedded
 
-            return OpenAIModel(plan, secrets, Wire(http, plan.timeout))
+            return LocalModel(plan, http, embedded())
+        case _:
+            return _of_openai(plan, secrets, http)
+
+
+def _of_openai(plan: ModelPlan, secrets: SecretReader, http: aiohttp.ClientSession) -> Model:
+    """With the tool calls its plan asks for: its API's own, the shim's, or whichever works."""
+    from kadre.engine.models.openai import OpenAIModel
+
+    model = OpenAIModel(plan, secrets, Wire(http, plan.timeout))
+    if plan.tool_calls == "native":
+        return model
+    from kadre.engine.models.shim import Fallback, Shim
+
+    return Shim(model) if plan.tool_calls == "shim" else Fallback(model, Shim(model))

@@ -1,0 +1,116 @@
+"""The real model that Kadre carries: it starts, calls tools, answers, and comes back when it dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from kadre.engine.messages import Message, ToolSpec
+from kadre.engine.models.local import Embedded, LocalModel
+from kadre.engine.models.port import ModelRequest, Reply, TextDelta
+from kadre.plan.types import ModelPlan
+
+pytestmark = [pytest.mark.needs("local-model"), pytest.mark.timeout(180)]
+
+ECHO = ToolSpec(
+    name="echo",
+    description="Give the text back.",
+    parameters={"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+)
+SYSTEM = Message("system", "You are a helpful assistant. Use the echo tool when asked to repeat something.")
+
+
+@pytest.fixture
+async def embedded() -> Embedded:
+    return Embedded()
+
+
+@pytest.fixture
+async def model(embedded: Embedded) -> AsyncIterator[LocalModel]:
+    async with aiohttp.ClientSession() as http:
+        made = LocalModel(ModelPlan(provider="local", model="smollm2:135m"), http, embedded)
+        yield made
+        await made.aclose()
+
+
+async def reply(model: LocalModel, *messages: Message, stream: bool = False) -> tuple[Reply, str]:
+    streamed, last = "", None
+    async for piece in model.call(ModelRequest((SYSTEM, *messages), (ECHO,), stream)):
+        if isinstance(piece, TextDelta):
+            streamed += piece.text
+        else:
+            last = piece
+    assert last is not None
+    return last, streamed
+
+
+async def echoed(model: LocalModel, said: str) -> tuple[str, str]:
+    """What the tool was asked to echo, and the answer after it did."""
+    user = Message("user", said)
+    first, _ = await reply(model, user)
+    (call,) = first.message.tool_calls
+    assert call.name == "echo"
+    text = json.loads(call.arguments)["text"]
+    result = Message("tool", text, tool_call_id=call.id, name="echo")
+    last, _ = await reply(model, user, first.message, result)
+    assert not last.message.tool_calls
+    return text, last.message.content
+
+
+@pytest.mark.requirement("quickstart-reliable", "local-model", "tool-shim")
+async def test_the_quickstart_calls_its_tool_twenty_times_of_twenty(model: LocalModel) -> None:
+    for _ in range(20):
+        text, answer = await echoed(model, "Please repeat: hello")
+        assert text == "hello"
+        assert "hello" in answer
+
+
+@pytest.mark.requirement("tool-shim")
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [("Repeat after me: good morning", "good morning"), ("echo the text abc", "abc")],
+)
+async def test_it_repeats_what_it_is_asked_to(model: LocalModel, said: str, text: str) -> None:
+    asked, answer = await echoed(model, said)
+    assert asked == text
+    assert text in answer
+
+
+@pytest.mark.requirement("local-model")
+async def test_it_answers_where_no_tool_is_needed_and_counts_its_tokens(model: LocalModel) -> None:
+    answer, streamed = await reply(model, Message("user", "What is the capital of France?"), stream=True)
+    assert "Paris" in answer.message.content
+    assert streamed == answer.message.content
+    assert answer.usage.completion_tokens > 0
+
+
+@pytest.mark.requirement("local-model")
+async def test_a_process_that_was_killed_is_started_again(model: LocalModel, embedded: Embedded) -> None:
+    await model.start()
+    before = embedded.pid
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    await embedded.ended()
+    answer, _ = await reply(model, Message("user", "What is the capital of France?"))
+    assert "Paris" in answer.message.content
+    assert embedded.pid != before
+
+
+@pytest.mark.requirement("local-model")
+async def test_its_process_ends_with_the_last_model_that_uses_it(embedded: Embedded) -> None:
+    async with aiohttp.ClientSession() as http:
+        plan = ModelPlan(provider="local", model="smollm2:135m")
+        one, two = LocalModel(plan, http, embedded), LocalModel(plan, http, embedded)
+        await one.start()
+        pid = embedded.pid
+        assert pid is not None
+        await one.aclose()
+        os.kill(pid, 0)
+        await two.aclose()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
