@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -68,6 +69,9 @@ class Parent(msgspec.Struct, frozen=True):
 
 
 ROOT = Parent()
+OWN_ID = re.compile(r"run-[0-9a-f]{21}$")
+"""A run id that we made, which begins with its time; a caller may choose others."""
+TIMED = len("run-") + 11
 
 
 class Host:
@@ -276,7 +280,7 @@ class Host:
     async def delegate(self, agent: AgentKey, message: str, context: CallContext) -> ToolOutput:
         """Have another agent answer, as a child run of the caller's; see tools.agent.Delegates."""
         parent = self._runners[context.run_id]
-        child_id = "run-" + hashlib.sha256(context.key.encode()).hexdigest()[:22]
+        child_id = child_of(context.run_id, context.key)
         ask = Ask(agent=agent, message=message, session_id=child_id, run_id=child_id, caller=context.caller)
         try:
             child = await self.start(ask, Parent(context.run_id, context.chain))
@@ -392,6 +396,13 @@ async def _recall(journal: Journal, live: Live) -> None:
             if whole is not event and isinstance(whole, ev.AssistantMessage):
                 live.whole = whole
             return
+
+
+def child_of(run_id: str, key: str) -> str:
+    """The id of the run that a call delegates to: the same for the same call, and listed beside its parent."""
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    when = run_id[:TIMED] if OWN_ID.match(run_id) else f"run-{digest[10:21]}"
+    return when + digest[:10]
 
 
 def first_events(agent: HostedAgent, new: NewRun, ask: Ask, clock: Clock) -> list[ev.Event]:

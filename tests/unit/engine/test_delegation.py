@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from kadre.base.ids import new_id
 from kadre.engine import events as ev
+from kadre.engine.host import child_of
 from kadre.engine.tools.agent import AgentToolset
 from kadre.plan.types import AgentKey, AgentTool, Limits
 
@@ -68,3 +70,13 @@ async def test_cancelling_a_run_cancels_what_it_delegated(scene: Any) -> None:
     await asyncio.wait_for(child.wait(), 5)
     assert child.finished is not None
     assert child.finished.status == "cancelled"
+
+
+def test_a_delegated_run_is_listed_beside_its_parent_and_found_again() -> None:
+    parent = new_id("run")
+    child = child_of(parent, f"{parent}/call-1")
+    assert child == child_of(parent, f"{parent}/call-1")
+    assert child != child_of(parent, f"{parent}/call-2")
+    assert child[:15] == parent[:15]
+    assert len(child) == len(parent)
+    assert child_of("chosen", "chosen/call-1").startswith("run-")

@@ -243,5 +243,5 @@ def _finish(reason: str | None, calls: Sequence[ToolCall]) -> str:
 
 def _said_error(error: Any, sent: Target) -> ModelError:
     said, code = failures.error_fields(error)
-    status = int(code) if code.isdigit() and 400 <= int(code) < 600 else None
+    status = int(code) if code.isdecimal() and code.isascii() and 400 <= int(code) < 600 else None
     return failures.of_api(said, code, status, sent)
