@@ -53,7 +53,7 @@ class Listing:
             output.show(output.document(item, Format(form)))
         elif "messages" in item and form != "name":  # a session by name is what was said in it
             for message in item["messages"]:
-                if message["content"]:
+                if message.get("content"):  # an assistant that only calls tools says nothing
                     output.show(render.printable(f"{message['role']}: {message['content']}"))
         else:
             self.show([item], form)

@@ -57,3 +57,13 @@ def test_wide_adds_columns_and_what_is_absent_is_none() -> None:
         "run-1   default/parrot   ses-1     running   7        30s   local    <none>",
     ]
     assert listing.RUNS.table([run], now, wide=False).splitlines()[0].endswith("AGE")
+
+
+def test_a_session_is_shown_as_what_was_said_and_not_what_was_only_called(capsys: pytest.CaptureFixture[str]) -> None:
+    said = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "tool_calls": [{}]},
+        {"role": "assistant", "content": "ho"},
+    ]
+    listing.SESSIONS.show_one({"session_id": "s", "messages": said}, "")
+    assert capsys.readouterr().out == "user: hi\nassistant: ho\n"
