@@ -90,7 +90,7 @@ def test_programs_read_the_same_as_json(folder: Path, command: Command) -> None:
 
 
 def test_a_pipe_is_read_as_a_file(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(GOOD))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(GOOD.encode())))
     assert command("validate", "-")[0] == 0
 
 
