@@ -10,20 +10,15 @@ from typing import Any
 import typer
 
 from kadre.cli.options import Format
+from kadre.local.console import aligned
 
 NONE_FOUND = "No resources found"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns three spaces apart, or `NONE_FOUND`."""
-    lines = [tuple(row) for row in rows]
-    if not lines:
-        return NONE_FOUND
-    lines.insert(0, tuple(header))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    """Aligned columns, or `NONE_FOUND`."""
+    found = list(rows)
+    return "\n".join(aligned([header, *found])) if found else NONE_FOUND
 
 
 def document(value: Any, form: Format) -> str:

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from kadre.base.problems import Problem
 
-_STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+_STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 
 
 class Console:
@@ -52,9 +52,13 @@ class Console:
             self.say(f"{mark}: {problem}")
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Aligned columns."""
-        lines = [tuple(header), *(tuple(row) for row in rows)]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-        for number, line in enumerate(lines):
-            text = "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            self.say("  " + (self.style(text, "bold") if number == 0 else text))
+        """Aligned columns under a bold header."""
+        first, *rest = aligned([header, *rows])
+        for line in (self.style(first, "bold"), *rest):
+            self.say(f"  {line}")
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows as lines whose columns are three spaces apart, as kubectl prints them; there is at least one row."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
