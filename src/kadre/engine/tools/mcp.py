@@ -15,13 +15,14 @@ import importlib
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
 from kadre.base.clock import Clock, SystemClock
 from kadre.base.errors import ToolError, shorten
 from kadre.base.retry import Backoff
-from kadre.base.tasks import Tasks
+from kadre.base.tasks import Tasks, first_of
 from kadre.engine.messages import ToolSpec
 from kadre.engine.secrets import SecretReader, describe
 from kadre.engine.tools.port import CallContext, ToolOutput
@@ -46,7 +47,7 @@ class Address(msgspec.Struct, frozen=True):
     headers: dict[str, str] = {}
 
     def __repr__(self) -> str:
-        return f"Address({self.url})"
+        return f"Address({shown(self.url)})"
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -69,6 +70,12 @@ class Command(msgspec.Struct, frozen=True):
 Target = Address | Command
 Launch = Callable[[str, LaunchPlan], Awaitable[Command]]
 """Says how the server of that name is run, having installed what it needs. Raises ToolError."""
+
+
+def shown(url: str) -> str:
+    """The URL without what may be secret in it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 
 class CallFailed(ToolError):
@@ -288,8 +295,8 @@ class Server:
                 self._changed = True
                 self._why = f"{self.name}: its process ended"
                 link.ready.set_result(session)
-                await _first(link.stop, link.retired, session.ended)
-                await _first(link.stop, session.idle, session.ended)
+                await first_of(link.stop.wait(), link.retired.wait(), session.ended.wait())
+                await first_of(link.stop.wait(), session.idle.wait(), session.ended.wait())
         except ToolError as error:
             self._why = str(error)
             if not link.ready.done():
@@ -345,13 +352,3 @@ def _held(link: _Link) -> Session | None:
     """The link's session, where it came to one."""
     ready = link.ready
     return ready.result() if ready.done() and not ready.cancelled() and ready.exception() is None else None
-
-
-async def _first(*events: asyncio.Event) -> None:
-    """Wait until one of the events is set."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

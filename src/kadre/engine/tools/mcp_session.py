@@ -23,9 +23,10 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import SubscriptionLost
 
 from kadre.base.errors import ToolError, shorten
+from kadre.base.tasks import Tasks
 from kadre.engine.messages import ToolSpec
 from kadre.engine.tools import mcp_http
-from kadre.engine.tools.mcp import Address, CallFailed, Command, Target
+from kadre.engine.tools.mcp import Address, CallFailed, Command, Target, shown
 from kadre.engine.tools.mcp_process import Tail, serving
 from kadre.engine.tools.port import ToolOutput
 
@@ -140,8 +141,9 @@ async def connected(name: str, target: Target, changed: Callable[[], None], seco
             raise ToolError(f"{name}: {error}") from error
         except Exception as error:
             raise ToolError(f"{name}: {_said(_innermost(error))}") from error
-        listening = asyncio.create_task(_listen(client, changed), name=f"mcp/{name}/changes")
-        stack.push_async_callback(_cancel, listening)
+        tasks = Tasks(f"mcp/{name}")
+        tasks.spawn("changes", _listen(client, changed))
+        stack.push_async_callback(tasks.aclose)
         yield Session(client, ended)
 
 
@@ -166,7 +168,7 @@ async def _by_address(
         except Exception as raised:  # noqa: BLE001 - each transport has its own; all mean "not here, not so"
             ended.clear()
             error = _innermost(raised)
-            tried.append(f"{_shown(url)} ({_said(error)})")
+            tried.append(f"{shown(url)} ({_said(error)})")
             if isinstance(error, MCPError) and error.code == mcp_http.UNSENT:
                 break
     raise ToolError(f"no MCP server at {' nor '.join(tried)}")
@@ -225,12 +227,6 @@ def _innermost(error: BaseException) -> BaseException:
 
 def _said(error: BaseException) -> str:
     return shorten(str(error), 300) or type(error).__name__
-
-
-def _shown(url: str) -> str:
-    """The URL without what may be secret in it."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 
 class _Watched:
@@ -297,12 +293,6 @@ async def _listen(client: Client, changed: Callable[[], None]) -> None:
         # What happened between two streams is not told.
         changed()
         await asyncio.sleep(_RELISTEN)
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
 
 
 def _spec(tool: types.Tool) -> ToolSpec:
