@@ -73,8 +73,10 @@ class Metrics:
         if known is not None and known[0] is plan:
             return known[1]
         series = _Of(self, plan)
-        for key in [key for key, (old, _) in self._of.items() if old.key == plan.key]:
-            del self._of[key]  # a reloaded plan takes over its series
+        for key, (old, before) in list(self._of.items()):
+            if old.key == plan.key:  # a reloaded plan takes over what was counted
+                series.recent = before.recent
+                del self._of[key]
         self._of[id(plan)] = (plan, series)
         return series
 
