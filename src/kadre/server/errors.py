@@ -28,10 +28,16 @@ def refusal(error: Refused) -> Response:
 
 def openai_refusal(error: Refused) -> Response:
     """OpenAI's error object, so that its client libraries raise their own exceptions."""
-    kind = "invalid_request_error" if error.status < 500 else "server_error"
-    kind = "rate_limit_error" if error.status == 429 else kind
-    body = {"error": {"message": str(error), "type": kind, "param": None, "code": error.reason, **error.details}}
+    body = openai_error(error.status, error.reason, str(error))
+    body["error"].update(error.details)
     return json_response(body, error.status, retry_header(error))
+
+
+def openai_error(status: int, reason: str, message: str) -> dict[str, Any]:
+    """OpenAI's error object: its libraries choose the exception by the status, people read the type."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    kind = "rate_limit_error" if status == 429 else kind
+    return {"error": {"message": message, "type": kind, "param": None, "code": reason}}
 
 
 def retry_header(error: Refused) -> dict[str, str] | None:

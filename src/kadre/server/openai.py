@@ -211,8 +211,7 @@ def completion(live: Live, finished: ev.RunFinished | None, link: str) -> Respon
 
 def _failed(live: Live) -> Response:
     status, reason, message = errors.failure(live)
-    error = {"message": message, "type": "server_error", "param": None, "code": reason}
-    return errors.json_response({"error": error}, status, chat.ids(live))
+    return errors.json_response(errors.openai_error(status, reason, message), status, chat.ids(live))
 
 
 def _finish_reason(live: Live) -> str:
@@ -252,14 +251,13 @@ async def stream_chunks(live: Live, with_usage: bool, link: str) -> AsyncIterato
             yield chunk({"content": text} if begun else {"role": "assistant", "content": text})
             begun = True
     except KadreError as error:
-        yield _error_line("RunLost", str(error))
+        yield _line(errors.openai_error(500, "RunLost", str(error)))
     finished = live.finished
     if finished is not None and finished.status != "completed":
         if not begun:
             yield _failed(live)
             return
-        _, reason, message = errors.failure(live)
-        yield _error_line(reason, message)
+        yield _line(errors.openai_error(*errors.failure(live)))
     else:
         yield chunk({} if begun else {"role": "assistant", "content": ""}, _finish_reason(live) if finished else "stop")
         if with_usage:
@@ -285,7 +283,3 @@ async def _texts(live: Live, link: str) -> AsyncIterator[str]:
                 return
             case _:
                 pass
-
-
-def _error_line(reason: str, message: str) -> bytes:
-    return _line({"error": {"message": message, "type": "server_error", "param": None, "code": reason}})
