@@ -1,4 +1,4 @@
-"""What is served here: `/agents`, `/`, and whether it is well: `/health`."""
+"""What is served here: `/agents`, and whether it is well: `/health`."""
 
 from __future__ import annotations
 

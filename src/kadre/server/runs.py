@@ -147,7 +147,10 @@ class RunsDoor:
     async def _shown(self, live: Live) -> dict[str, Any]:
         info = live.info
         for journal in self._host.journals:
-            info = await journal.run(info.run_id) or info
+            found = await journal.run(info.run_id)
+            if found is not None:
+                info = found
+                break
         return {**msgspec.structs.asdict(info), "approvals": live.pending_approvals()}
 
     @staticmethod
