@@ -8,7 +8,7 @@ import sys
 from kadre.engine.tools.agent import AgentToolset
 from kadre.engine.tools.allowed import Allowed
 from kadre.engine.tools.factory import build
-from kadre.engine.tools.mcp import McpPool
+from kadre.engine.tools.mcp import Address, McpPool
 from kadre.engine.tools.port import CallContext, ToolOutput
 from kadre.plan.types import AgentKey, AgentTool, LaunchPlan, McpTools, SecretRef, UnsupportedTool
 
@@ -53,3 +53,9 @@ async def test_agents_share_a_server_that_they_reach_in_the_same_way() -> None:
 def test_a_process_without_a_server_in_use_does_not_load_the_sdk() -> None:
     code = "import sys, kadre.engine.tools.factory; sys.exit('mcp' in sys.modules or 'pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_address_is_told_without_the_key_that_may_be_in_it() -> None:
+    assert repr(Address("https://me:key@mcp.example/mcp?token=key", headers={"x": "key"})) == (
+        "Address(https://mcp.example/mcp)"
+    )
