@@ -7,6 +7,7 @@ all of them.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -60,11 +61,11 @@ class Bench:
         folder.mkdir()
         return folder
 
-    def _start(self, system: System, process: str) -> Process:
+    def _start(self, system: System, process: str, cpus: set[int] | None = None) -> Process:
         folder, port = self._new_folder(), processes.free_port()
         model, mcp = (f"http://127.0.0.1:{port}" for port in (self._model_port, self._mcp_port))
         launch = system.launch(process, port, World(f"{model}/v1", f"{mcp}/mcp", folder))
-        return Process(launch, port, folder, self._server_cpus)
+        return Process(launch, port, folder, cpus or self._server_cpus)
 
     @contextmanager
     def _noting(self, what: str) -> Iterator[None]:
@@ -80,7 +81,7 @@ class Bench:
     @contextmanager
     def _started(self, system: System, process: str, first: Shot) -> Iterator[tuple[Process, float]]:
         """A server that has given its first answer, and the seconds from start to that."""
-        server = self._start(system, process)
+        server = self._start(system, process, os.sched_getaffinity(0))  # nobody starts a server on one core of several
         try:
             yield server, server.wait_for(first)
         finally:
