@@ -149,6 +149,17 @@ def replace(files: Path, agent: str) -> None:
 
 
 @pytest.mark.requirement("reload-keeps-streams")
+async def test_a_new_folder_whose_file_is_wrong_is_followed_until_it_is_right(files: Path, model: FaultyModel) -> None:
+    right = AGENT.format(name="b", url=model.url, prompt="x")
+    async with up(files) as upped:
+        (files / "team").mkdir()
+        (files / "team" / "b.yaml").write_text(right.replace("systemPrompt", "systemPromt"))
+        await upped.until_said("cannot be used", 10)
+        (files / "team" / "b.yaml").write_text(right)
+        await upped.until_said("kagent/b added", 10)
+
+
+@pytest.mark.requirement("reload-keeps-streams")
 async def test_a_folder_that_another_took_the_place_of_is_followed_again(files: Path, model: FaultyModel) -> None:
     async with up(files) as upped:
         replace(files, AGENT.format(name="b", url=model.url, prompt="Be brief."))

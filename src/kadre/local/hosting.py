@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,21 +73,31 @@ class Assembly:
     async def build(
         self, plans: Mapping[AgentKey, AgentPlan], mapped: Sequence[Mapped], stand_ins: standin.StandIns
     ) -> dict[AgentKey, HostedAgent]:
-        """Hosted agents for the plans; an agent whose plan is the same as now is the same object as now."""
+        """Hosted agents for the plans; an agent whose plan is the same as now is the same object as now.
+
+        Raises ProblemError where one cannot be had; the others that were made for it are closed again.
+        """
         agents = {}
-        for key, plan in plans.items():
-            final = maps.mapped(await stand_ins.replace(plan), mapped)
-            known = self._host.agents.get(key)
-            agents[key] = known if known is not None and known.plan == final else await self._agent(final)
+        async with contextlib.AsyncExitStack() as made:
+            for key, plan in plans.items():
+                final = maps.mapped(await stand_ins.replace(plan), mapped)
+                known = self._host.agents.get(key)
+                if known is not None and known.plan == final:
+                    agents[key] = known
+                else:
+                    agents[key] = await self._agent(final)
+                    made.push_async_callback(agents[key].aclose)
+            made.pop_all()
         return agents
 
     async def _agent(self, plan: AgentPlan) -> HostedAgent:
         journal = await self._journals.of(plan.memory)
         self._host.add_journal(journal)
         depth = plan.limits.max_depth
+        model = self._model(plan.model)  # before the toolsets: they would have to be given back where it cannot be made
         built = [tools.build(tool, self._pool, self._host, depth) for tool in plan.tools]
         toolsets = [toolset for toolset in built if toolset is not None]
-        return HostedAgent(plan, self._model(plan.model), toolsets, journal, self._clock)
+        return HostedAgent(plan, model, toolsets, journal, self._clock)
 
     def _model(self, plan: ModelPlan) -> Model:
         return models.build(plan, self._secrets, self._http, _read_rules)

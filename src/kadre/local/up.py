@@ -119,40 +119,44 @@ class Up:
         return 0
 
     async def _take(self, resolved: Resolved, assembly: Assembly, http: aiohttp.ClientSession) -> None:
-        """Serve what the files come to now."""
-        documents = {(secret.namespace, secret.name): secret.values for secret in resolved.secrets}
-        self._secrets.replace(documents, resolved.env)
+        """Serve what the files come to now, or raise ProblemError and leave all as it was."""
+        self._folders = [Path(folder) for folder in resolved.folders]  # what is wrong is mended there, too
+        resolved.raise_errors()
         plans = {plan.key: plan for plan in resolved.plans}
         agents = await assembly.build(plans, self._settings.maps, standin.StandIns(http))
+        documents = {(secret.namespace, secret.name): secret.values for secret in resolved.secrets}
+        self._secrets.replace(documents, resolved.env)
         await self._host.replace(agents)
         self._problems = resolved.problems
-        self._folders = [Path(folder) for folder in resolved.folders]
 
     # -- following the files -------------------------------------------------------------------------------------
 
     async def _follow(self, assembly: Assembly, http: aiohttp.ClientSession) -> None:
         async for _ in watch.changes(lambda: self._folders):
-            before = dict(self._host.agents)
             try:
-                resolved = await asyncio.to_thread(lambda: planner.finish(planner.start(self._settings)))
-                if resolved.fingerprint == self._seen:
-                    continue
-                self._seen = resolved.fingerprint
-                resolved.raise_errors()
-                await self._take(resolved, assembly, http)
+                await self._reload(assembly, http)
             except ProblemError as error:
                 self._problems = error.problems
                 self._console.warn("the changed files cannot be used; what was served before goes on")
                 self._console.problems(error.problems)
-                continue
-            self._console.problems(resolved.problems)
-            after = self._host.agents
-            changed = [agent for key, agent in after.items() if before.get(key) is not agent]
-            for key in before.keys() - after.keys():
-                self._console.done(f"{key} is no longer served")
-            await self._connect(changed)
-            for agent in changed:
-                self._console.done(f"{agent.plan.key} {'reloaded' if agent.plan.key in before else 'added'}")
+            except Exception:
+                log.exception("the changed files could not be taken over")  # and the next change is looked at
+
+    async def _reload(self, assembly: Assembly, http: aiohttp.ClientSession) -> None:
+        before = dict(self._host.agents)
+        resolved = await asyncio.to_thread(lambda: planner.finish(planner.start(self._settings)))
+        if resolved.fingerprint == self._seen:
+            return
+        self._seen = resolved.fingerprint
+        await self._take(resolved, assembly, http)
+        self._console.problems(resolved.problems)
+        after = self._host.agents
+        changed = [agent for key, agent in after.items() if before.get(key) is not agent]
+        for key in before.keys() - after.keys():
+            self._console.done(f"{key} is no longer served")
+        await self._connect(changed)
+        for agent in changed:
+            self._console.done(f"{agent.plan.key} {'reloaded' if agent.plan.key in before else 'added'}")
 
     async def _connect(self, agents: Iterable[HostedAgent]) -> None:
         """Start models and tools now, so that the first message does not wait for them; what fails is said and kept."""
