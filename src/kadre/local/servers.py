@@ -45,14 +45,14 @@ _UV_RUN = ("UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR", "UV_TOOL_DIR")
 _UV_INSTALL = re.compile(r"UV_.*|.*_(PROXY|proxy)|PIP_INDEX_URL|NETRC")
 
 
-class Tools(msgspec.Struct, frozen=True):
+class Programs(msgspec.Struct, frozen=True):
     """What this machine has to run servers with. `python`: the path of an interpreter an entry asks for, or empty."""
 
     uv: str = ""
     python: str = ""
 
 
-class Resolved(msgspec.Struct, frozen=True):
+class Recipe(msgspec.Struct, frozen=True):
     """How a server is run: its command, what installs it first (or nothing), what people should know."""
 
     command: Command
@@ -60,38 +60,38 @@ class Resolved(msgspec.Struct, frozen=True):
     notices: tuple[Notice, ...] = ()
 
 
-def resolve(launch: LaunchPlan, folder: Path, tools: Tools, environ: Mapping[str, str]) -> Resolved:
+def recipe_of(launch: LaunchPlan, folder: Path, programs: Programs, environ: Mapping[str, str]) -> Recipe:
     """The way to run it, without running anything. `folder`: the server's own. Raises ToolError where there is none."""
     match launch.kind:
         case "source":
             args = ("-I", str(HERE / "source_runner.py"), str(folder / "tools.py"), f"{CALL_SECONDS:g}")
             # Two arenas: each more reserves address space, of which the process has little.
             env = {"HOME": str(folder), "MALLOC_ARENA_MAX": "2", **launch.env}
-            return Resolved(_bound("SIGKILL", (sys.executable, *args), env, str(folder)))
+            return Recipe(_bound("SIGKILL", (sys.executable, *args), env, str(folder)))
         case "command":
             if not launch.command:
                 raise ToolError("no command to start the MCP server with is given")
-            return Resolved(_bound("SIGTERM", launch.command, {**_given(environ, _PLAIN + _NETWORK), **launch.env}))
+            return Recipe(_bound("SIGTERM", launch.command, {**_given(environ, _PLAIN + _NETWORK), **launch.env}))
         case "package":
-            return _package(launch, tools, environ)
+            return _package(launch, programs, environ)
 
 
-def _package(launch: LaunchPlan, tools: Tools, environ: Mapping[str, str]) -> Resolved:
+def _package(launch: LaunchPlan, programs: Programs, environ: Mapping[str, str]) -> Recipe:
     requirement, name = _named(launch)
     if not name:
         raise ToolError(f"{shorten(launch.package, 80)!r} does not name a package: expected NAME or NAME==VERSION")
     entry = _entry(launch)
-    if entry.stand_in and not (tools.uv and (tools.python or not entry.python)):
-        lacking = f"Python {entry.python}" if tools.uv else "uvx"
+    if entry.stand_in and not (programs.uv and (programs.python or not entry.python)):
+        lacking = f"Python {entry.python}" if programs.uv else "uvx"
         return _stand_in(entry, launch, f"the package {name} needs {lacking}, which is not at hand")
-    if not tools.uv:
+    if not programs.uv:
         raise ToolError(f"the package {name} is run by uvx, which is not installed; install kadre[local], or uv")
     beside = [part for other in entry.beside for part in ("--with", other)]
-    python = ["--python", tools.python] if tools.python else []
-    run = (tools.uv, "tool", "run", *python, *beside, "--from", requirement)
+    python = ["--python", programs.python] if programs.python else []
+    run = (programs.uv, "tool", "run", *python, *beside, "--from", requirement)
     env = {**_given(environ, _PLAIN + _NETWORK + _UV_RUN), "UV_OFFLINE": "1", "UV_NO_PROGRESS": "1", **launch.env}
     command = _bound("SIGTERM", (*run, name), env)
-    return Resolved(msgspec.structs.replace(command, serves=entry.serves), (*run, "python", "-c", ""))
+    return Recipe(msgspec.structs.replace(command, serves=entry.serves), (*run, "python", "-c", ""))
 
 
 def _named(launch: LaunchPlan) -> tuple[str, str]:
@@ -105,9 +105,9 @@ def _entry(launch: LaunchPlan) -> Entry:
     return CATALOGUE.get(_named(launch)[1], Entry())
 
 
-def _stand_in(entry: Entry, launch: LaunchPlan, why: str) -> Resolved:
+def _stand_in(entry: Entry, launch: LaunchPlan, why: str) -> Recipe:
     notice = Notice(reason="StandIn", message=f"{why}: Kadre's own server with the same tools is used in its place")
-    return Resolved(_bound("SIGKILL", (sys.executable, "-I", "-m", entry.stand_in), dict(launch.env)), (), (notice,))
+    return Recipe(_bound("SIGKILL", (sys.executable, "-I", "-m", entry.stand_in), dict(launch.env)), (), (notice,))
 
 
 def _bound(signal: str, command: tuple[str, ...], env: dict[str, str], cwd: str = "") -> Command:
@@ -127,26 +127,26 @@ class Servers:
         self._secrets = secrets
         self._environ = os.environ if environ is None else environ
         self._folder: Path | None = None
-        self._prepared: dict[bytes, Resolved] = {}
+        self._prepared: dict[bytes, Recipe] = {}
         self._locks: dict[bytes, asyncio.Lock] = {}
 
     async def prepare(self, name: str, launch: LaunchPlan, progress: Progress | None = None) -> tuple[Notice, ...]:
         """Have all in place that `start` needs, installing a package once. Raises ToolError."""
-        resolved = await self._resolved(name, launch, progress or (lambda _: None))
-        return resolved.notices
+        recipe = await self._recipe(name, launch, progress or (lambda _: None))
+        return recipe.notices
 
     async def start(self, name: str, launch: LaunchPlan) -> Command:
         """How to run the server now, with its secrets read anew. The pool's `Launch`. Raises ToolError."""
-        resolved = await self._resolved(name, launch, lambda _: None)
+        recipe = await self._recipe(name, launch, lambda _: None)
         secret = {}
         for variable, ref in launch.secret_env.items():
             value = self._secrets.read(ref)
             if value is None:
                 raise ToolError(f"{name}: no value for {variable}: it is to come from {describe(ref)}")
             secret[variable] = value
-        return msgspec.structs.replace(resolved.command, env={**resolved.command.env, **secret})
+        return msgspec.structs.replace(recipe.command, env={**recipe.command.env, **secret})
 
-    async def _resolved(self, name: str, launch: LaunchPlan, progress: Progress) -> Resolved:
+    async def _recipe(self, name: str, launch: LaunchPlan, progress: Progress) -> Recipe:
         key = msgspec.json.encode(launch, order="sorted")
         async with self._locks.setdefault(key, asyncio.Lock()):
             if key not in self._prepared:
@@ -156,22 +156,22 @@ class Servers:
                     raise ToolError(f"{name}: {error}") from error
             return self._prepared[key]
 
-    async def _prepare(self, key: bytes, launch: LaunchPlan, progress: Progress, name: str) -> Resolved:
+    async def _prepare(self, key: bytes, launch: LaunchPlan, progress: Progress, name: str) -> Recipe:
         folder = self._own_folder(key) if launch.kind == "source" else Path()
-        tools = await _tools(launch, self._environ) if launch.kind == "package" else Tools()
-        resolved = resolve(launch, folder, tools, self._environ)
+        programs = await _programs(launch, self._environ) if launch.kind == "package" else Programs()
+        recipe = recipe_of(launch, folder, programs, self._environ)
         if launch.kind == "source":
             (folder / "tools.py").write_text(launch.source, encoding="utf-8")
-        if resolved.install:
+        if recipe.install:
             progress(f"{name}: installing {launch.package}")
             try:
-                await _install(resolved.install, launch.package, self._environ)
+                await _install(recipe.install, launch.package, self._environ)
             except ToolError as error:
                 entry = _entry(launch)
                 if not entry.stand_in:
                     raise
                 return _stand_in(entry, launch, str(error))
-        return resolved
+        return recipe
 
     def _own_folder(self, key: bytes) -> Path:
         if self._folder is None:
@@ -187,11 +187,11 @@ class Servers:
             self._folder = None
 
 
-async def _tools(launch: LaunchPlan, environ: Mapping[str, str]) -> Tools:
+async def _programs(launch: LaunchPlan, environ: Mapping[str, str]) -> Programs:
     uv = find_uv(environ)
     wanted = _entry(launch).python
     python = await _find_python(uv, wanted, environ) if uv and wanted else ""
-    return Tools(uv, python)
+    return Programs(uv, python)
 
 
 def find_uv(environ: Mapping[str, str]) -> str:

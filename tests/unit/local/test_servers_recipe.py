@@ -9,17 +9,17 @@ import pytest
 
 from kadre.base.errors import ToolError
 from kadre.engine.tools.mcp import Command
-from kadre.local.servers import Resolved, Tools, resolve
+from kadre.local.servers import Programs, Recipe, recipe_of
 from kadre.plan.types import LaunchPlan
 
 FOLDER = Path("servers", "one")
 SECRETS = {"OPENAI_API_KEY": "sk-1", "UV_INDEX_URL": "https://user:pass@index", "AWS_SECRET_ACCESS_KEY": "x"}
 ENVIRON = {"HOME": "here", "PATH": "bin", "LANG": "C.UTF-8", "UV_CACHE_DIR": "cache", **SECRETS}
-UV = Tools(uv="uv", python="python3.12")
+UV = Programs(uv="uv", python="python3.12")
 
 
-def run(launch: LaunchPlan, tools: Tools = UV) -> Resolved:
-    return resolve(launch, FOLDER, tools, ENVIRON)
+def run(launch: LaunchPlan, programs: Programs = UV) -> Recipe:
+    return recipe_of(launch, FOLDER, programs, ENVIRON)
 
 
 def program(command: Command) -> tuple[str, ...]:
@@ -29,35 +29,35 @@ def program(command: Command) -> tuple[str, ...]:
 
 
 def test_a_package_is_installed_and_then_run_without_the_network() -> None:
-    resolved = run(LaunchPlan(kind="package", package="mcp-server-fetch==1.2"), Tools(uv="uv"))
+    recipe = run(LaunchPlan(kind="package", package="mcp-server-fetch==1.2"), Programs(uv="uv"))
     uvx = ("uv", "tool", "run", "--from", "mcp-server-fetch==1.2")
-    assert resolved.install == (*uvx, "python", "-c", "")
-    assert program(resolved.command) == (*uvx, "mcp-server-fetch")
-    assert resolved.command.env["UV_OFFLINE"] == "1"
-    assert (resolved.command.serves, resolved.notices) == ("stdio", ())
+    assert recipe.install == (*uvx, "python", "-c", "")
+    assert program(recipe.command) == (*uvx, "mcp-server-fetch")
+    assert recipe.command.env["UV_OFFLINE"] == "1"
+    assert (recipe.command.serves, recipe.notices) == ("stdio", ())
 
 
 def test_the_catalogue_knows_what_the_echo_server_needs() -> None:
-    resolved = run(LaunchPlan(kind="package", package="test-mcp-echo-server"))
-    assert program(resolved.command)[3:] == (
+    recipe = run(LaunchPlan(kind="package", package="test-mcp-echo-server"))
+    assert program(recipe.command)[3:] == (
         "--python", "python3.12", "--with", "mcp<2", "--from", "test-mcp-echo-server", "test-mcp-echo-server"
     )  # fmt: skip
-    assert (resolved.command.serves, resolved.notices) == ("http", ())
+    assert (recipe.command.serves, recipe.notices) == ("http", ())
 
 
-@pytest.mark.parametrize(("tools", "lacking"), [(Tools(uv="uv"), "Python 3.12"), (Tools(), "uvx")])
-def test_where_the_echo_server_cannot_run_a_bundled_one_stands_in_and_it_is_said(tools: Tools, lacking: str) -> None:
-    resolved = run(LaunchPlan(kind="package", package="test-mcp-echo-server"), tools)
-    assert program(resolved.command) == (sys.executable, "-I", "-m", "kadre.local.echo_server")
-    assert resolved.install == ()
-    (notice,) = resolved.notices
+@pytest.mark.parametrize(("programs", "lacking"), [(Programs(uv="uv"), "Python 3.12"), (Programs(), "uvx")])
+def test_where_the_echo_server_cannot_run_another_stands_in_and_it_is_said(programs: Programs, lacking: str) -> None:
+    recipe = run(LaunchPlan(kind="package", package="test-mcp-echo-server"), programs)
+    assert program(recipe.command) == (sys.executable, "-I", "-m", "kadre.local.echo_server")
+    assert recipe.install == ()
+    (notice,) = recipe.notices
     assert notice.reason == "StandIn"
     assert f"test-mcp-echo-server needs {lacking}" in notice.message
 
 
 def test_a_package_without_uvx_says_what_to_install() -> None:
     with pytest.raises(ToolError, match=r"kadre\[local\]"):
-        run(LaunchPlan(kind="package", package="mcp-server-fetch"), Tools())
+        run(LaunchPlan(kind="package", package="mcp-server-fetch"), Programs())
 
 
 @pytest.mark.parametrize("package", ["", "--index-url=x", "two words", "git+https://example.com/x", "../here"])
@@ -67,11 +67,11 @@ def test_only_a_package_of_the_index_is_a_package(package: str) -> None:
 
 
 def test_functions_run_in_a_folder_of_their_own_and_end_with_this_process() -> None:
-    resolved = run(LaunchPlan(kind="source", source="def f(): ..."))
-    executable, isolated, runner, file, _ = program(resolved.command)
+    recipe = run(LaunchPlan(kind="source", source="def f(): ..."))
+    executable, isolated, runner, file, _ = program(recipe.command)
     assert (executable, isolated, Path(runner).name) == (sys.executable, "-I", "source_runner.py")
-    assert (resolved.command.cwd, Path(file)) == (str(FOLDER), FOLDER / "tools.py")
-    assert resolved.command.args[3] == "SIGKILL"
+    assert (recipe.command.cwd, Path(file)) == (str(FOLDER), FOLDER / "tools.py")
+    assert recipe.command.args[3] == "SIGKILL"
 
 
 @pytest.mark.parametrize(
