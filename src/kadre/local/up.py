@@ -156,7 +156,7 @@ class Up:
             self._console.done(f"{key} is no longer served")
         await self._connect(changed)
         for agent in changed:
-            self._console.done(f"{agent.plan.key} {'reloaded' if agent.plan.key in before else 'added'}")
+            self._console.done(f"{agent.plan.key.short} {'reloaded' if agent.plan.key in before else 'added'}")
 
     async def _connect(self, agents: Iterable[HostedAgent]) -> None:
         """Start models and tools now, so that the first message does not wait for them; what fails is said and kept."""
@@ -179,9 +179,9 @@ class Up:
                     notices = await self._servers.prepare(tool.name, tool.launch, self._console.say)
                     said += [f"{tool.name}: {notice.message}" for notice in notices]
         except (ModelError, ToolError) as error:
-            return [*said, f"{agent.plan.key}: {error}"]
+            return [*said, f"{agent.plan.key.short}: {error}"]
         offer = await agent.offer()
-        return [*said, *(f"{agent.plan.key}: {notice.message}" for notice in offer.notices)]
+        return [*said, *(f"{agent.plan.key.short}: {notice.message}" for notice in offer.notices)]
 
     # -- what people see -----------------------------------------------------------------------------------------
 
@@ -194,9 +194,9 @@ class Up:
         for agent in sorted(self._host.agents.values(), key=lambda agent: agent.plan.key):
             plan = agent.plan
             names = [tool.name for tool in plan.tools if isinstance(tool, McpTools | AgentTool)]
-            rows.append((str(plan.key), f"{plan.model.model} ({plan.model.provider})", ", ".join(names) or "-"))
+            rows.append((plan.key.short, f"{plan.model.model} ({plan.model.provider})", ", ".join(names) or "-"))
             for notice in plan.notices:
-                console.warn(f"{plan.key}: {notice.reason}: {notice.message}")
+                console.warn(f"{plan.key.short}: {notice.reason}: {notice.message}")
         console.table(("AGENT", "MODEL", "TOOLS"), rows)
         base = f"http://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{settings.port}"  # noqa: S104
         if cut_off:

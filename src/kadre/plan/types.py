@@ -29,6 +29,11 @@ class AgentKey(msgspec.Struct, frozen=True, order=True):
     name: str
     group: str = NATIVE_GROUP
 
+    @property
+    def short(self) -> str:
+        """`namespace/name`, for people: two groups that have the same are rare, and every list shows more than this."""
+        return f"{self.namespace}/{self.name}"
+
     def __str__(self) -> str:
         """`namespace/name`, with the group appended where it is not the native one: a journal key, a label."""
         base = f"{self.namespace}/{self.name}"
