@@ -1,13 +1,8 @@
-"""The CustomResourceDefinitions of every kind, made from the models.
-
-`python -m kadre.api.crd --write tests/golden/crds` renews the golden files.
-"""
+"""The CustomResourceDefinitions of every kind, made from the models."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
@@ -24,9 +19,9 @@ def crds() -> list[dict[str, Any]]:
     return [crd(kind, *version.split("/")) for (version, _), kind in KINDS.items()]
 
 
-def crd_yaml() -> str:
-    """All definitions as one YAML stream, ready for `kubectl apply -f -`."""
-    return "".join(f"---\n{dump(definition)}" for definition in crds())
+def crd_yaml(definitions: Iterable[dict[str, Any]]) -> str:
+    """Definitions as one YAML stream, ready for `kubectl apply -f -`."""
+    return "".join(f"---\n{dump(definition)}" for definition in definitions)
 
 
 def crd(resource: type[Resource], group: str, version: str) -> dict[str, Any]:
@@ -95,20 +90,3 @@ class _Dumper(yaml.SafeDumper):
 def _column(column: Column) -> dict[str, Any]:
     shown: dict[str, Any] = {"name": column.name, "type": column.type, "jsonPath": column.path}
     return shown | ({"priority": column.priority} if column.priority else {})
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Print all definitions, or write each to a file named after it."""
-    parser = argparse.ArgumentParser(prog="python -m kadre.api.crd", description=main.__doc__)
-    parser.add_argument("--write", metavar="DIR", type=Path, help="write one file a kind into this folder")
-    folder: Path | None = parser.parse_args(arguments).write
-    if folder is None:
-        sys.stdout.write(crd_yaml())
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    for definition in crds():
-        (folder / f"{definition['metadata']['name']}.yaml").write_text(dump(definition), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -40,7 +40,7 @@ def crds(
             known = [definition["spec"]["names"]["kind"] for definition in definitions.values()]
             raise KadreError(f"there is no kind {kind!r}{did_you_mean(kind, known)}; see kadre crds | grep ' kind:'")
         chosen.update(dict.fromkeys(found))
-    output.show("".join(f"---\n{crd.dump(definitions[name])}" for name in chosen).rstrip("\n"))
+    output.show(crd.crd_yaml(definitions[name] for name in chosen).rstrip("\n"))
 
 
 def _spellings(definition: Mapping[str, Any]) -> set[str]:
