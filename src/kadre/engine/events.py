@@ -106,7 +106,7 @@ class ApprovalRequired(EventBase, frozen=True, kw_only=True, tag="approval_requi
 
 
 class ApprovalDecided(EventBase, frozen=True, kw_only=True, tag="approval_decided"):
-    """One question was answered; `by` is the caller, or `expiry`."""
+    """One question was answered; `by` is the caller, `expiry`, or `end`: the run ended before anybody did."""
 
     approval_id: str
     decision: Literal["allow", "deny"]

@@ -115,6 +115,10 @@ class Runner:
             self.task.cancel()
 
     async def _end(self, status: ev.RunStatus, seconds: float) -> None:
+        for approval_id in [key for key in self._pending if key not in self._decisions]:
+            self._emit(
+                ev.ApprovalDecided, approval_id=approval_id, decision="deny", by="end", note=f"the run was {status}"
+            )
         self._pending.clear()  # a decision that comes now comes too late
         for prepared in list(self._in_flight.values()):
             unknown = f"the run ended ({status}) while this call was under way; whether it took effect is not known"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kadre.base.errors import Conflict, NotFound
+from kadre.engine import events as ev
 from kadre.engine.runner import APPROVAL_EXPIRY
 from kadre.engine.tools.agent import AgentToolset
 from kadre.plan.types import AgentKey, AgentTool, Limits
@@ -184,4 +185,15 @@ async def test_a_decision_that_comes_while_the_run_ends_comes_too_late(scene: An
         await scene.host.approve(live.info.run_id, approval.id, "allow", "me")
     go.set()
     assert (await asyncio.wait_for(cancelling, 5)).finished.status == "cancelled"
+    assert not pen.written
+
+
+async def test_an_interrupted_run_denies_what_it_asked(scene: Any, asking: Any, pen: Pen) -> None:
+    await scene.says(CALL, "the last", tools=[asking(pen.write)], limits=Limits(on_busy="interrupt"))
+    first = await scene.start(session_id="s")
+    approval = await scene.approval(first)
+    second = await scene.ask("more", session_id="s")
+    assert second.answer() == "the last"
+    (decided,) = [event for event in first.events if isinstance(event, ev.ApprovalDecided)]
+    assert (decided.approval_id, decided.decision, decided.by) == (approval.id, "deny", "end")
     assert not pen.written
