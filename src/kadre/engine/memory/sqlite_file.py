@@ -93,6 +93,10 @@ class DataDir:
             os.close(self._lock)
             message = f"another kadre up (pid {owner}) uses this data dir: {path}"
             raise _problem("DataDirInUse", message, "stop it, or ") from error
+        except OSError as error:  # some network file systems
+            os.close(self._lock)
+            message = f"data dir {path} is on a file system without locks: {error.strerror}"
+            raise _problem("DataDirUnusable", message) from error
         with contextlib.suppress(OSError):  # a courtesy to who comes next; the lock is what counts
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
