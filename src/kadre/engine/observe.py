@@ -16,8 +16,8 @@ class Observer(Protocol):
         """A run was accepted."""
         ...
 
-    def run_finished(self, plan: AgentPlan, status: RunStatus, seconds: float) -> None:
-        """A run ended."""
+    def run_finished(self, plan: AgentPlan, status: RunStatus, seconds: float, reason: str) -> None:
+        """A run ended; `reason` is its error's, or empty. `seconds` counts waiting for its turn and for people."""
         ...
 
     def model_called(self, plan: AgentPlan, seconds: float, usage: Usage, error: str) -> None:
@@ -39,7 +39,7 @@ class Unobserved:
     def run_started(self, plan: AgentPlan) -> None:
         """See Observer."""
 
-    def run_finished(self, plan: AgentPlan, status: RunStatus, seconds: float) -> None:
+    def run_finished(self, plan: AgentPlan, status: RunStatus, seconds: float, reason: str) -> None:
         """See Observer."""
 
     def model_called(self, plan: AgentPlan, seconds: float, usage: Usage, error: str) -> None:

@@ -66,6 +66,7 @@ class Runner:
         self._commit_lock = asyncio.Lock()
         self._in_flight: dict[str, Prepared] = {}
         self._usage = Usage()
+        self._why = ""
         self._deadline: asyncio.Timeout | None = None
         self._paused = 0
         self._left = 0.0
@@ -98,7 +99,7 @@ class Runner:
             self._error(error.reason, str(error))
         except Fenced:
             self.live.fail(Unavailable("the run is driven elsewhere now", reason="Fenced"))
-            self._observer.run_finished(self.agent.plan, "interrupted", self._clock.monotonic() - started)
+            self._observer.run_finished(self.agent.plan, "interrupted", self._clock.monotonic() - started, "Fenced")
             return
         except KadreError as error:
             self._error(getattr(error, "reason", type(error).__name__), str(error))
@@ -124,7 +125,7 @@ class Runner:
             unknown = f"the run ended ({status}) while this call was under way; whether it took effect is not known"
             self._emit(ev.ToolEnd, name=prepared.call.name, tool_call=prepared.state("unknown", error=unknown))
         self._emit(ev.RunFinished, status=status, usage=self._usage)
-        self._observer.run_finished(self.agent.plan, status, seconds)
+        self._observer.run_finished(self.agent.plan, status, seconds, self._why)
         try:
             while self._out:
                 with contextlib.suppress(asyncio.CancelledError):  # it is ending: there is nothing left to cancel
@@ -418,6 +419,7 @@ class Runner:
         return event
 
     def _error(self, reason: str, message: str) -> None:
+        self._why = reason
         self._emit(ev.Error, reason=reason, message=message)
 
     async def _commit(self) -> None:

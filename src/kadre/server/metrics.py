@@ -87,15 +87,15 @@ class Metrics:
         series.active.inc()
         series.recent.append(self._clock.monotonic())
 
-    def run_finished(self, plan: AgentPlan, status: RunStatus, seconds: float) -> None:
+    def run_finished(self, plan: AgentPlan, status: RunStatus, seconds: float, reason: str) -> None:
         """See Observer."""
         series = self._series(plan)
         series.active.dec()
         series.duration.observe(seconds)
         if status == "failed":
             series.errors.inc()
-            if seconds >= plan.limits.deadline:
-                series.timeouts.inc()
+        if reason == "DeadlineExceeded":
+            series.timeouts.inc()
 
     def model_called(self, plan: AgentPlan, seconds: float, usage: Usage, error: str) -> None:
         """See Observer."""

@@ -254,7 +254,7 @@ class Active(Unobserved):
     def run_started(self, plan: AgentPlan) -> None:
         self.now += 1
 
-    def run_finished(self, plan: AgentPlan, status: ev.RunStatus, seconds: float) -> None:
+    def run_finished(self, plan: AgentPlan, status: ev.RunStatus, seconds: float, reason: str) -> None:
         self.now -= 1
 
 
