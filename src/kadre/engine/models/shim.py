@@ -1,38 +1,43 @@
-"""Tool calls for models that have none: they answer in JSON whose schema is a call of one of the tools, or an answer.
+"""Tool calls for models that have none: they reply in JSON whose schema is a call of one of the tools, or an answer.
 
-Law: a wrapper; it knows an endpoint only as one that takes `response_format`. Two short examples in the system message
-do more for a small model than any explanation.
+Law: a wrapper; it knows an endpoint only as one that takes `response_format`, and what an endpoint refuses of that is
+remembered for as long as the model lives.
 
-After a tool has answered, the tools are not offered again in that turn: a model small enough to need this calls again
-for ever. One round of calls a turn is what it gets; it answers with what came back.
+A model may call tools again after a result, but not make a call of the same turn a second time: it is then asked for
+its answer, in text. A `weak` model (some hundred million parameters) is treated with more care:
+
+- its JSON only decides; the answer is asked for anew, in text, which it writes far better than JSON;
+- a call that repeats the examples of the prompt is no call;
+- after a result no tool is offered, and a result that its answer leaves out is put after it;
+- the conversation is shortened to what its context holds, and whether to call is decided by its last message alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Protocol
 
-import msgspec
-
 from kadre.base.errors import ModelError
-from kadre.engine.messages import Message, ToolCall, ToolSpec
-from kadre.engine.models import failures
+from kadre.engine.messages import Message, ToolCall, ToolSpec, Usage
+from kadre.engine.models import failures, shim_prompt
 from kadre.engine.models.port import Model, ModelRequest, Reply, TextDelta
+from kadre.engine.models.retries import Piece
+from kadre.engine.models.shim_reading import Reading, Said
 
-MAX_TOKENS = 512
-"""Tokens of one answer: a small model that begins to repeat itself does so until it is stopped."""
-_ANSWER = {
-    "type": "object",
-    "properties": {"answer": {"type": "string"}},
-    "required": ["answer"],
-    "additionalProperties": False,
-}
+WEAK_CHARACTERS = 8000
+"""Of a conversation sent to a weak model: with its tools, about 3,000 tokens."""
+WEAK_RESULT = 2000
+"""Characters of a tool's result that are put after a weak model's answer."""
+_SCHEMA_WORDS = ("schema", "grammar", "response_format")
+_STRICT, _LOOSE, _NONE = range(3)
+"""How a reply's form is asked for: by the tools' schemas, by their names, in words only."""
 
 
 class Shaped(Protocol):
     """A model whose request can be given further fields."""
 
-    def call_with(self, request: ModelRequest, extra: Mapping[str, Any]) -> AsyncIterator[TextDelta | Reply]:
+    def call_with(self, request: ModelRequest, extra: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
         """See OpenAIModel."""
         ...
 
@@ -41,38 +46,106 @@ class Shaped(Protocol):
         ...
 
 
-class _Call(msgspec.Struct):
-    tool: str = ""
-    arguments: dict[str, Any] = {}
-    answer: str | None = None
-
-
 class Shim:
     """Gives tool calls to `model`."""
 
-    def __init__(self, model: Shaped) -> None:
+    def __init__(self, model: Shaped, *, weak: bool = False) -> None:
         self._model = model
+        self._weak = weak
+        self._form = _STRICT
 
-    async def call(self, request: ModelRequest) -> AsyncIterator[TextDelta | Reply]:
-        """See Model.call. The answer comes as one piece: it is JSON until it is whole."""
-        results = _results(request.messages)
-        if not request.tools and not results:
-            async for piece in self._model.call_with(request, {}):
-                yield piece
-            return
-        tools = () if results else request.tools
-        messages = _after(request.messages) if results else _before(request.messages, tools)
-        extra = {"response_format": _format(tools), "max_tokens": MAX_TOKENS}
-        async for piece in self._model.call_with(ModelRequest(messages), extra):
-            if isinstance(piece, Reply):
-                reply = _read(piece, tools, len(request.messages))
-                if request.stream and reply.message.content:
-                    yield TextDelta(reply.message.content)
-                yield reply
+    def call(self, request: ModelRequest) -> AsyncGenerator[Piece, None]:
+        """See Model.call."""
+        if self._weak:
+            request = ModelRequest(
+                shim_prompt.fitting(request.messages, WEAK_CHARACTERS), request.tools, request.stream
+            )
+        if request.tools:
+            return self._weakly(request) if self._weak else self._offered(request)
+        if any(message.role == "tool" for message in request.messages):
+            return self._plainly(request, Usage())
+        return self._model.call_with(request, {})
 
     async def aclose(self) -> None:
         """See Model."""
         await self._model.aclose()
+
+    async def _offered(self, request: ModelRequest) -> AsyncGenerator[Piece, None]:
+        """One reply that is a call or an answer, whichever the model wants."""
+        reading = Reading()
+        async with aclosing(self._shaped(request, stream=request.stream)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, TextDelta):
+                    text = reading.feed(piece.text)
+                    if text:
+                        yield TextDelta(text)
+                else:
+                    reply = piece
+        said, rest = reading.end(reply.message.content)
+        if said.tool and _known(said, request.messages):
+            async with aclosing(self._plainly(request, reply.usage)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        elif said.tool:
+            yield _called(said, request, reply.usage)
+        else:
+            if request.stream and rest:
+                yield TextDelta(rest)
+            yield Reply(Message("assistant", said.answer), reply.usage, reply.finish_reason)
+
+    async def _weakly(self, request: ModelRequest) -> AsyncGenerator[Piece, None]:
+        """A call, if the model decides for one and no tool has answered yet; then an answer in text."""
+        spent = Usage()
+        if not _outputs(request.messages):
+            deciding = ModelRequest(shim_prompt.asked(request.messages), request.tools)
+            async with aclosing(self._shaped(deciding, stream=False)) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, Reply):
+                        spent = piece.usage
+                        said, _ = Reading().end(piece.message.content)
+            if said.tool and not shim_prompt.is_example(said.arguments, request.messages):
+                yield _called(said, request, spent)
+                return
+        async with aclosing(self._plainly(request, spent)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _plainly(self, request: ModelRequest, spent: Usage) -> AsyncGenerator[Piece, None]:
+        """An answer in text. `spent`: what led here, counted with it."""
+        asked = ModelRequest(shim_prompt.plain(request.messages), (), request.stream)
+        async with aclosing(self._model.call_with(asked, {})) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, TextDelta):
+                    yield piece
+                    continue
+                text = piece.message.content
+                more = _left_out(request.messages, text) if self._weak else ""
+                if more and request.stream:
+                    yield TextDelta(more)
+                yield Reply(Message("assistant", text + more), piece.usage + spent, piece.finish_reason)
+
+    async def _shaped(self, request: ModelRequest, *, stream: bool) -> AsyncGenerator[Piece, None]:
+        """A reply in the JSON of calls and answers, by the strictest form the endpoint takes."""
+        asked = ModelRequest(shim_prompt.offering(request.messages, request.tools, brief=self._weak), (), stream)
+        while True:
+            try:
+                async with aclosing(self._model.call_with(asked, self._shape(request.tools))) as pieces:
+                    async for piece in pieces:
+                        yield piece
+                    return
+            except ModelError as error:
+                if self._form == _NONE or error.status not in (400, 422):
+                    raise
+                if not any(word in str(error).lower() for word in _SCHEMA_WORDS):
+                    raise
+                self._form += 1
+
+    def _shape(self, tools: Sequence[ToolSpec]) -> dict[str, Any]:
+        if self._form == _NONE:
+            return {}
+        schema = shim_prompt.schema(tools, loose=self._form == _LOOSE, decide=self._weak)
+        form = {"name": "reply", "strict": True, "schema": schema}
+        return {"response_format": {"type": "json_schema", "json_schema": form}}
 
 
 class Fallback:
@@ -83,7 +156,7 @@ class Fallback:
         self._shim = shim
         self._known: Model = native
 
-    async def call(self, request: ModelRequest) -> AsyncIterator[TextDelta | Reply]:
+    async def call(self, request: ModelRequest) -> AsyncGenerator[Piece, None]:
         """See Model.call."""
         try:
             async for piece in self._known.call(request):
@@ -100,80 +173,26 @@ class Fallback:
         await self._native.aclose()
 
 
-def _results(messages: tuple[Message, ...]) -> bool:
-    """Whether a tool has answered since the user last spoke."""
-    return bool(messages) and messages[-1].role == "tool"
+def _called(said: Said, request: ModelRequest, usage: Usage) -> Reply:
+    call = ToolCall(f"call-{len(request.messages)}", said.tool, said.arguments)
+    return Reply(Message("assistant", "", (call,)), usage, "tool_calls")
 
 
-def _format(tools: tuple[ToolSpec, ...]) -> dict[str, Any]:
-    calls = [
-        {
-            "type": "object",
-            "properties": {"tool": {"const": tool.name}, "arguments": tool.parameters or {"type": "object"}},
-            "required": ["tool", "arguments"],
-            "additionalProperties": False,
-        }
-        for tool in tools
-    ]
-    schema = {"anyOf": [*calls, _ANSWER]} if calls else _ANSWER
-    return {"type": "json_schema", "json_schema": {"name": "reply", "strict": True, "schema": schema}}
-
-
-def _before(messages: tuple[Message, ...], tools: tuple[ToolSpec, ...]) -> tuple[Message, ...]:
-    """The conversation with the tools told in the system message."""
-    system = [message.content for message in messages if message.role == "system"]
-    listed = "\n".join(f"- {tool.name}({', '.join(_names(tool))}): {_line(tool.description)}" for tool in tools)
-    example = tools[0]
-    arguments = dict.fromkeys(_names(example)[:1], "good day")
-    call = msgspec.json.encode({"tool": example.name, "arguments": arguments}).decode()
-    told = (
-        f"Tools:\n{listed}\n\n"
-        'Reply in JSON: a tool call {"tool": ..., "arguments": {...}} or an answer {"answer": ...}.\n\n'
-        f"Examples:\nUser: Use {example.name} with {' and '.join(arguments)} good day\nAssistant: {call}\n"
-        'User: What is the capital of Italy?\nAssistant: {"answer": "The capital of Italy is Rome."}'
+def _known(said: Said, messages: Sequence[Message]) -> bool:
+    """Whether the very same call was made in this turn."""
+    return any(
+        call.name == said.tool and call.arguments == said.arguments
+        for message in shim_prompt.turn(messages)
+        for call in message.tool_calls
     )
-    return (Message("system", "\n\n".join([*system, told])), *_plain(messages))
 
 
-def _after(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """What was asked and what the tools answered, in the plainest words."""
-    asked = next((message.content for message in reversed(messages) if message.role == "user"), "")
-    answers = []
-    for message in reversed(messages):
-        if message.role != "tool":
-            break
-        answers.append(message.content)
-    found = "\n".join(reversed(answers))
-    told = (
-        "Answer the user with the result of the tool, in JSON.\n\n"
-        "Examples:\nUser: What is 3 times 4?\nResult: 12\nAssistant: "
-        '{"answer": "12"}\nUser: Say good day\nResult: good day\nAssistant: {"answer": "good day"}'
-    )
-    return (Message("system", told), Message("user", f"{asked}\nResult: {found}"))
+def _outputs(messages: Sequence[Message]) -> list[str]:
+    return [message.content for message in shim_prompt.turn(messages) if message.role == "tool"]
 
 
-def _plain(messages: tuple[Message, ...]) -> list[Message]:
-    """The conversation without calls and results of earlier turns, which such a model has no words for."""
-    return [Message(m.role, m.content) for m in messages if m.role in ("user", "assistant") and m.content]
-
-
-def _names(tool: ToolSpec) -> list[str]:
-    return list(tool.parameters.get("properties", {}))
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())[:200]
-
-
-def _read(reply: Reply, tools: tuple[ToolSpec, ...], number: int) -> Reply:
-    """The reply as a call or an answer; what is neither is the answer as it stands."""
-    text = reply.message.content
-    try:
-        said = msgspec.json.decode(text, type=_Call)
-    except msgspec.DecodeError:
-        return reply
-    if said.tool in {tool.name for tool in tools}:
-        call = ToolCall(f"call-{number}", said.tool, msgspec.json.encode(said.arguments).decode())
-        return Reply(Message("assistant", "", (call,)), reply.usage, "tool_calls")
-    answer = said.answer if said.answer is not None else text
-    return Reply(Message("assistant", answer), reply.usage, reply.finish_reason)
+def _left_out(messages: Sequence[Message], answer: str) -> str:
+    """The results of this turn that the answer does not contain, to be put after it."""
+    told = " ".join(answer.lower().split())
+    missing = [output[:WEAK_RESULT] for output in _outputs(messages) if " ".join(output.lower().split()) not in told]
+    return "".join(f"\n\n{output}" for output in missing)
