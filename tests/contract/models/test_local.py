@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import select
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
+from kadre.base.errors import ModelError
 from kadre.engine.messages import Message, ToolSpec
 from kadre.engine.models.local import Embedded, LocalModel
 from kadre.engine.models.port import ModelRequest, Reply, TextDelta
@@ -87,6 +92,58 @@ async def test_it_answers_where_no_tool_is_needed_and_counts_its_tokens(model: L
     assert "Paris" in answer.message.content
     assert streamed == answer.message.content
     assert answer.usage.completion_tokens > 0
+
+
+@pytest.mark.requirement("tool-shim")
+async def test_a_greeting_calls_no_tool(model: LocalModel) -> None:
+    answer, _ = await reply(model, Message("user", "Hello!"))
+    assert not answer.message.tool_calls
+    assert answer.message.content
+
+
+@pytest.mark.requirement("local-model")
+async def test_more_questions_than_it_works_on_at_once_wait_for_their_turn(model: LocalModel) -> None:
+    asked = [reply(model, Message("user", "What is the capital of France?")) for _ in range(6)]
+    assert all("Paris" in answer.message.content for answer, _ in await asyncio.gather(*asked))
+
+
+@pytest.mark.requirement("local-model")
+async def test_a_process_that_dies_while_it_answers_is_told_of(model: LocalModel, embedded: Embedded) -> None:
+    async def read() -> None:
+        async for piece in model.call(ModelRequest((Message("user", "Write a poem about rain."),), stream=True)):
+            assert isinstance(piece, TextDelta)
+            if embedded.pid is not None:
+                os.kill(embedded.pid, signal.SIGKILL)
+                await embedded.ended()
+
+    with pytest.raises(ModelError, match="process ended while it answered"):
+        await read()
+
+
+PARENT = """
+import asyncio
+from kadre.engine.models.local import Embedded
+
+async def main():
+    embedded = Embedded()
+    await embedded.address()
+    print(embedded.pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.requirement("local-model")
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux tells of the end of another's child")
+def test_its_process_ends_when_ours_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = os.pidfd_open(int(parent.stdout.readline()))
+        assert not select.select([child], [], [], 0)[0]
+        parent.kill()
+    assert select.select([child], [], [], 10)[0]
+    os.close(child)
 
 
 @pytest.mark.requirement("local-model")

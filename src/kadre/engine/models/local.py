@@ -139,7 +139,7 @@ class Embedded:
             self._tail = (self._tail + data)[-TAIL_BYTES:]
 
     def _said(self) -> str:
-        return shorten(self._tail.decode(errors="replace")[-400:]) or "it said nothing"
+        return shorten(self._tail.decode(errors="replace")[-400:]) or "it said nothing of why"
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:
