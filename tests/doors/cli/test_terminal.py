@@ -79,7 +79,7 @@ def test_a_person_talks_allows_a_call_cancels_an_answer_and_leaves(
     terminal.type("\x03")
     terminal.until("the run was cancelled")
     terminal.until("you> ")
-    terminal.type("\x03")
+    terminal.type("/exit\n")
     terminal.until("to go on: kadre chat parrot --session ses-")
     assert terminal.process.wait(BOUND) == 0
     history = tmp_path / "kadre" / "chat_history"
