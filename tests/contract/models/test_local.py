@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -126,8 +128,7 @@ from kadre.engine.models.local import Embedded
 
 async def main():
     embedded = Embedded()
-    await embedded.address()
-    print(embedded.pid, flush=True)
+    print(await embedded.address(), flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -135,15 +136,18 @@ asyncio.run(main())
 
 
 @pytest.mark.requirement("local-model")
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux tells of the end of another's child")
 def test_its_process_ends_when_ours_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        child = os.pidfd_open(int(parent.stdout.readline()))
-        assert not select.select([child], [], [], 0)[0]
-        parent.kill()
-    assert select.select([child], [], [], 10)[0]
-    os.close(child)
+        url = urlsplit(parent.stdout.readline().strip())
+        assert url.hostname is not None
+        assert url.port is not None
+        with socket.create_connection((url.hostname, url.port), timeout=10) as connection:
+            parent.kill()
+            with suppress(ConnectionResetError):
+                assert connection.recv(1) == b""
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((url.hostname, url.port), timeout=10)
 
 
 @pytest.mark.requirement("local-model")
