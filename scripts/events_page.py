@@ -48,6 +48,7 @@ A question, one tool call, the answer, as `GET /runs/{id}/events` sends it:
 WORDS = {
     "str": "string",
     "int": "integer",
+    "float | None": "number or null",
     "bool": "boolean",
     "Any": "any JSON",
     "datetime": "string, RFC 3339",

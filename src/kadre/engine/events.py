@@ -91,9 +91,10 @@ class ToolEnd(EventBase, frozen=True, kw_only=True, tag="tool_end"):
 
 
 class Approval(msgspec.Struct, frozen=True, gc=False):
-    """One question to a person: may this call be made? `expires` denies it."""
+    """One question to a person: may this call of the run `run_id` be made? `expires` denies it."""
 
     id: str
+    run_id: str
     tool_call: ToolCallState
     reason: str
     expires: datetime
@@ -148,10 +149,11 @@ class AssistantMessage(EventBase, frozen=True, kw_only=True, tag="assistant_mess
 
 
 class Error(EventBase, frozen=True, kw_only=True, tag="error"):
-    """Why the run cannot go on, for people."""
+    """Why the run cannot go on, for people. `retry_after`: seconds a provider asked to be left alone."""
 
     reason: str
     message: str
+    retry_after: float | None = None
 
 
 class RunFinished(EventBase, frozen=True, kw_only=True, tag="run_finished"):

@@ -96,7 +96,7 @@ class Runner:
             limit = self.agent.plan.limits.deadline
             self._error("DeadlineExceeded", f"the run took longer than its deadline of {limit:g} s")
         except ModelError as error:
-            self._error(error.reason, str(error))
+            self._error(error.reason, str(error), error.retry_after)
         except Fenced:
             self.live.fail(Unavailable("the run is driven elsewhere now", reason="Fenced"))
             self._observer.run_finished(self.agent.plan, "interrupted", self._clock.monotonic() - started, "Fenced")
@@ -326,7 +326,8 @@ class Runner:
         for item in prepared:
             if item.bound is not None and item.bound.spec.ask and item.call.id not in known:
                 reason = f"{item.call.name} may change something, and its author has not allowed it in advance"
-                known[item.call.id] = ev.Approval(new_id("apr"), item.state("pending"), reason, expires)
+                own = self.live.info.run_id
+                known[item.call.id] = ev.Approval(new_id("apr"), own, item.state("pending"), reason, expires)
                 fresh.append(known[item.call.id])
         self._pending.update((approval.id, approval) for approval in fresh)
         if fresh:
@@ -418,9 +419,9 @@ class Runner:
         self._out.append(event)  # type: ignore[arg-type]  # every EventBase subclass is in the Event union
         return event
 
-    def _error(self, reason: str, message: str) -> None:
+    def _error(self, reason: str, message: str, retry_after: float | None = None) -> None:
         self._why = reason
-        self._emit(ev.Error, reason=reason, message=message)
+        self._emit(ev.Error, reason=reason, message=message, retry_after=retry_after)
 
     async def _commit(self) -> None:
         """Make what was emitted durable, then visible. Two callers at once keep the order of their events."""

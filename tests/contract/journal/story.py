@@ -53,7 +53,8 @@ class Teller:
         call = ev.ToolCallState(id="call-1", name="scale", arguments={"replicas": 3}, status="pending")
         expires = self.start + timedelta(hours=1)
         approvals = tuple(
-            ev.Approval(id=key, tool_call=call, reason="it writes", expires=expires) for key in approval_ids
+            ev.Approval(id=key, run_id=self.run_id, tool_call=call, reason="it writes", expires=expires)
+            for key in approval_ids
         )
         event: ev.ApprovalRequired = self.event(ev.ApprovalRequired, approvals=approvals)
         return event

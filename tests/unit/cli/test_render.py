@@ -121,7 +121,7 @@ def test_a_run_that_failed_says_why_and_one_that_was_ended_says_so() -> None:
 def test_a_question_shows_the_whole_call() -> None:
     aside = io.StringIO()
     state = ev.ToolCallState("c1", "write", {"text": "x" * 500}, "pending")
-    render.Screen(Console(stream=aside), io.StringIO()).ask(ev.Approval("a1", state, "it may write", NOON))
+    render.Screen(Console(stream=aside), io.StringIO()).ask(ev.Approval("a1", "r1", state, "it may write", NOON))
     assert aside.getvalue() == '? write\n    {\n      "text": "' + "x" * 500 + '"\n    }\nit may write\n'
 
 
@@ -147,7 +147,7 @@ def test_an_answer_is_cleaned_for_a_terminal_and_kept_as_it_is_for_a_file() -> N
 
 
 CHILD: dict[str, Any] = {"agent": "default/owl", "child_run_id": "run-2", "tool_call_id": "c1"}
-APPROVAL = ev.Approval("a1", ev.ToolCallState("c1", "write", {"to": "bob"}, "pending"), "it may write", NOON)
+APPROVAL = ev.Approval("a1", "r1", ev.ToolCallState("c1", "write", {"to": "bob"}, "pending"), "it may write", NOON)
 
 
 @pytest.mark.parametrize(

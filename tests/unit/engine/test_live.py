@@ -116,7 +116,7 @@ async def test_a_run_that_was_lost_ends_everyones_waiting_with_its_error() -> No
 async def test_open_approvals_are_those_asked_and_not_decided() -> None:
     live = begun()
     state = ev.ToolCallState("c1", "write", {}, "pending")
-    first, second = (ev.Approval(name, state, "writes", NOW) for name in ("apr-1", "apr-2"))
+    first, second = (ev.Approval(name, "r", state, "writes", NOW) for name in ("apr-1", "apr-2"))
     live.publish([ev.ApprovalRequired(approvals=(first, second), **ids(3))])
     live.publish([ev.ApprovalDecided(approval_id="apr-1", decision="allow", by="local", **ids(4))])
     assert live.pending_approvals() == [second]

@@ -60,7 +60,7 @@ def test_the_last_allowed_step_may_still_answer() -> None:
 
 
 def test_a_run_is_rebuilt_from_its_events_up_to_the_calls_that_are_pending() -> None:
-    approval = ev.Approval("apr-1", state_of("pending"), "writes", NOW)
+    approval = ev.Approval("apr-1", "r", state_of("pending"), "writes", NOW)
     resumed = loop.resume(
         (Message("system", "be kind"),),
         [

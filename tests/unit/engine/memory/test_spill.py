@@ -25,7 +25,9 @@ def _cases() -> dict[str, tuple[ev.Event, set[str]]]:
     run = Teller("run-1", "s")
     calls = tuple(ToolCall(id=str(index), name="echo", arguments=json.dumps({"text": LARGE})) for index in range(2))
     many = tuple(Message("user", "x" * 500) for _ in range(300))
-    approval = ev.Approval(id="a", tool_call=_state(arguments={"text": LARGE}), reason="it writes", expires=run.start)
+    approval = ev.Approval(
+        id="a", run_id="r", tool_call=_state(arguments={"text": LARGE}), reason="it writes", expires=run.start
+    )
     return {
         "content": (run.event(ev.AssistantMessage, content=LARGE), {"content"}),
         "user": (run.event(ev.UserMessage, content=LARGE), {"content"}),
