@@ -16,9 +16,29 @@ from kadre.engine.messages import Usage
 from kadre.plan.types import AgentPlan
 
 BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60)
-RATE_WINDOW = 60.0
+RATE_WINDOW = 60
 """Seconds over which requests per second are averaged: shorter than a scaler's patience, longer than a burst."""
 _AGENT = ("agent", "agent_name")
+
+
+class _Recent:
+    """Runs accepted within the rate's window, counted by the second: what is kept does not grow with the runs."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[list[int]] = deque(maxlen=RATE_WINDOW)
+        """A second and its runs, in order, without seconds that had none."""
+
+    def add(self, now: float) -> None:
+        """Count one, accepted now."""
+        second = int(now)
+        if self._seconds and self._seconds[-1][0] == second:
+            self._seconds[-1][1] += 1
+        else:
+            self._seconds.append([second, 1])
+
+    def rate(self, now: float) -> float:
+        """Runs a second."""
+        return sum(runs for second, runs in self._seconds if second > int(now) - RATE_WINDOW) / RATE_WINDOW
 
 
 class _Of:
@@ -39,7 +59,7 @@ class _Of:
         self.completion = metrics.tokens.labels(*labels, plan.model.model, "completion")
         self.labels = labels
         self.tools: dict[str, tuple[Any, Any]] = {}
-        self.recent: deque[float] = deque(maxlen=100_000)
+        self.recent = _Recent()
 
 
 class Metrics:
@@ -85,7 +105,7 @@ class Metrics:
         series = self._series(plan)
         series.requests.inc()
         series.active.inc()
-        series.recent.append(self._clock.monotonic())
+        series.recent.add(self._clock.monotonic())
 
     def run_finished(self, plan: AgentPlan, status: RunStatus, seconds: float, reason: str) -> None:
         """See Observer."""
@@ -126,11 +146,9 @@ class Metrics:
 
     def render(self) -> bytes:
         """All series in Prometheus' text form."""
-        since = self._clock.monotonic() - RATE_WINDOW
+        now = self._clock.monotonic()
         for _, series in self._of.values():
-            while series.recent and series.recent[0] < since:
-                series.recent.popleft()
-            series.rate.set(len(series.recent) / RATE_WINDOW)
+            series.rate.set(series.recent.rate(now))
         return generate_latest(self.registry)
 
     async def get(self, request: Request) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 from kadre.base.clock import FakeClock
 from kadre.plan.types import AgentKey, AgentPlan, ModelPlan
 from kadre.server.metrics import Metrics
@@ -34,3 +36,38 @@ def test_only_a_run_past_its_deadline_is_a_timeout_however_long_another_waited()
     assert value(metrics, "agent_timeout_total") == 0
     metrics.run_finished(made, "failed", 300.0, "DeadlineExceeded")
     assert value(metrics, "agent_timeout_total") == 1
+
+
+async def test_the_rate_counts_every_run_of_the_last_minute_and_no_other() -> None:
+    clock, made = FakeClock(), plan("one")
+    metrics = Metrics(clock)
+    for runs in (3, 1, 0, 2):
+        for _ in range(runs):
+            metrics.run_started(made)
+        await clock.advance(20.5)
+    metrics.render()
+    assert value(metrics, "agent_requests_per_second") == 2 / 60
+    await clock.advance(100_000)
+    metrics.run_started(made)
+    metrics.render()
+    assert value(metrics, "agent_requests_per_second") == 1 / 60
+
+
+async def test_a_minute_takes_as_much_memory_of_many_runs_as_of_few() -> None:
+    clock, made = FakeClock(), plan("one")
+    metrics = Metrics(clock)
+
+    async def a_minute(runs_a_second: int) -> int:
+        for _ in range(60):
+            for _ in range(runs_a_second):
+                metrics.run_started(made)
+            await clock.advance(1)
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        few = await a_minute(1)
+        many = await a_minute(50)
+    finally:
+        tracemalloc.stop()
+    assert many - few < 10_000
