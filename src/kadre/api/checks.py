@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kadre.api.parts import Parameter
+from kadre.api.parts import PATH_PARAMETER, Parameter
 from kadre.base.problems import Problem, did_you_mean
 
-_PATH_PARAMETER = re.compile(r"\{([^{}]*)\}")
 _PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -33,7 +32,7 @@ _ONLY_FOR = {
 
 def path_parameters(url: str) -> list[str]:
     """The `{names}` in a URL, in order."""
-    return _PATH_PARAMETER.findall(url)
+    return PATH_PARAMETER.findall(url)
 
 
 def is_of_type(value: Any, kind: str) -> bool:

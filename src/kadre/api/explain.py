@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from kadre.api.lines import Lines
-from kadre.api.resource import Conflict, Spec
+from kadre.api.resource import Conflict, Mistake, Spec
 from kadre.base.errors import shorten
 from kadre.base.problems import Problem, Source, did_you_mean, nearest
 
@@ -85,7 +85,9 @@ def _words(error: Any, model: type[BaseModel], parts: list[str | int]) -> tuple[
         limit = f"{words} {context[key]:g}"
         return "InvalidValue", f"must be {limit}, got {value}", f"write a value of {limit}"
     if kind == "value_error":
-        return "InvalidValue", shorten(str(context["error"])), "write it as shown"
+        mistake = context["error"]
+        fix = mistake.fix if isinstance(mistake, Mistake) else "write it as shown"
+        return "InvalidValue", shorten(str(mistake)), fix
     return "InvalidValue", shorten(str(error["msg"])), "change the value"
 
 

@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from kadre.api.resource import Spec
+from kadre.api.resource import Mistake, Spec
+from kadre.base import urls
 from kadre.base.durations import parse_duration
 from kadre.base.problems import Problem
 
+PATH_PARAMETER = re.compile(r"\{([^{}]*)\}")
 _QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][+-]?\d+)?")
 
 
@@ -31,6 +33,13 @@ def _int_or_text(value: Any) -> int | str:
     return value
 
 
+def _url(value: str) -> str:
+    wrong = urls.fault(value)
+    if wrong:
+        raise Mistake(*wrong)
+    return value
+
+
 def _name(value: Any) -> Any:
     return value["name"] if isinstance(value, dict) and set(value) == {"name"} else value
 
@@ -43,6 +52,15 @@ Quantity = Annotated[str, BeforeValidator(_quantity), WithJsonSchema({"x-kuberne
 
 NameRef = Annotated[str, BeforeValidator(_name), WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True})]
 """A name of another object; written as the name or as `{name: …}`."""
+
+Url = Annotated[str, AfterValidator(_url)]
+"""An http or https address."""
+
+UrlOrNothing = Annotated[str, AfterValidator(lambda value: value and _url(value))]
+"""The same; an empty text stands for none."""
+
+UrlTemplate = Annotated[str, AfterValidator(lambda value: _url(PATH_PARAMETER.sub("1", value)) and value)]
+"""The same, with `{names}` in it that are replaced."""
 
 IntOrText = Annotated[Any, AfterValidator(_int_or_text), WithJsonSchema({"x-kubernetes-int-or-string": True})]
 """A whole number or a text."""

@@ -38,6 +38,14 @@ CONFIG = ConfigDict(
 )
 
 
+class Mistake(ValueError):
+    """A value that no field of its type takes, with what to write instead."""
+
+    def __init__(self, message: str, fix: str) -> None:
+        super().__init__(message)
+        self.fix = fix
+
+
 class Conflict:
     """Stands in for a value that was written under two spellings with different values: no field accepts it."""
 

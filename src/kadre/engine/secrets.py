@@ -25,5 +25,5 @@ def describe(ref: SecretRef) -> str:
     if ref.name:
         places.append(f"key {ref.key} of Secret {ref.namespace}/{ref.name}")
     if ref.env:
-        places.append(f"the environment variable {ref.env}")
+        places.append(f"the environment variable {ref.env}" if ref.exported else f"the line {ref.env} of .env")
     return " or ".join(places) or "nowhere"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,9 +40,9 @@ def read_files(paths: Iterable[str]) -> Files:
             continue
         where = Path(path)
         if where.is_dir():
-            files.folders.extend(_folders(where))
-            found = sorted(_manifests(where))
-            if not found:
+            known = len(files.problems)
+            found = _manifests(where, files)
+            if not found and len(files.problems) == known:
                 fix = f"put a {'/'.join(SUFFIXES)} file there, or name another folder or file"
                 files.problems.append(Problem("NoManifests", f"no manifest in {path}", fix, source=Source(path)))
             for file in found:
@@ -79,15 +80,32 @@ def _take(read: Callable[[], bytes], name: str, files: Files) -> None:
         files.problems.append(Problem("Unreadable", message, "check its permissions", source=Source(name)))
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    yield root
-    for child in sorted(root.iterdir()):
-        if child.is_dir() and not child.is_symlink() and not child.name.startswith("."):
-            yield from _folders(child)
+def _manifests(root: Path, files: Files) -> list[Path]:
+    """Manifests below a folder, sorted; its folders, and what is wrong with them, go into `files`."""
+    found, todo = [], [str(root)]
+    while todo:
+        folder = todo.pop()
+        below = []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        below.append(entry.path)
+                    elif entry.name.endswith(SUFFIXES) and _is_file(entry):
+                        found.append(Path(entry.path))
+        except OSError as error:
+            message = f"the folder cannot be read: {error.strerror}"
+            fix = "check that it is there and its permissions, or name the files beside it"
+            files.problems.append(Problem("Unreadable", message, fix, source=Source(folder)))
+        files.folders.append(Path(folder))
+        todo.extend(sorted(below, reverse=True))
+    return sorted(found)
 
 
-def _manifests(root: Path) -> Iterator[Path]:
-    for folder in _folders(root):
-        for child in folder.iterdir():
-            if child.suffix in SUFFIXES and child.is_file() and not child.name.startswith("."):
-                yield child
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return True  # reading it says why it can't be

@@ -11,7 +11,7 @@ import msgspec
 from kadre.api import manifest
 from kadre.local.files import read_files
 from kadre.local.resolved import Resolved, SecretValues
-from kadre.local.secrets import read_env
+from kadre.local.secrets import read_env, read_exported
 from kadre.plan.build import NOTHING, plan_all
 from kadre.plan.lookup import Resources
 from kadre.plan.types import Override
@@ -21,17 +21,19 @@ def resolve(paths: tuple[str, ...], override: Override = NOTHING) -> Resolved:
     """Read everything below the paths, and plan it."""
     files = read_files(paths)
     loaded = manifest.load_many(files.texts)
-    env = read_env([Path(), *dict.fromkeys(files.folders)])
+    env, exported = read_env([Path(), *dict.fromkeys(files.folders)]), read_exported()
     secrets = {(doc.namespace, doc.name): doc.values for doc in loaded.secrets}
     rejected = {(named.kind, named.namespace, named.name) for named in loaded.rejected}
     config_maps = {(doc.namespace, doc.name): doc.values for doc in loaded.config_maps}
     services = {(named.namespace, named.name) for named in loaded.ignored if named.kind == "Service"}
-    lookup = Resources(loaded.resources, secrets, env, rejected, config_maps=config_maps, services=services)
+    lookup = Resources(
+        loaded.resources, secrets, env, rejected, exported=exported, config_maps=config_maps, services=services
+    )
     planned = plan_all(lookup, override)
     order = {name: number for number, (_, name) in enumerate(files.texts)}
     problems = [*files.problems, *loaded.problems, *planned.problems]
     problems.sort(key=lambda problem: (order.get(problem.source.file, -1), problem.source.line))
-    seen = msgspec.json.encode((files.texts, sorted(env.items())))
+    seen = msgspec.json.encode((files.texts, sorted(env.items()), sorted(exported.items())))
     return Resolved(
         plans=list(planned.plans.values()),
         problems=problems,
@@ -40,5 +42,6 @@ def resolve(paths: tuple[str, ...], override: Override = NOTHING) -> Resolved:
         folders=[str(folder) for folder in files.folders],
         secrets=[SecretValues(doc.namespace, doc.name, dict(doc.values)) for doc in loaded.secrets],
         env=env,
+        exported=exported,
         fingerprint=hashlib.sha256(seen).hexdigest(),
     )

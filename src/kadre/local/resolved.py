@@ -38,6 +38,9 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
     """Those to watch for changes."""
     secrets: list[SecretValues]
     env: dict[str, str]
+    """The lines of `.env`."""
+    exported: dict[str, str]
+    """The providers' own variables of the process."""
     fingerprint: str
     """Differs where the files or the environment do."""
 

@@ -1,4 +1,8 @@
-"""Where secret values come from on a laptop: Secret documents in the files, then `.env`, then the environment."""
+"""Where secret values come from on a laptop: Secret documents, then `.env`, then a provider's own variable.
+
+The environment of this process holds more than was meant for agents, and a manifest names freely: of the environment
+only what providers' own tools read is looked at (OPENAI_API_KEY), and only for that provider.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,18 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from kadre.plan.providers import is_own_variable
 from kadre.plan.types import SecretRef
 
 
+def read_exported() -> dict[str, str]:
+    """The providers' own variables of this process."""
+    return {name: value for name, value in os.environ.items() if is_own_variable(name)}
+
+
 def read_env(folders: Iterable[Path]) -> dict[str, str]:
-    """The environment, with what a `.env` in one of the folders says on top of it."""
-    env = dict(os.environ)
+    """The lines of every `.env` in the folders, the last one on top."""
+    env: dict[str, str] = {}
     for folder in folders:
         file = folder / ".env"
         if file.is_file():
@@ -27,13 +37,22 @@ class LocalSecrets:
     def __init__(self) -> None:
         self._documents: Mapping[tuple[str, str], Mapping[str, str]] = {}
         self._env: Mapping[str, str] = {}
+        self._exported: Mapping[str, str] = {}
 
-    def replace(self, documents: Mapping[tuple[str, str], Mapping[str, str]], env: Mapping[str, str]) -> None:
-        """`documents`: (namespace, name) -> key -> value."""
+    def replace(
+        self,
+        documents: Mapping[tuple[str, str], Mapping[str, str]],
+        env: Mapping[str, str],
+        exported: Mapping[str, str],
+    ) -> None:
+        """`documents`: (namespace, name) -> key -> value; `env`, `exported`: see `read_env`, `read_exported`."""
         self._documents = documents
         self._env = env
+        self._exported = exported
 
     def read(self, ref: SecretRef) -> str | None:
         """See SecretReader."""
         value = self._documents.get((ref.namespace, ref.name), {}).get(ref.key)
-        return value if value is not None else self._env.get(ref.env) or None
+        if value is not None:
+            return value
+        return self._env.get(ref.env) or (self._exported.get(ref.env) if ref.exported else None) or None

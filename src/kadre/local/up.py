@@ -125,7 +125,7 @@ class Up:
         plans = {plan.key: plan for plan in resolved.plans}
         agents = await assembly.build(plans, self._settings.maps, standin.StandIns(http))
         documents = {(secret.namespace, secret.name): secret.values for secret in resolved.secrets}
-        self._secrets.replace(documents, resolved.env)
+        self._secrets.replace(documents, resolved.env, resolved.exported)
         await self._host.replace(agents)
         self._problems = resolved.problems
 

@@ -1,8 +1,9 @@
 """Where a model is called and with whose key.
 
 The provider's own variable (OPENAI_API_KEY) holds the key for the provider's own address, and for the one that the
-surroundings set beside it (OPENAI_BASE_URL). An address in a manifest gets only the key that is named there: a manifest
-from elsewhere must not be able to have somebody's key sent to it.
+surroundings set beside it (OPENAI_BASE_URL). An address in a manifest gets only the key that is named there, out of a
+Secret or a line of `.env`, never one that is only exported: a manifest from elsewhere must not be able to have
+somebody's key sent to it.
 """
 
 from __future__ import annotations
@@ -29,8 +30,7 @@ def own_variable(provider: Provider, written: str | None) -> str:
 
 def named_key(work: Work, place: Place, key: SecretKeyRef, provider: Provider, written: str | None) -> SecretRef:
     """The key that the author names."""
-    variable = own_variable(provider, written)
-    return work.secret(place, key, env=[variable] if variable else ())
+    return work.secret(place, key, own=own_variable(provider, written))
 
 
 def default_key(work: Work, place: Place, provider: Provider, written: str | None, field: str) -> SecretRef | None:
@@ -38,12 +38,13 @@ def default_key(work: Work, place: Place, provider: Provider, written: str | Non
     defaults = PROVIDERS[provider]
     if not defaults.key_env:
         return None
-    ref = SecretRef(namespace=place.resource.namespace, env=defaults.key_env)
+    ref = SecretRef(namespace=place.resource.namespace, env=defaults.key_env, exported=True)
     there = work.lookup.secret(ref) == "found"
     if not own_variable(provider, written):
         if there:
             message = f"{defaults.key_env} is not sent to {written}, which is not the provider's own address"
-            fix = f"if it is meant for it, name it: {field} with any name and key: {defaults.key_env}"
+            named = f"{field} with any name and key: {defaults.key_env}"
+            fix = f"if it is meant for it, name it, {named}, and have it as a line of .env or in that Secret"
             work.problem(place, "KeyNotSent", message, fix, "warning")
         return None
     if not there and defaults.key_needed and endpoint(work, provider, written) == defaults.endpoint:

@@ -51,7 +51,7 @@ class Lookup(Protocol):
         ...
 
     def secret(self, ref: SecretRef) -> SecretState:
-        """Whether the value is there: in the Secret, else in the variable `ref.env`."""
+        """Whether the value is there: in the Secret, else where `ref.env` may be."""
         ...
 
     def setting(self, name: str) -> str:
@@ -69,16 +69,19 @@ class Resources:
         env: Mapping[str, str] | None = None,
         rejected: Collection[tuple[str, str, str]] = (),
         *,
+        exported: Mapping[str, str] | None = None,
         config_maps: Mapping[tuple[str, str], Mapping[str, str]] | None = None,
         services: Collection[tuple[str, str]] = (),
     ) -> None:
         """By (namespace, name): `secrets`, each with its keys; `config_maps`, each with its values; `services`.
 
-        `env`: variables, which count as secrets too. `rejected`: (kind, namespace, name) of objects that can't be used.
+        `env`: the lines of `.env`, which count as secrets too. `exported`: the providers' own variables of this
+        process. `rejected`: (kind, namespace, name) of objects that can't be used.
         """
         self._resources = {identity(resource): resource for resource in resources}
         self._secrets = secrets or {}
         self._env = env or {}
+        self._exported = exported or {}
         self._rejected = rejected
         self._config_maps = config_maps or {}
         self._services = services
@@ -119,13 +122,15 @@ class Resources:
     def secret(self, ref: SecretRef) -> SecretState:
         """See Lookup."""
         keys = self._secrets.get((ref.namespace, ref.name))
-        if (keys is not None and ref.key in keys) or (ref.env and self._env.get(ref.env)):
+        if (keys is not None and ref.key in keys) or self._env.get(ref.env):
+            return "found"
+        if ref.exported and self._exported.get(ref.env):
             return "found"
         return "missing" if keys is None else "no-key"
 
     def setting(self, name: str) -> str:
         """See Lookup."""
-        return self._env.get(name, "")
+        return self._env.get(name, self._exported.get(name, ""))
 
 
 def identity(resource: Resource) -> tuple[str, str, str, str]:

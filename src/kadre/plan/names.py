@@ -21,9 +21,9 @@ def tool_name(name: str) -> str:
 
 
 def secret_variable(name: str, key: str) -> str:
-    """The environment variable that holds this secret on a laptop: `crm-api-token`, `token` -> CRM_API_TOKEN_TOKEN.
+    """The line of `.env` that holds this secret on a laptop: `crm-api-token`, `token` -> CRM_API_TOKEN_TOKEN.
 
-    A key that is written as a variable (OPENAI_API_KEY) is that variable.
+    A key that is written as a variable (OPENAI_API_KEY) is that line.
     """
     if _VARIABLE.fullmatch(key):
         return key

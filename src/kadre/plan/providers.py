@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import get_args
-from urllib.parse import urlsplit
 
 from kadre.plan.types import Provider
 
@@ -58,10 +57,16 @@ PROVIDERS: dict[Provider, Defaults] = {
 
 ALL = tuple(get_args(Provider))
 
+_OWN = frozenset(name for known in PROVIDERS.values() for name in (known.key_env, known.endpoint_env) if name)
+
+
+def is_own_variable(name: str) -> bool:
+    """Whether a variable of the process is some provider's own: the only ones that are looked at for plans and keys."""
+    return name in _OWN or name.startswith("AWS_")
+
 
 def base_url(endpoint: str) -> str:
     """`endpoint` as a base URL with its version segment: `/v1` is added to one that has no path."""
     trimmed = endpoint.rstrip("/")
-    if trimmed and not urlsplit(trimmed).path:
-        return f"{trimmed}/v1"
-    return trimmed
+    _, _, rest = trimmed.partition("://")
+    return f"{trimmed}/v1" if rest and "/" not in rest else trimmed

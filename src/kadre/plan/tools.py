@@ -8,9 +8,9 @@ from kadre.api.dialects.kaos import MCPServer
 from kadre.api.kinds.agent import ToolReference
 from kadre.api.kinds.tool import McpTool, Tool, ToolSpec
 from kadre.api.parts import SecretKeyRef
+from kadre.plan import keys
 from kadre.plan.drafts import Draft, Entry
 from kadre.plan.lookup import find
-from kadre.plan.providers import PROVIDERS
 from kadre.plan.types import LaunchPlan, McpTools, SecretRef, ToolPlan, UnsupportedTool
 from kadre.plan.work import Place, Work
 
@@ -61,9 +61,9 @@ def check_tool(work: Work, place: Place, name: str, tool: ToolSpec) -> None:
     if store.secret_ref is not None:
         work.secret(here.below("vectorStore.secretRef"), store.secret_ref, severity="warning")
     if embedding is not None and embedding.api_key_secret_ref is not None:
-        own = [PROVIDERS[embedding.provider].key_env]
+        own = keys.own_variable(embedding.provider, embedding.endpoint)
         where = here.below("embedding.apiKeySecretRef")
-        work.secret(where, embedding.api_key_secret_ref, env=filter(None, own), severity="warning")
+        work.secret(where, embedding.api_key_secret_ref, own=own, severity="warning")
 
 
 def _referenced(work: Work, place: Place, reference: ToolReference) -> ToolPlan | None:

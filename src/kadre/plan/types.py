@@ -41,12 +41,15 @@ class AgentKey(msgspec.Struct, frozen=True, order=True):
 
 
 class SecretRef(Data, frozen=True):
-    """Where a secret value is to be read, never the value. `env`: the variable that holds it on a laptop."""
+    """Where a secret value is to be read, never the value: in a key of a Secret, else on a laptop in `.env`."""
 
     namespace: str = ""
     name: str = ""
     key: str = ""
     env: str = ""
+    """The line of `.env` that may hold it."""
+    exported: bool = False
+    """The process's variable of that name may hold it, too: it is the own one of the provider that gets the value."""
 
 
 class ModelPlan(Data, frozen=True):

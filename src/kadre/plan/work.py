@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+import msgspec
+
 from kadre.api.parts import EnvVar, SecretKeyRef
 from kadre.api.resource import Resource
 from kadre.base.problems import Problem, Severity, did_you_mean
@@ -85,15 +87,26 @@ class Work:
         self.problem(place, reason, f"there is no {word} {name} in namespace {namespace}{hint}", fix)
 
     def secret(
-        self, place: Place, written: SecretKeyRef, *, env: Iterable[str] = (), severity: Severity = "error"
+        self,
+        place: Place,
+        written: SecretKeyRef,
+        *,
+        line: str = "",
+        own: str = "",
+        severity: Severity = "error",
     ) -> SecretRef:
         """A reference to one key of a Secret, and a Problem where the value is nowhere.
 
-        `env`: variables that may hold it on a laptop, besides the one named after it.
+        `line`: a line of `.env` that may hold it on a laptop, besides the one named after it. `own`: the same, and a
+        variable of the process, too; only for a provider's own, and only where the value goes to that provider.
         """
         namespace = place.resource.namespace
-        variables = [secret_variable(written.name, written.key), *env]
-        refs = [SecretRef(namespace=namespace, name=written.name, key=written.key, env=name) for name in variables]
+        named = SecretRef(
+            namespace=namespace, name=written.name, key=written.key, env=secret_variable(written.name, written.key)
+        )
+        refs = [named]
+        if line or own:
+            refs.append(msgspec.structs.replace(named, env=line or own, exported=bool(own)))
         for ref in refs:
             if self.lookup.secret(ref) == "found":
                 return ref
@@ -109,7 +122,11 @@ class Work:
         else:
             reason, message = "MissingSecret", f"there is no Secret {ref.namespace}/{ref.name}"
             fix = f"kubectl create secret generic {ref.name} -n {ref.namespace} --from-literal={ref.key}=…"
-        self.problem(place, reason, message, f"{fix}; on a laptop, set {ref.env} in .env", severity)
+        laptop = (
+            f"on a laptop, a Secret document {ref.name} with the key {ref.key} in the files, or the line {ref.env}=…"
+        )
+        where = ", or that variable" if ref.exported else " (the environment is not read for it)"
+        self.problem(place, reason, message, f"{fix}; {laptop} in .env{where}", severity)
 
     def env(self, variables: Iterable[tuple[Place, EnvVar]]) -> tuple[dict[str, str], dict[str, SecretRef]]:
         """The variables of a process to be started: those with a value, and those whose value is in a Secret."""
@@ -119,7 +136,7 @@ class Work:
             source = variable.value_from
             if source is not None and source.secret_key_ref is not None:
                 where = place.below("valueFrom.secretKeyRef")
-                secrets[variable.name] = self.secret(where, source.secret_key_ref, env=(variable.name,))
+                secrets[variable.name] = self.secret(where, source.secret_key_ref, line=variable.name)
             else:
                 value = self.value(place, variable)
                 if value is not None:

@@ -162,7 +162,7 @@ async def test_a_wrong_key_is_named_by_its_place_and_never_told(site: Site, stre
     site.answers = [site.refusing(401, f"Incorrect API key provided: {KEY}")]
     error = await failure(site.model(), stream=stream)
     assert (error.reason, len(site.asked)) == ("ModelUnauthorized", 1)
-    assert "(check the API key in the environment variable API_KEY)" in str(error)
+    assert "(check the API key in the line API_KEY of .env)" in str(error)
 
 
 async def test_a_redirect_is_not_followed(site: Site) -> None:

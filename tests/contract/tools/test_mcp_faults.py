@@ -153,7 +153,7 @@ async def test_a_missing_secret_is_named_and_nothing_is_sent() -> None:
     plan = McpTools(name="orders", url="http://127.0.0.1:9/mcp", secret_headers={"authorization": ref})
     said = await problem(plan)
     assert "orders: no value for the header authorization" in said
-    assert "key token of Secret default/orders or the environment variable ORDERS_TOKEN" in said
+    assert "key token of Secret default/orders or the line ORDERS_TOKEN of .env" in said
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from kadre.api.checks import check_values
 from kadre.api.kinds.workflow import Step, ancestors, find_cycle
 from kadre.api.manifest import Loaded
 from kadre.api.parts import Parameter
+from kadre.api.resource import KAOS, NATIVE
 
 Load = Callable[..., Loaded]
 
@@ -56,6 +57,45 @@ def told(loaded: Loaded) -> list[tuple[str, str]]:
 )
 def test_an_agent_is_checked_by_itself(load_spec: Load, spec: str, expected: list[tuple[str, str]]) -> None:
     assert told(load_spec("Agent", spec)) == expected
+
+
+BAD_URLS = ("http://[", "http://", "http:///mcp", "http://h:99999/mcp", "http://h:0", "http://h:8x", "http://a b/mcp")
+BAD_URLS += ("ftp://h/x", "h:80", "http://[::1/x", "http://[nowhere]/x", "http://h!/x", "https://h/x\\n")
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+@pytest.mark.parametrize(
+    ("kind", "spec", "path"),
+    [
+        ("Agent", "tools: [{{name: a, endpoint: {}}}]", "spec.tools[0].endpoint"),
+        ("Agent", "model: {{endpoint: {}}}", "spec.model.endpoint"),
+        ("Agent", "observability: {{tracing: {{endpoint: {}}}}}", "spec.observability.tracing.endpoint"),
+        ("ModelConfig", "{{provider: vllm, model: m, endpoint: {}}}", "spec.endpoint"),
+        ("Tool", "{{type: api, description: d, api: {{endpoint: {}}}}}", "spec.api.endpoint"),
+        ("Tool", "{{type: mcp, description: d, mcp: {{endpoint: {}}}}}", "spec.mcp.endpoint"),
+        ("ModelAPI", "{{mode: Proxy, proxyConfig: {{model: m, apiBase: {}}}}}", "spec.proxyConfig.apiBase"),
+    ],
+)
+def test_an_address_that_nobody_can_call_is_told_in_every_field(
+    load_spec: Load, kind: str, spec: str, path: str, url: str
+) -> None:
+    loaded = load_spec(kind, spec.format(f'"{url}"'), version=KAOS if kind == "ModelAPI" else NATIVE)
+    assert told(loaded) == [("InvalidValue", path)]
+    assert "as shown" not in loaded.problems[0].fix
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h", "https://a.b-c_d:443/x?y=%20", "http://[::1]:80/mcp", "HTTP://h:", "http://u:p@h:1/", "http://ü"],
+)
+def test_an_address_that_can_be_called_is_fine(load_spec: Load, url: str) -> None:
+    assert told(load_spec("Agent", f"tools: [{{name: a, endpoint: '{url}'}}]")) == []
+
+
+def test_the_parameters_in_an_address_are_not_part_of_it(load_spec: Load) -> None:
+    given = "parameters: [{name: id, type: integer}, {name: port, type: integer}]"
+    tool = "{type: api, description: d, %s, api: {endpoint: 'http://h:{port}/x/{id}'}}" % given  # noqa: UP031
+    assert told(load_spec("Tool", tool)) == []
 
 
 def test_a_template_cannot_be_its_own(load_spec: Load) -> None:

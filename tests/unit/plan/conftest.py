@@ -14,7 +14,7 @@ from kadre.plan.lookup import Resources
 from kadre.plan.types import Override
 
 
-def read(text: str, env: Mapping[str, str] | None = None) -> Resources:
+def read(text: str, env: Mapping[str, str] | None = None, exported: Mapping[str, str] | None = None) -> Resources:
     """A Lookup over one file of manifests, all of which must be right by themselves."""
     loaded = manifest.load(dedent(text), "agents.yaml")
     assert not errors(loaded.problems), loaded.problems
@@ -22,6 +22,7 @@ def read(text: str, env: Mapping[str, str] | None = None) -> Resources:
         loaded.resources,
         {(doc.namespace, doc.name): doc.values for doc in loaded.secrets},
         env,
+        exported=exported,
         config_maps={(doc.namespace, doc.name): doc.values for doc in loaded.config_maps},
         services={(named.namespace, named.name) for named in loaded.ignored if named.kind == "Service"},
     )
@@ -35,9 +36,14 @@ def lookup() -> Callable[..., Resources]:
 
 @pytest.fixture
 def planned() -> Callable[..., AllPlanned]:
-    """`planned(text, env, override)`: all plans of these manifests."""
+    """`planned(text, env, override, exported)`: all plans of these manifests."""
 
-    def plan(text: str, env: Mapping[str, str] | None = None, override: Override | None = None) -> AllPlanned:
-        return plan_all(read(text, env), override or Override())
+    def plan(
+        text: str,
+        env: Mapping[str, str] | None = None,
+        override: Override | None = None,
+        exported: Mapping[str, str] | None = None,
+    ) -> AllPlanned:
+        return plan_all(read(text, env, exported), override or Override())
 
     return plan

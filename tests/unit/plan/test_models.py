@@ -46,7 +46,7 @@ def test_a_model_config_takes_its_providers_address_and_key(planned: Plan) -> No
         provider="openai",
         model="gpt-4",
         endpoint="https://api.openai.com/v1",
-        api_key=SecretRef(namespace="default", env="OPENAI_API_KEY"),
+        api_key=SecretRef(namespace="default", env="OPENAI_API_KEY", exported=True),
         params={"temperature": 0.7, "max_tokens": 4096},
     )
 
@@ -169,10 +169,38 @@ def test_a_key_is_found_in_a_secret_document_and_its_value_is_nowhere_in_the_pla
 
 
 @pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "OPENAI_API_KEY_API_KEY"])
-def test_a_named_key_is_found_in_the_environment(planned: Plan, variable: str) -> None:
+def test_a_named_key_is_found_in_a_line_of_the_file(planned: Plan, variable: str) -> None:
     key = model_of(planned(agent(NAMED), {variable: "sk-1"})).api_key
     assert key is not None
     assert key.env == variable
+
+
+@pytest.mark.parametrize("name", ["openai-api-key, key: api-key", "any, key: OPENAI_API_KEY"])
+def test_a_named_key_is_found_in_its_providers_own_variable(planned: Plan, name: str) -> None:
+    text = agent(NAMED.replace("openai-api-key, key: api-key", name))
+    key = model_of(planned(text, exported=KEY)).api_key
+    assert key is not None
+    assert (key.env, key.exported) == ("OPENAI_API_KEY", True)
+
+
+@pytest.mark.parametrize("endpoint", ["", "endpoint: 'https://elsewhere.example/v1', "])
+@pytest.mark.parametrize("variable", ["GITHUB_TOKEN", "ANTHROPIC_API_KEY", "AWS_SECRET_ACCESS_KEY"])
+def test_a_manifest_cannot_have_a_variable_of_the_process_sent_anywhere(
+    planned: Plan, variable: str, endpoint: str
+) -> None:
+    text = agent(f"model: {{provider: openai, name: m, {endpoint}apiKeySecretRef: {{name: x, key: {variable}}}}}")
+    (problem,) = planned(text, exported={variable: "k"}).problems
+    assert problem.reason == "MissingSecret"
+    assert f"a Secret document x with the key {variable} in the files, or the line" in problem.fix
+    assert reasons(planned(text, {variable: "k"})) == []  # its owner put it there for this
+
+
+def test_a_providers_own_variable_does_not_go_elsewhere_though_it_is_named(planned: Plan) -> None:
+    key = "{name: x, key: OPENAI_API_KEY}"
+    text = agent(f"model: {{provider: openai, name: m, endpoint: 'https://x.example/v1', apiKeySecretRef: {key}}}")
+    (problem,) = planned(text, exported=KEY).problems
+    assert "the line OPENAI_API_KEY=… in .env (the environment is not read for it)" in problem.fix
+    assert reasons(planned(text, KEY)) == []
 
 
 def test_a_missing_secret_and_a_missing_key_are_told_apart(planned: Plan) -> None:
@@ -194,6 +222,8 @@ def test_the_providers_key_is_not_sent_to_an_address_in_a_manifest(planned: Plan
     assert reasons(result) == ["KeyNotSent"]
     assert model_of(result).api_key is None
     assert reasons(planned(elsewhere)) == []
+    (problem,) = planned(elsewhere, exported=KEY).problems
+    assert "a line of .env" in problem.fix
 
 
 def test_a_named_key_is_not_replaced_by_the_providers_for_another_address(planned: Plan) -> None:

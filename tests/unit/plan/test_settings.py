@@ -115,6 +115,10 @@ def test_a_secret_in_the_environment_that_is_missing_is_a_problem(planned: Plan)
     spec = "env: [{name: TOKEN, valueFrom: {secretKeyRef: {name: keys, key: token}}}]"
     (problem,) = planned(agent(spec)).problems
     assert (problem.reason, problem.path) == ("MissingSecret", "spec.env[0].valueFrom.secretKeyRef")
+    assert "the line TOKEN=… in .env (the environment is not read for it)" in problem.fix
+    assert planned(agent(spec), {"TOKEN": "t"}).problems == []
+    (problem,) = planned(agent(spec), exported={"TOKEN": "t", "KEYS_TOKEN": "t"}).problems
+    assert problem.reason == "MissingSecret"
 
 
 def test_a_plan_is_the_same_after_it_was_json(planned: Plan) -> None:

@@ -30,13 +30,7 @@ from kadre.api.kinds.agent import (
     Runtime,
     Tracing,
 )
-from kadre.api.parts import (
-    ConfigMapKeyRef,
-    EnvVar,
-    Positive,
-    SecretKeyRef,
-    check_env,
-)
+from kadre.api.parts import ConfigMapKeyRef, EnvVar, Positive, SecretKeyRef, UrlOrNothing, check_env
 from kadre.api.resource import KAOS, Column, Listing, Resource, Spec
 from kadre.base.problems import Problem
 
@@ -158,7 +152,7 @@ class ProxyConfig(Spec):
     """Names of the models it serves; `*` for any. The first without a `*` is used by agents that name none."""
     provider: str | None = None
     """LiteLLM's name of the provider, put before the model's name."""
-    api_base: str | None = None
+    api_base: UrlOrNothing | None = None
     """Base URL of the server."""
     api_key: ApiKeySource | None = None
     """Its API key."""

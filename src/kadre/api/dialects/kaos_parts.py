@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from kadre.api.parts import Count, Duration, EnvVar, Positive, ResourceRequirements
+from kadre.api.parts import Count, Duration, EnvVar, Positive, ResourceRequirements, UrlOrNothing
 from kadre.api.resource import Condition, Spec
 
 
@@ -35,7 +35,7 @@ class Telemetry(Spec):
 
     enabled: bool | None = None
     """Whether traces and metrics are sent."""
-    endpoint: str | None = None
+    endpoint: UrlOrNothing | None = None
     """URL of the OTLP collector."""
 
 

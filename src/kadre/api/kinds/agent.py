@@ -24,6 +24,8 @@ from kadre.api.parts import (
     Positive,
     ResourceRequirements,
     SecretKeyRef,
+    Url,
+    UrlOrNothing,
     check_env,
 )
 from kadre.api.resource import NATIVE, Column, Listing, Resource, Spec, Status
@@ -35,7 +37,7 @@ class ToolReference(Spec):
 
     name: str
     """The name of a Tool, else of an MCPServer, else of a Service; with `endpoint` or `type`, any name."""
-    endpoint: str | None = None
+    endpoint: Url | None = None
     """URL of an MCP server. Without a path it is tried at /mcp, then /sse."""
     capabilities: list[str] | None = None
     """What may be used: read, write, exec, admin, query (read-only tools), tool names, globs. Empty: everything."""
@@ -121,7 +123,7 @@ class Tracing(Spec):
     """Where they are sent."""
     sample_rate: Annotated[float, Field(ge=0, le=1)] | None = None
     """The share of runs that are traced, from 0 to 1."""
-    endpoint: str | None = None
+    endpoint: UrlOrNothing | None = None
     """URL of the collector."""
     secret_ref: SecretKeyRef | None = None
     """The Secret key that holds the collector's API key."""
@@ -337,13 +339,6 @@ def _check_tools(tools: list[ToolReference]) -> Iterator[Problem]:
                     fix="for an MCP server keep endpoint; for any other tool put its address into config",
                     path=f"{path}.endpoint",
                 )
-        if tool.endpoint is not None and not tool.endpoint.startswith(("http://", "https://")):
-            yield Problem(
-                "InvalidValue",
-                f"endpoint must be an http or https URL, got {tool.endpoint!r}",
-                fix="write it with its scheme, as in http://kubernetes-mcp-server:80",
-                path=f"{path}.endpoint",
-            )
 
 
 def _check_memory(memory: AgentMemory) -> Iterator[Problem]:

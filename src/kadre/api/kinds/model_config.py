@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from kadre.api.parts import Duration, Positive, Provider, SecretKeyRef
+from kadre.api.parts import Duration, Positive, Provider, SecretKeyRef, UrlOrNothing
 from kadre.api.resource import NATIVE, Column, Listing, Resource, Spec
 from kadre.base.problems import Problem
 
@@ -20,7 +20,7 @@ class ModelSettings(Spec):
     (the model that comes with Kadre) or scripted (answers by rules, for tests)."""
     model: str | None = None
     """The model's name as its provider knows it."""
-    endpoint: str | None = None
+    endpoint: UrlOrNothing | None = None
     """Base URL of the API, where it isn't the provider's own."""
     api_key_secret_ref: SecretKeyRef | None = None
     """The Secret key that holds the API key. Without it: the provider's default Secret or environment variable."""
@@ -101,10 +101,3 @@ def check_model(model: ModelSettings, path: str) -> Iterator[Problem]:
                 path=f"{path}.{field}",
                 severity="warning",
             )
-    if model.endpoint and not model.endpoint.startswith(("http://", "https://")):
-        yield Problem(
-            "InvalidValue",
-            f"endpoint must be an http or https URL, got {model.endpoint!r}",
-            fix="write it with its scheme, as in http://vllm.models.svc:8000/v1",
-            path=f"{path}.endpoint",
-        )

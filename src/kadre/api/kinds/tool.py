@@ -15,6 +15,8 @@ from kadre.api.parts import (
     Positive,
     Provider,
     SecretKeyRef,
+    Url,
+    UrlTemplate,
     check_env,
 )
 from kadre.api.resource import NATIVE, Column, Listing, Resource, Spec
@@ -41,7 +43,7 @@ class Authentication(Spec):
 class ApiTool(Spec):
     """A REST API, called with the tool's parameters."""
 
-    endpoint: str
+    endpoint: UrlTemplate
     """The URL; `{name}` in it is replaced by the parameter of that name."""
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] = "GET"
     """The HTTP method. Parameters that aren't in the URL are the query of GET, HEAD and DELETE, else the JSON body."""
@@ -81,7 +83,7 @@ class Embedding(Spec):
     """The model's name."""
     dimension: Positive | None = None
     """Numbers in a vector."""
-    endpoint: str | None = None
+    endpoint: Url | None = None
     """Base URL of the API, where it isn't the provider's own."""
     api_key_secret_ref: SecretKeyRef | None = None
     """The Secret key that holds the API key."""
@@ -130,7 +132,7 @@ class HumanTool(Spec):
 class McpTool(Spec):
     """An MCP server, reached by URL or started as a command."""
 
-    endpoint: str | None = None
+    endpoint: Url | None = None
     """Its URL. Without a path it is tried at /mcp, then /sse."""
     transport: Literal["auto", "http", "sse"] = "auto"
     """Streamable HTTP, server-sent events, or whichever answers."""
@@ -230,13 +232,6 @@ def _check_api(tool: ToolSpec, api: ApiTool, path: str) -> Iterator[Problem]:
                 fix=f"add a parameter named {name}, or take {{{name}}} out of the URL",
                 path=f"{path}.api.endpoint",
             )
-    if not api.endpoint.startswith(("http://", "https://")):
-        yield Problem(
-            "InvalidValue",
-            f"endpoint must be an http or https URL, got {api.endpoint!r}",
-            fix="write it with its scheme, as in http://tickets.support.svc:8080/api",
-            path=f"{path}.api.endpoint",
-        )
     login = api.authentication
     if login is not None and login.type != "none" and login.secret_ref is None:
         yield Problem(

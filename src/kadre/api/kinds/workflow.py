@@ -7,7 +7,7 @@ from pydantic import Field
 
 from kadre.api.checks import check_parameters
 from kadre.api.expressions import Broken, references, texts
-from kadre.api.parts import Count, Duration, Parameter, Positive, SecretKeyRef
+from kadre.api.parts import Count, Duration, Parameter, Positive, SecretKeyRef, Url
 from kadre.api.resource import DNS_LABEL, NATIVE, Column, Listing, Resource, Spec
 from kadre.base.problems import Problem, did_you_mean
 
@@ -45,7 +45,7 @@ class Step(Spec):
 class Webhook(Spec):
     """A URL that is called."""
 
-    url: str | None = None
+    url: Url | None = None
     """The URL, where it is no secret."""
     secret_ref: SecretKeyRef | None = None
     """The Secret key that holds the URL."""

@@ -48,7 +48,7 @@ class Surroundings:
 
     def setting(self, name: str) -> str:
         """An AWS setting that has the form of an environment variable; empty where there is none."""
-        return (self._secrets.read(SecretRef(env=name)) or "").strip()
+        return (self._secrets.read(SecretRef(env=name, exported=True)) or "").strip()
 
     async def region(self) -> str:
         """Where the model is called. Raises ModelError."""

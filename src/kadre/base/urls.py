@@ -1,0 +1,45 @@
+"""What makes a URL one that a client can call."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+EXAMPLE = "http://tools.team.svc:8080/mcp"
+_HOST = re.compile(r"[\w.-]+")
+
+
+def fault(url: str) -> tuple[str, str] | None:
+    """What is wrong with an http or https URL, and how to mend it; None where nothing is. The URL is not told: it may
+    hold a password."""
+    if any(character.isspace() or not character.isprintable() for character in url):
+        return "the URL has a space or a line break in it", "take it out; within a path it is written %20"
+    if not url.lower().startswith(("http://", "https://")):
+        scheme, marked, _ = url.partition("://")
+        got = f", not {scheme}://" if marked and scheme.isalnum() else ""
+        return f"an endpoint is an http or https URL{got}", f"write it with its scheme, as in {EXAMPLE}"
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return "the URL's host is not complete", f"write it as in {EXAMPLE}; [ ] are for IPv6 addresses"
+    if not host:
+        return "the URL names no host", f"write one after ://, as in {EXAMPLE}"
+    if not (_is_ipv6(host) if "[" in parts.netloc else _HOST.fullmatch(host)):
+        return f"{host!r} can't be a host", f"use letters, digits, - and ., as in {EXAMPLE}"
+    return _port_fault(parts.netloc)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return bool(ipaddress.IPv6Address(host))
+    except ValueError:
+        return False
+
+
+def _port_fault(netloc: str) -> tuple[str, str] | None:
+    _, colon, port = netloc.rpartition("@")[2].rpartition("]")[2].rpartition(":")
+    if not colon or not port or (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
+        return None
+    return f"{port[:20]!r} can't be a port", "write a number from 1 to 65535"
