@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kadre.api.parts import PATH_PARAMETER, Parameter
+from kadre.base import patterns
 from kadre.base.problems import Problem, did_you_mean
 
 _PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
@@ -86,16 +87,14 @@ def check_parameter(parameter: Parameter, path: str) -> Iterator[Problem]:
             path=path,
         )
     yield from _check_bounds(parameter, path)
-    if parameter.pattern is not None:
-        try:
-            re.compile(parameter.pattern)
-        except (re.error, OverflowError, RecursionError) as error:
-            yield Problem(
-                "InvalidPattern",
-                f"the pattern is not a regular expression: {error}",
-                fix="mend it; a backslash in double quotes must be written twice",
-                path=f"{path}.pattern",
-            )
+    wrong = patterns.fault(parameter.pattern) if parameter.pattern is not None else None
+    if wrong:
+        yield Problem(
+            "InvalidPattern",
+            f"the pattern is not a regular expression: {wrong}",
+            fix="mend it; it is RE2, without (?=…) and \\1; a backslash in double quotes must be written twice",
+            path=f"{path}.pattern",
+        )
     yield from _check_values(parameter, path)
 
 
@@ -183,8 +182,7 @@ def _text_violation(parameter: Parameter, value: str) -> str | None:
         return f"{value!r} is shorter than {parameter.min_length} characters"
     if parameter.max_length is not None and len(value) > parameter.max_length:
         return f"is longer than {parameter.max_length} characters"
-    try:
-        matches = parameter.pattern is None or re.search(parameter.pattern, value) is not None
-    except (re.error, OverflowError, RecursionError):
-        return None  # the pattern itself is the problem, and told as such
-    return None if matches else f"{value!r} does not match {parameter.pattern}"
+    pattern = parameter.pattern
+    if pattern is None or patterns.fault(pattern) or patterns.found(pattern, value):
+        return None  # a pattern that is none is told by itself
+    return f"{value!r} does not match {pattern}"

@@ -153,7 +153,7 @@ class Parameter(Spec):
     default: Any = None
     """The value where none is given."""
     pattern: str | None = None
-    """A regular expression a string must match."""
+    """A regular expression (RE2) a string must match."""
     format: str | None = None
     """A JSON Schema format of a string, e.g. date-time."""
     min_length: Count | None = None

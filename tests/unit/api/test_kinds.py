@@ -59,8 +59,10 @@ def test_an_agent_is_checked_by_itself(load_spec: Load, spec: str, expected: lis
     assert told(load_spec("Agent", spec)) == expected
 
 
-BAD_URLS = ("http://[", "http://", "http:///mcp", "http://h:99999/mcp", "http://h:0", "http://h:8x", "http://a b/mcp")
-BAD_URLS += ("ftp://h/x", "h:80", "http://[::1/x", "http://[nowhere]/x", "http://h!/x", "https://h/x\\n")
+BAD_URLS = (
+    *("http://[", "http://", "http:///mcp", "http://h:99999/mcp", "http://h:0", "http://h:8x", "http://a b/mcp"),
+    *("ftp://h/x", "h:80", "http://[::1/x", "http://[nowhere]/x", "http://h!/x", "https://h/x\\n"),
+)
 
 
 @pytest.mark.parametrize("url", BAD_URLS)
@@ -96,6 +98,20 @@ def test_the_parameters_in_an_address_are_not_part_of_it(load_spec: Load) -> Non
     given = "parameters: [{name: id, type: integer}, {name: port, type: integer}]"
     tool = "{type: api, description: d, %s, api: {endpoint: 'http://h:{port}/x/{id}'}}" % given  # noqa: UP031
     assert told(load_spec("Tool", tool)) == []
+
+
+@pytest.mark.timeout(10)
+def test_a_pattern_cannot_keep_the_check_busy(load_spec: Load) -> None:
+    parameter = f"{{name: p, type: string, pattern: '^(a+)+$', default: '{'a' * 50}!'}}"
+    tool = f"{{type: human, description: d, human: {{}}, parameters: [{parameter}]}}"
+    assert told(load_spec("Tool", tool)) == [("InvalidDefault", "spec.parameters[0].default")]
+
+
+def test_a_pattern_is_what_kubernetes_takes_for_one(load_spec: Load) -> None:
+    tool = "{type: human, description: d, human: {}, parameters: [{name: p, type: string, pattern: '(?=a)b'}]}"
+    loaded = load_spec("Tool", tool)
+    assert told(loaded) == [("InvalidPattern", "spec.parameters[0].pattern")]
+    assert "RE2" in loaded.problems[0].fix
 
 
 def test_a_template_cannot_be_its_own(load_spec: Load) -> None:

@@ -101,7 +101,7 @@ def test_a_refused_key_is_named_by_its_place_and_never_told() -> None:
 def test_a_key_is_named_by_where_it_comes_from() -> None:
     plan = ModelPlan(provider="openai", model="gpt", endpoint="https://api.openai.com/v1", api_key=REF)
     assert keys.told(plan, "k") == (
-        "the API key in key api-key of Secret default/openai or the environment variable OPENAI_API_KEY"
+        "the API key in key api-key of Secret default/openai or the line OPENAI_API_KEY of .env"
     )
     assert keys.told(plan, None).startswith("why there is no API key in key api-key")
     with pytest.raises(ModelError, match="no API key for openai model gpt: there is no value in key api-key") as error:
