@@ -64,11 +64,13 @@ class _Node:
     tree: Tree | None = None
     size: int = 1
     depth: int = 0
+    merges: bool = False
+    """It is `<<` without quotes, which as a key takes another mapping in."""
 
 
 @dataclass(slots=True)
 class _Frame:
-    """A mapping or list that is being read. `key`: of the value that comes next."""
+    """A mapping or list that is being read. `key`: of the value that comes next; `merging`: that key is `<<`."""
 
     value: Any
     line: int
@@ -76,6 +78,7 @@ class _Frame:
     tree: Tree = field(default_factory=dict)
     key: str | None = None
     key_line: int = 0
+    merging: bool = False
     merges: list[_Node] = field(default_factory=list)
     size: int = 1
     depth: int = 1
@@ -176,7 +179,8 @@ class _Reader:
     def _scalar(self, event: Any, line: int) -> _Node:
         text: str = event.value
         if self._stack and self._stack[-1].wants_key:
-            node = _Node(text, line)  # a key is a text, whatever it looks like
+            # A key is a text, whatever it looks like.
+            node = _Node(text, line, merges=text == "<<" and event.implicit[0])
         else:
             try:
                 node = _Node(_value(event, text), line)
@@ -236,13 +240,14 @@ class _Reader:
             self._put(frame, frame.key, node)
         elif isinstance(node.value, str):
             frame.key, frame.key_line = self._keys.setdefault(node.value, node.value), node.line
+            frame.merging = node.merges
         else:
             raise _Stop("InvalidKey", "only a text can be a key", "write the key itself", node.line)
         return node
 
     def _put(self, frame: _Frame, key: str, node: _Node) -> None:
         frame.key = None
-        if key == "<<":
+        if frame.merging:
             parts = node.value if isinstance(node.value, list) else [node.value]
             if not all(isinstance(part, dict) for part in parts):
                 raise _Stop("InvalidValue", "<< takes a mapping or a list of mappings", "write <<: *anchor", node.line)

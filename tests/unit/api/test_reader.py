@@ -170,6 +170,11 @@ def test_more_values_than_the_bound_are_refused(monkeypatch: pytest.MonkeyPatch)
     assert only_problem("[" + "1," * 1000 + "1]").message == "more than 1000 values in one file"
 
 
+def test_in_quotes_the_merge_key_is_a_key_like_any_other() -> None:
+    ((document,), problems) = read('{"<<": 5, it: {"<<": {a: 1}}}')
+    assert (document.value, problems) == ({"<<": 5, "it": {"<<": {"a": 1}}}, [])
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()
