@@ -8,9 +8,6 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-LOADED = time.monotonic()
-"""When this module was first imported, which every command does before anything that takes long."""
-
 
 class Clock(Protocol):
     """Wall time for records, monotonic seconds for deadlines, and waiting."""

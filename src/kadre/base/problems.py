@@ -6,7 +6,6 @@ them, never just the first; raising `errors.ProblemError` is for the edge that h
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -65,6 +64,8 @@ def errors(problems: Iterable[Problem]) -> list[Problem]:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word closest to `word`, for "did you mean"; None where none is close."""
+    import difflib  # only what is misspelt needs it, and every process loads this module
+
     candidates = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), list(candidates), n=1, cutoff=0.6)
     return candidates[close[0]] if close else None

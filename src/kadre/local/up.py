@@ -13,14 +13,13 @@ import gc
 import logging
 import signal
 import socket
-import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import aiohttp
 import uvicorn
 
-from kadre.base.clock import LOADED, SystemClock
+from kadre.base.clock import SystemClock
 from kadre.base.errors import ModelError, ProblemError, ToolError
 from kadre.base.problems import Problem
 from kadre.base.tasks import Tasks
@@ -48,7 +47,7 @@ GRACE = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def run(settings: UpSettings, resolving: subprocess.Popen[bytes] | None = None) -> int:
+def run(settings: UpSettings, resolving: planner.Planner | None = None) -> int:
     """Serve until told to stop; the exit code. `resolving`: a planner that is under way already."""
     import uvloop
 
@@ -81,7 +80,7 @@ class Up:
         """The fingerprint of the files looked at last, whether they could be used or not."""
         self._stop = asyncio.Event()
 
-    async def serve(self, resolving: subprocess.Popen[bytes]) -> int:
+    async def serve(self, resolving: planner.Planner) -> int:
         """Start, say where, follow the files, and end cleanly. Raises ProblemError where it cannot start."""
         settings = self._settings
         resolved = await asyncio.to_thread(planner.finish, resolving)
@@ -205,7 +204,7 @@ class Up:
         console.say(f"\n  chat     kadre chat {first}   or   POST {base}/agents/{first}/chat")
         console.say(f"  openai   {base}/v1        runs  {base}/runs        metrics  {base}/metrics")
         console.say(f"  data     {settings.data_path()}")
-        console.done(f"ready in {self._clock.monotonic() - (settings.started or LOADED):.1f} s; Ctrl-C stops it")
+        console.done(f"ready in {self._clock.monotonic() - settings.started:.1f} s; Ctrl-C stops it")
 
     def _heed_signals(self) -> None:
         loop = asyncio.get_running_loop()
