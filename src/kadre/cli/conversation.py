@@ -5,8 +5,10 @@ What happens to the run is decided by the server; this only carries what the per
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, Protocol
 
 from kadre.base.errors import KadreError
@@ -18,6 +20,8 @@ from kadre.local.console import Console
 LEAVE = frozenset({"/exit", "/quit"})
 YES = frozenset({"y", "yes"})
 NO = frozenset({"n", "no"})
+WAKE = 0.2
+"""Seconds after which a Ctrl-C is heeded at the latest."""
 
 
 class Read(Protocol):
@@ -132,8 +136,25 @@ def talk(conversation: Conversation, read: Read, console: Console, remember: Cal
 
 def read_line(prompt: str) -> str:
     """A line from the terminal; the prompt never ends up in a file that standard output was sent to."""
-    if sys.stdout.isatty():
-        return input(prompt)
-    sys.stderr.write(prompt)
-    sys.stderr.flush()
-    return input()
+    with _woken():
+        if sys.stdout.isatty():
+            return input(prompt)
+        sys.stderr.write(prompt)
+        sys.stderr.flush()
+        return input()
+
+
+@contextlib.contextmanager
+def _woken() -> Iterator[None]:
+    """Have a read from the terminal look for signals now and then.
+
+    Python heeds a signal that comes during the read, but one that comes just before it, when the prompt is shown
+    already, only after the next line: without this a Ctrl-C is lost once in some thousand times.
+    """
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, WAKE, WAKE)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

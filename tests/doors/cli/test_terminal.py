@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -19,14 +20,24 @@ pytestmark = pytest.mark.requirement("command-line")
 
 # Opening a terminal makes it the controlling one, which Ctrl-C needs.
 START = "import os; os.close(os.open(os.ttyname(0), os.O_RDWR)); from kadre.cli.main import main; main()"
+# The hook runs after the prompt is shown and before the terminal is read, where a signal interrupts no call.
+INTERRUPTED = """
+import _thread, readline
+from kadre.cli.conversation import read_line
+readline.set_pre_input_hook(_thread.interrupt_main)
+try:
+    read_line("you> ")
+except KeyboardInterrupt:
+    print("heeded")
+"""
 
 
 class Terminal:
     """A child process on a pseudo terminal."""
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str, code: str = START) -> None:
         self._ours, theirs = pty.openpty()
-        command = [sys.executable, "-c", START, *words]
+        command = [sys.executable, "-c", code, *words]
         self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
         os.close(theirs)
         self._unread = ""
@@ -79,12 +90,18 @@ def test_a_person_talks_allows_a_call_cancels_an_answer_and_leaves(
     terminal.type("\x03")
     terminal.until("the run was cancelled")
     terminal.until("you> ")
-    terminal.type("/exit\n")
+    terminal.type("\x03")
     terminal.until("to go on: kadre chat parrot --session ses-")
     assert terminal.process.wait(BOUND) == 0
     history = tmp_path / "kadre" / "chat_history"
     assert history.read_text().splitlines()[-3:] == ["hello", "call write {}", "hang"]
     assert history.stat().st_mode & 0o077 == 0
+
+
+def test_ctrl_c_is_heeded_just_as_the_prompt_appears() -> None:
+    with contextlib.closing(Terminal(code=INTERRUPTED)) as terminal:
+        terminal.until("you> ")
+        terminal.until("heeded")
 
 
 def test_a_command_that_asks_a_server_loads_no_server_no_model_and_no_yaml(served: Served) -> None:
