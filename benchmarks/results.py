@@ -24,7 +24,10 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     starts: int = 5
     """Counted ones: one before them writes compiled modules and fills the page cache (not in a smoke test)."""
     settle: float = 0.5
-    """Seconds that what was put off at start may take after the first answer before memory is read."""
+    """Seconds that what was put off at start may take after the first answer before memory is read.
+
+    A time and no condition: each system puts off something else, none says when it is done, and all get the same.
+    """
     bursts: int = 5
     burst_turns: int = 256
     warm_sessions: int = 1_000

@@ -1,4 +1,4 @@
-"""The process that resolves the files: whatever becomes of it, the one that asked is told, and leaves nothing behind."""
+"""The process that resolves the files: whatever becomes of it, who asked is told, and nothing is left behind."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from aiohttp import web
@@ -21,7 +22,7 @@ USAGE = Usage(12, 5, 17)
 """What every answer is said to have cost."""
 
 
-class Api:
+class Api(ABC):
     """One API's wire form."""
 
     provider: ClassVar[Provider]
@@ -32,41 +33,41 @@ class Api:
     garbage: ClassVar[bytes] = b"data: {oops\n\n"
     """A piece of a stream that cannot be read."""
 
+    @abstractmethod
     def adapter(self, plan: ModelPlan, secrets: SecretReader, wire: Wire) -> Model:
         """The adapter under test."""
-        raise NotImplementedError
 
     def streams(self, request: web.Request, body: Any) -> bool:
         """Whether the request asks for a stream."""
         return bool(body.get("stream"))
 
+    @abstractmethod
     def said(self, text: str = "Hello there") -> Any:
         """An answer with that text."""
-        raise NotImplementedError
 
+    @abstractmethod
     def called(self) -> Any:
         """An answer that calls `add` with {"a": 1}."""
-        raise NotImplementedError
 
+    @abstractmethod
     def said_pieces(self) -> list[bytes]:
         """The same answer streamed, in pieces; the text comes in two."""
-        raise NotImplementedError
 
+    @abstractmethod
     def called_pieces(self) -> list[bytes]:
         """The call streamed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def first_piece(self) -> bytes:
         """The start of a stream, with the text `Hello` in it."""
-        raise NotImplementedError
 
     def error(self, said: str) -> Any:
         """An error's body."""
         return {"error": {"message": said, "type": "some_error"}}
 
+    @abstractmethod
     def overloaded(self) -> bytes:
         """A piece of a stream that says that the model is overloaded."""
-        raise NotImplementedError
 
 
 def sse(data: Any, name: str = "") -> bytes:
