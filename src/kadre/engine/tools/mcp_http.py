@@ -7,7 +7,8 @@ caller they belong to; the codes below are outside the range JSON-RPC and MCP us
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +16,7 @@ import httpx2
 import msgspec
 
 from kadre.base.errors import shorten
+from kadre.engine.tools.mcp_bounds import MESSAGE_LIMIT, SSE_LIMIT, End, too_large
 
 UNSENT = -31001
 """The request did not reach the server."""
@@ -33,6 +35,8 @@ _LIMITS = httpx2.Limits(max_connections=512, max_keepalive_connections=32, keepa
 # One for all clients, made while this module is loaded, outside the event loop: each takes 20 ms and 1 MB.
 _TLS = httpx2.create_ssl_context()
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
+_PACKING = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+_BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 # Statuses by which a server, or a proxy before it, says that nothing was done.
 _NOTHING_DONE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
@@ -50,58 +54,98 @@ class Client(httpx2.AsyncClient):
             # The goodbye of a session: not worth waiting for a server that is gone.
             request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), 2.0)
         if request.method != "POST":
-            return await super().send(request, **options)
+            return await _read(await super().send(request, **options))
         try:
             response = await super().send(request, **options)
+            if response.status_code >= HTTPStatus.BAD_REQUEST:
+                return await _refusal(request, response)
+            return await _read(response)
         except _NOT_SENT as error:
             return _answer(request, 502, UNSENT, f"cannot be reached: {_text(error)}")
-        except httpx2.TransportError as error:
+        except TooLarge as error:
+            return _answer(request, 502, LOST, _text(error))
+        except (httpx2.TransportError, httpx2.DecodingError) as error:
             return _answer(request, 502, LOST, f"the connection was lost: {_text(error)}")
-        if response.status_code >= HTTPStatus.BAD_REQUEST:
-            return await _refusal(request, response)
-        if isinstance(response.stream, httpx2.AsyncByteStream):
-            response.stream = _Body(response.stream)
-        return response
 
 
 class SseClient(httpx2.AsyncClient):
     """A client of the older transport, where answers come by another way: a POST that fails ends the session."""
 
-    def __init__(self, url: str, headers: dict[str, str], failed: Callable[[], None]) -> None:
+    def __init__(self, url: str, headers: dict[str, str], end: End) -> None:
         # A stream silent for five minutes is taken for dead; servers send a comment every few seconds.
         timeout = httpx2.Timeout(10.0, read=300.0, pool=None)
         super().__init__(headers=headers, verify=_TLS, limits=_LIMITS, timeout=timeout, trust_env=_may_proxy(url))
-        self._failed = failed
+        self._end = end
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """See httpx2.AsyncClient.send."""
         if request.method != "POST":
-            return await super().send(request, **options)
-        try:
             response = await super().send(request, **options)
+            if _is_stream(response) and isinstance(response.stream, httpx2.AsyncByteStream):
+                response.stream = _Events(response.stream, self._end)
+                return response
+            return await _read(response)
+        try:
+            response = await _read(await super().send(request, **options))
         except httpx2.TransportError:
-            self._failed()
+            self._end.set()
             raise
         if response.status_code >= HTTPStatus.BAD_REQUEST:
-            self._failed()
+            self._end.set()
         return response
 
 
-class _Body(httpx2.AsyncByteStream):
-    """A body whose breaking off is an unreadable answer to one request, and not the transport's end."""
+class TooLarge(httpx2.TransportError):
+    """A body of more bytes than are kept."""
 
-    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
+
+class _Events(httpx2.AsyncByteStream):
+    """A stream of events that ends, and says why, where one grows too large: the SDK would end it without a word."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream, end: End) -> None:
         self._inner = inner
+        self._end = end
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self._inner:
-                yield chunk
-        except httpx2.TransportError as error:
-            raise httpx2.StreamError(f"the connection was lost: {_text(error)}") from error
+        size, last = 0, b""
+        async for chunk in self._inner:
+            seen = last + chunk
+            ended = max((blank.end() for blank in _BLANK_LINE.finditer(seen)), default=None)
+            size = size + len(chunk) if ended is None else len(seen) - ended
+            if size > SSE_LIMIT:
+                self._end.because(too_large(SSE_LIMIT))
+                return
+            last = seen[-3:]
+            yield chunk
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+def _is_stream(response: httpx2.Response) -> bool:
+    return response.is_success and response.headers.get("content-type", "").lower().startswith("text/event-stream")
+
+
+async def _read(response: httpx2.Response) -> httpx2.Response:
+    """The response with its body, bounded: whoever asks for the rest would read without end. Raises TooLarge.
+
+    A stream of events is left as it is; each event has its bound.
+    """
+    if _is_stream(response) or response.is_closed:
+        return response
+    body = bytearray()
+    try:
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > MESSAGE_LIMIT:
+                raise TooLarge(too_large(MESSAGE_LIMIT))
+    finally:
+        await response.aclose()
+    # What told how the body was packed is true of it no longer.
+    headers = [(k, v) for k, v in response.headers.multi_items() if k not in _PACKING]
+    whole = httpx2.Response(response.status_code, headers=headers, content=bytes(body), request=response.request)
+    whole.next_request = response.next_request
+    return whole
 
 
 async def _refusal(request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:

@@ -1,6 +1,6 @@
-"""Child processes of MCP servers: what they say on stderr, and those that serve HTTP.
+"""Child processes of MCP servers: those that speak over stdin and stdout, those that serve HTTP, and their stderr.
 
-A server that speaks over stdin and stdout is run by the SDK; one that insists on a port is run here.
+The SDK can run the former too, but keeps whatever a server writes until a line ends, which may be never.
 """
 
 from __future__ import annotations
@@ -12,13 +12,18 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Self, TextIO
+from typing import Any, Self, TextIO
 
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.client.stdio import get_default_environment
+from mcp.shared.message import SessionMessage
+from mcp_types import jsonrpc_message_adapter
 
 from kadre.base.errors import ToolError, shorten
 from kadre.base.tasks import Tasks
 from kadre.engine.tools.mcp import Command
+from kadre.engine.tools.mcp_bounds import MESSAGE_LIMIT, End, too_large
 
 log = logging.getLogger(__name__)
 TAIL_BYTES = 8192
@@ -26,6 +31,12 @@ TAIL_BYTES = 8192
 GRACE = 2.0
 """Seconds between asking a process to end and ending it."""
 _POLL = 0.05
+_FLUSH = 0.5
+"""Seconds for what is still to be said to a process that is left."""
+_GONE = (anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError)
+
+_Incoming = MemoryObjectSendStream[SessionMessage | Exception]
+_Outgoing = MemoryObjectReceiveStream[SessionMessage]
 
 
 class Tail(asyncio.Protocol):
@@ -72,6 +83,93 @@ class Tail(asyncio.Protocol):
         self.release()
         if self._transport is not None:
             self._transport.close()
+
+
+@asynccontextmanager
+async def speaking(target: Command, tail: Tail, end: End) -> AsyncIterator[tuple[Any, Any]]:
+    """Run a server that speaks over stdin and stdout, a message a line; gives the two streams of an SDK's transport.
+
+    Lines that are no message are passed over: many a program greets on stdout. `end` is told of one that is too long.
+    """
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", 0) as pipe, os.fdopen(writing, "wb", 0) as theirs:
+        process = await asyncio.create_subprocess_exec(
+            target.command,
+            *target.args,
+            env={**get_default_environment(), **target.env},
+            cwd=target.cwd or None,
+            stdin=asyncio.subprocess.PIPE,
+            # A pipe of our own: the process's end is then not waited for where a child of its keeps the pipe open.
+            stdout=theirs,
+            stderr=tail.file,
+            start_new_session=True,
+        )
+        theirs.close()
+        if process.stdin is not None:  # always: a pipe was asked for
+            async with _streams(process, process.stdin, pipe, end) as streams:
+                yield streams
+
+
+@asynccontextmanager
+async def _streams(
+    process: asyncio.subprocess.Process, stdin: asyncio.StreamWriter, pipe: Any, end: End
+) -> AsyncIterator[tuple[Any, Any]]:
+    incoming, received = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    sending, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
+    tasks = Tasks("mcp")
+    lines = asyncio.StreamReader(MESSAGE_LIMIT)
+    stdout: asyncio.BaseTransport | None = None
+    try:
+        loop = asyncio.get_running_loop()
+        stdout, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), pipe)
+        tasks.spawn(f"stdout {process.pid}", _receive(lines, incoming, end))
+        writer = tasks.spawn(f"stdin {process.pid}", _send(stdin, outgoing, incoming))
+        yield received, sending
+        received.close()
+        sending.close()
+        await asyncio.wait([writer], timeout=_FLUSH)
+    finally:
+        stdin.close()
+        # Its stdin's end is how a server is told to end; what it still says meanwhile is read, and dropped.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE):
+                await process.wait()
+        await _end(process)
+        await tasks.aclose()
+        if stdout is not None:
+            stdout.close()
+        for stream in (incoming, received, sending, outgoing):
+            stream.close()
+
+
+async def _receive(lines: asyncio.StreamReader, incoming: _Incoming, end: End) -> None:
+    async with incoming:
+        while True:
+            try:
+                line = await lines.readuntil()
+            except asyncio.IncompleteReadError:
+                return
+            except asyncio.LimitOverrunError:
+                end.because(too_large(MESSAGE_LIMIT))
+                return
+            try:
+                message = jsonrpc_message_adapter.validate_json(line, by_name=False)
+            except ValueError:
+                log.debug("no message on stdout: %.200r", line)
+                continue
+            with suppress(*_GONE):
+                await incoming.send(SessionMessage(message))
+
+
+async def _send(stdin: asyncio.StreamWriter, outgoing: _Outgoing, incoming: _Incoming) -> None:
+    try:
+        async with outgoing:
+            async for item in outgoing:
+                stdin.write(item.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
+                await stdin.drain()
+    except _GONE:
+        # It may live on: who waits for an answer is told that none will come.
+        incoming.close()
 
 
 @asynccontextmanager

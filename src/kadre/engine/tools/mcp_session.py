@@ -10,25 +10,31 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, Self
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
 import mcp_types as types
 import msgspec
 from mcp import Client, MCPError
+from mcp.client import Transport
 from mcp.client.sse import sse_client
-from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.client.subscriptions import SubscriptionLost
+from mcp.shared.message import SessionMessage
 
 from kadre.base.errors import ToolError, shorten
 from kadre.base.tasks import Tasks
 from kadre.engine.messages import ToolSpec
 from kadre.engine.tools import mcp_http
 from kadre.engine.tools.mcp import Address, CallFailed, Command, Target, shown
-from kadre.engine.tools.mcp_process import Tail, serving
+from kadre.engine.tools.mcp_bounds import MESSAGE_LIMIT, End
+from kadre.engine.tools.mcp_process import Tail, serving, speaking
 from kadre.engine.tools.port import ToolOutput
+
+if TYPE_CHECKING:
+    # The SDK gives no public name to what its public `Transport` yields; at run time nothing of it is needed.
+    from mcp.client._transport import ReadStream, TransportStreams
 
 MAX_PAGES = 50
 MAX_TOOLS = 1000
@@ -41,6 +47,9 @@ _UNKNOWN = frozenset({types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT, types.PARS
 _UNSENT = frozenset({mcp_http.UNSENT, mcp_http.EXPIRED})
 _INFO = types.Implementation(name="kadre", version="1")
 
+_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
+log = logging.getLogger(__name__)
+
 # The SDK logs each failure that it also reports, with a stack: callers are told, in one line.
 logging.getLogger("mcp").setLevel(logging.CRITICAL)
 logging.getLogger("client").setLevel(logging.CRITICAL)
@@ -52,7 +61,8 @@ class Session:
     `ended` is set when the other side has gone, `idle` while no call is under way.
     """
 
-    def __init__(self, client: Client, ended: asyncio.Event) -> None:
+    def __init__(self, name: str, client: Client, ended: End) -> None:
+        self._name = name
         self.ended = ended
         self.idle = asyncio.Event()
         self.idle.set()
@@ -68,7 +78,7 @@ class Session:
                 for _ in range(MAX_PAGES):
                     params = types.PaginatedRequestParams(cursor=cursor) if cursor else None
                     page = await self._session.list_tools(params=params)
-                    specs.update((tool.name, _spec(tool)) for tool in page.tools)
+                    specs.update((tool.name, self._spec(tool)) for tool in page.tools)
                     cursor = page.next_cursor
                     if not cursor or len(specs) >= MAX_TOOLS:
                         break
@@ -78,7 +88,27 @@ class Session:
             raise self._failure(error) from error
         except ValueError as error:
             raise CallFailed(f"the server's list of tools is malformed: {shorten(str(error), 200)}") from error
+        if len(specs) > MAX_TOOLS or cursor:
+            kept = min(len(specs), MAX_TOOLS)
+            log.warning("%s: the server lists more than %d tools; the first %d are offered", self._name, kept, kept)
         return tuple(specs.values())[:MAX_TOOLS]
+
+    def _spec(self, tool: types.Tool) -> ToolSpec:
+        hints = tool.annotations
+        parameters = {"type": "object", **tool.input_schema}
+        if parameters["type"] != "object" or not _is_schema(parameters):
+            # A provider refuses the whole request for one such schema, and the agent would be mute.
+            log.warning(
+                "%s: the tool %s has no valid JSON schema; it is offered with any arguments", self._name, tool.name
+            )
+            parameters = {"type": "object"}
+        return ToolSpec(
+            name=tool.name,
+            description=tool.description or tool.title or "",
+            parameters=parameters,
+            read_only=hints.read_only_hint if hints else None,
+            idempotent=bool(hints and hints.idempotent_hint),
+        )
 
     async def call(self, name: str, arguments: dict[str, Any], seconds: float) -> ToolOutput:
         """Call a tool, waiting at most that many seconds. Raises CallFailed."""
@@ -93,7 +123,8 @@ class Session:
                 message = f"{name} gave no answer within {seconds:g} s"
                 raise CallFailed(message, unknown=True, late=True) from error
             if error.code == types.CONNECTION_CLOSED:
-                message = f"the connection ended before {name} had answered"
+                why = self.ended.why or ("" if self.ended.is_set() else shorten(error.message, 200))
+                message = f"the connection ended before {name} had answered{': ' if why else ''}{why}"
                 raise CallFailed(message, unknown=True, broken=self.ended.is_set()) from error
             raise self._failure(error) from error
         except ValueError as error:
@@ -127,7 +158,7 @@ async def connected(name: str, target: Target, changed: Callable[[], None], seco
 
     Raises ToolError where no session comes about within that many seconds.
     """
-    ended = asyncio.Event()
+    ended = End()
     async with AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(seconds):
@@ -144,14 +175,12 @@ async def connected(name: str, target: Target, changed: Callable[[], None], seco
         tasks = Tasks(f"mcp/{name}")
         tasks.spawn("changes", _listen(client, changed))
         stack.push_async_callback(tasks.aclose)
-        yield Session(client, ended)
+        yield Session(name, client, ended)
 
 
-async def _by_address(
-    stack: AsyncExitStack, target: Address, changed: Callable[[], None], ended: asyncio.Event
-) -> Client:
+async def _by_address(stack: AsyncExitStack, target: Address, changed: Callable[[], None], ended: End) -> Client:
     def sse_http(*_: object, **__: object) -> mcp_http.SseClient:
-        return mcp_http.SseClient(target.url, target.headers, ended.set)
+        return mcp_http.SseClient(target.url, target.headers, ended)
 
     tried = []
     for url, kind in candidates(target):
@@ -159,7 +188,9 @@ async def _by_address(
             async with AsyncExitStack() as attempt:
                 if kind == "http":
                     http = await attempt.enter_async_context(mcp_http.Client(target.url, target.headers))
-                    transport: Any = streamable_http_client(url, http_client=http)
+                    transport: Transport = streamable_http_client(
+                        url, http_client=http, max_sse_event_size=MESSAGE_LIMIT
+                    )
                 else:
                     transport = sse_client(url, httpx_client_factory=sse_http)
                 client = await _enter(attempt, transport, changed, ended)
@@ -175,28 +206,24 @@ async def _by_address(
 
 
 async def _by_command(
-    stack: AsyncExitStack, name: str, target: Command, changed: Callable[[], None], ended: asyncio.Event
+    stack: AsyncExitStack, name: str, target: Command, changed: Callable[[], None], ended: End
 ) -> Client:
     tail = await stack.enter_async_context(Tail(name))
     try:
         if target.serves == "http":
             url = await stack.enter_async_context(serving(target, tail, ended))
             return await _by_address(stack, Address(url), changed, ended)
-        parameters = StdioServerParameters(
-            command=target.command, args=list(target.args), env=target.env, cwd=target.cwd or None
-        )
-        transport = stdio_client(parameters, errlog=tail.file)
-        return await _enter(stack, transport, changed, ended)
+        return await _enter(stack, speaking(target, tail, ended), changed, ended)
     except FileNotFoundError as error:
         raise ToolError(f"there is no program {target.command}") from error
     except Exception as error:
         said = await tail.read()
-        raise ToolError(f"its process does not start: {said or _said(_innermost(error))}") from error
+        raise ToolError(f"its process does not start: {said or ended.why or _said(_innermost(error))}") from error
     finally:
         tail.release()
 
 
-async def _enter(stack: AsyncExitStack, transport: Any, changed: Callable[[], None], ended: asyncio.Event) -> Client:
+async def _enter(stack: AsyncExitStack, transport: Transport, changed: Callable[[], None], ended: End) -> Client:
     async def on_message(message: Any) -> None:
         if isinstance(message, types.ToolListChangedNotification):
             changed()
@@ -230,29 +257,22 @@ def _said(error: BaseException) -> str:
 
 
 class _Watched:
-    """A transport's incoming stream that tells when it ends."""
+    """A transport's incoming stream that tells when it ends: the SDK has no other word for it than failing calls."""
 
-    def __init__(self, inner: Any, ended: asyncio.Event) -> None:
+    def __init__(self, inner: ReadStream[SessionMessage | Exception], ended: End) -> None:
         self._inner = inner
         self._ended = ended
 
-    @property
-    def last_context(self) -> Any:
-        return getattr(self._inner, "last_context", None)
-
-    async def receive(self) -> Any:
+    async def receive(self) -> SessionMessage | Exception:
         return await self._inner.receive()
 
     async def aclose(self) -> None:
         await self._inner.aclose()
 
-    def close(self) -> None:
-        self._inner.close()
-
     def __aiter__(self) -> _Watched:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> SessionMessage | Exception:
         try:
             return await self._inner.__anext__()
         except BaseException:
@@ -263,14 +283,12 @@ class _Watched:
         await self._inner.__aenter__()
         return self
 
-    async def __aexit__(self, *error: Any) -> Any:  # noqa: PYI036 - handed on as they are
+    async def __aexit__(self, *error: Any) -> bool | None:  # noqa: PYI036 - handed on as they are
         return await self._inner.__aexit__(*error)
 
 
 @asynccontextmanager
-async def _watched(
-    transport: AbstractAsyncContextManager[tuple[Any, Any]], ended: asyncio.Event
-) -> AsyncIterator[tuple[Any, Any]]:
+async def _watched(transport: Transport, ended: End) -> AsyncIterator[TransportStreams]:
     async with transport as (read, write):
         yield _Watched(read, ended), write
 
@@ -295,15 +313,24 @@ async def _listen(client: Client, changed: Callable[[], None]) -> None:
         await asyncio.sleep(_RELISTEN)
 
 
-def _spec(tool: types.Tool) -> ToolSpec:
-    hints = tool.annotations
-    return ToolSpec(
-        name=tool.name,
-        description=tool.description or tool.title or "",
-        parameters=tool.input_schema,
-        read_only=hints.read_only_hint if hints else None,
-        idempotent=bool(hints and hints.idempotent_hint),
+def _is_schema(value: Any) -> bool:
+    """Whether it is a JSON schema, by the words providers look at: a whole check takes milliseconds a tool."""
+    if not isinstance(value, dict):
+        return isinstance(value, bool)
+    kinds, properties = value.get("type", []), value.get("properties", {})
+    required, items = value.get("required", []), value.get("items", True)
+    return (
+        _are(str, [kinds] if isinstance(kinds, str) else kinds)
+        and (kinds in _TYPES if isinstance(kinds, str) else _TYPES.issuperset(kinds))
+        and isinstance(properties, dict)
+        and _are(str, required)
+        and all(_is_schema(inner) for inner in properties.values())
+        and all(_is_schema(inner) for inner in (items if isinstance(items, list) else [items]))
     )
+
+
+def _are(kind: type, values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
 
 
 def _text(result: types.CallToolResult) -> str:
