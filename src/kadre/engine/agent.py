@@ -8,6 +8,7 @@ import msgspec
 
 from kadre.base.clock import Clock
 from kadre.base.errors import ToolError
+from kadre.base.tasks import all_of
 from kadre.engine.limits import RateLimit
 from kadre.engine.memory.port import Journal
 from kadre.engine.messages import ToolSpec
@@ -55,11 +56,18 @@ class HostedAgent:
         """The tools offered now: the same object as last time where nothing changed, so that adapters can cache."""
         if not self.toolsets:
             return self._offer
-        found = tuple([await _specs(toolset) for toolset in self.toolsets])
+        found = await self._ask()
         last = self._offered
         if last is None or any(now is not before for now, before in zip(found, last, strict=True)):
             self._offered, self._offer = found, self._bind(found)
         return self._offer
+
+    async def _ask(self) -> tuple[Sequence[ToolSpec] | ToolError, ...]:
+        """What each toolset offers, in their order; those that must ask somebody are waited for together."""
+        if len(self.toolsets) > 1 and sum(not toolset.ready for toolset in self.toolsets) > 1:
+            return tuple(await all_of(_specs(toolset) for toolset in self.toolsets))
+        # Nothing is won by tasks, which cost more than what is known already.
+        return tuple([await _specs(toolset) for toolset in self.toolsets])
 
     def _bind(self, found: Sequence[Sequence[ToolSpec] | ToolError]) -> Offer:
         tools: dict[str, Bound] = {}

@@ -61,6 +61,8 @@ class Obedient:
 class Desk:
     """`look` only reads; `write` needs a person's word."""
 
+    ready = True
+
     def __init__(self) -> None:
         self.written: list[dict[str, Any]] = []
 

@@ -52,6 +52,11 @@ class AgentToolset:
             ),
         )
 
+    @property
+    def ready(self) -> bool:
+        """See Toolset."""
+        return True
+
     async def specs(self) -> Sequence[ToolSpec]:
         """See Toolset."""
         return self._specs

@@ -24,6 +24,11 @@ class Allowed:
         self._offered: dict[str, ToolSpec] = {}
         self._specs: tuple[ToolSpec, ...] = ()
 
+    @property
+    def ready(self) -> bool:
+        """See Toolset."""
+        return self._inner.ready
+
     async def specs(self) -> Sequence[ToolSpec]:
         """See Toolset."""
         base = await self._inner.specs()

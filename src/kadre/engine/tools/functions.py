@@ -24,6 +24,11 @@ class Functions:
         self._tools = {function.__name__: _Function(function, read_only, server) for function in functions}
         self._specs = tuple(tool.spec for tool in self._tools.values())
 
+    @property
+    def ready(self) -> bool:
+        """See Toolset."""
+        return True
+
     async def specs(self) -> Sequence[ToolSpec]:
         """See Toolset."""
         return self._specs

@@ -159,6 +159,11 @@ class McpToolset:
         self._base: Sequence[ToolSpec] = ()
         self._specs: tuple[ToolSpec, ...] = ()
 
+    @property
+    def ready(self) -> bool:
+        """See Toolset."""
+        return self._server.ready
+
     async def specs(self) -> Sequence[ToolSpec]:
         """See Toolset. The last tools known are offered while the server is away."""
         base = await self._server.tools()
@@ -209,10 +214,15 @@ class Server:
         self._why = ""
         self._closed = False
 
+    @property
+    def ready(self) -> bool:
+        """Whether the tools are known and hold."""
+        link = self._link
+        return self._tools is not None and not self._changed and link is not None and _live(link)
+
     async def tools(self) -> tuple[ToolSpec, ...]:
         """The tools it offers, under its own names; the same object until they change. Raises ToolError."""
-        link = self._link
-        if self._tools is not None and not self._changed and link is not None and _live(link):
+        if self._tools is not None and self.ready:
             return self._tools
         async with self._listing:
             try:

@@ -37,6 +37,11 @@ class ToolOutput(msgspec.Struct, frozen=True):
 class Toolset(Protocol):
     """A group of tools that come and go together."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether `specs` answers at once, from what is known: nobody need be asked for it."""
+        ...
+
     async def specs(self) -> Sequence[ToolSpec]:
         """The tools offered now; cheap when nothing changed. Raises errors.ToolError where they cannot be known."""
         ...

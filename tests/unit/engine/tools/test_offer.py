@@ -1,0 +1,74 @@
+"""An agent's tools come from several places, which are asked together where they must be asked at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from kadre.base.errors import ToolError
+from kadre.engine.messages import ToolSpec
+from kadre.engine.tools.functions import Functions
+from tests.support.scene import Scene
+
+
+def look() -> str:
+    return "seen"
+
+
+class Slow(Functions):
+    """Answers, or says that it is away, once three are asked."""
+
+    waiting = 0
+    together: asyncio.Event
+
+    def __init__(self, name: str, *, away: bool = False) -> None:
+        super().__init__(look, server=name)
+        self.name = name
+        self.away = away
+
+    @property
+    def ready(self) -> bool:
+        return False
+
+    async def specs(self) -> Sequence[ToolSpec]:
+        Slow.waiting += 1
+        if Slow.waiting == 3:
+            Slow.together.set()
+        await Slow.together.wait()
+        if self.away:
+            raise ToolError(f"{self.name} is away")
+        return await super().specs()
+
+
+async def test_servers_are_asked_together_and_offered_in_their_order(scene: Scene) -> None:
+    Slow.waiting, Slow.together = 0, asyncio.Event()
+    tools: list[Any] = [Slow("one"), Functions(look, server="here"), Slow("two", away=True), Slow("three")]
+    await scene.says("hello", tools=tools)
+    (agent,) = scene.host.agents.values()
+    async with asyncio.timeout(5):
+        offer = await agent.offer()
+    assert [(name, bound.toolset) for name, bound in offer.tools.items()] == [
+        ("look", tools[0]),
+        ("here_look", tools[1]),
+        ("three_look", tools[3]),
+    ]
+    assert [notice.message for notice in offer.notices] == ["two is away"]
+
+
+class Counting(Functions):
+    """Tells in which task it was asked."""
+
+    asked: asyncio.Task[Any] | None = None
+
+    async def specs(self) -> Sequence[ToolSpec]:
+        self.asked = asyncio.current_task()
+        return await super().specs()
+
+
+async def test_what_is_known_is_read_without_a_task(scene: Scene) -> None:
+    tools = [Counting(look, server="one"), Counting(look, server="two")]
+    await scene.says("hello", tools=tools)
+    (agent,) = scene.host.agents.values()
+    await agent.offer()
+    assert [toolset.asked for toolset in tools] == [asyncio.current_task()] * 2
