@@ -24,6 +24,16 @@ class Prepared(msgspec.Struct):
     bound: Bound | None = None
     problem: str = ""
 
+    @property
+    def asks(self) -> bool:
+        """Whether a person must decide before it is sent."""
+        return self.bound is not None and self.bound.spec.ask
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be sent again where its outcome is not known."""
+        return self.bound is not None and self.bound.spec.idempotent
+
     def state(self, status: ev.ToolStatus, output: str = "", error: str = "") -> ev.ToolCallState:
         """The call as events tell it."""
         return ev.ToolCallState(self.call.id, self.call.name, self.arguments, status, output, error)

@@ -6,9 +6,7 @@ The same host is the laptop, a dedicated pod and a pooled pod. Doors call it; it
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -19,7 +17,6 @@ from kadre.base.clock import Clock, SystemClock
 from kadre.base.errors import (
     BadRequest,
     Conflict,
-    Fenced,
     KadreError,
     NotFound,
     Refused,
@@ -29,15 +26,16 @@ from kadre.base.errors import (
 )
 from kadre.base.ids import is_id, new_id
 from kadre.base.tasks import Tasks
+from kadre.engine import delegation, loop
 from kadre.engine import events as ev
-from kadre.engine import loop
 from kadre.engine.agent import HostedAgent
+from kadre.engine.approvals import Decision
 from kadre.engine.live import Live
-from kadre.engine.memory import spill
+from kadre.engine.memory import projection, spill
 from kadre.engine.memory.port import Created, Journal, NewRun, RunInfo
 from kadre.engine.messages import Message
 from kadre.engine.observe import Observer, Unobserved
-from kadre.engine.runner import Decision, Runner, opening
+from kadre.engine.runner import Runner, opening
 from kadre.engine.tools.port import CallContext, ToolOutput
 from kadre.plan.types import AgentKey
 
@@ -45,8 +43,6 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 60.0
 """How often sessions past their time to live are looked for: TTLs are minutes or hours, so a minute late is on time."""
-MESSAGE_PREVIEW = 4096
-"""Characters of a delegation's message in the parent's event; the whole is in the child's own user_message."""
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,9 +65,6 @@ class Parent(msgspec.Struct, frozen=True):
 
 
 ROOT = Parent()
-OWN_ID = re.compile(r"run-[0-9a-f]{21}$")
-"""A run id that we made, which begins with its time; a caller may choose others."""
-TIMED = len("run-") + 11
 
 
 class Host:
@@ -87,6 +80,9 @@ class Host:
         self._runners: dict[str, Runner] = {}
         self._tasks = Tasks("host")
         self._draining = False
+        self._sole = False
+        """Whether these journals are this process's alone: `recover` was called."""
+        self._recovered: list[Journal] = []
 
     # -- agents --------------------------------------------------------------------------------------------------
 
@@ -96,7 +92,12 @@ class Host:
         return self._agents
 
     async def replace(self, agents: Mapping[AgentKey, HostedAgent]) -> None:
-        """Serve exactly these. An agent that is no longer among them finishes its runs first."""
+        """Serve exactly these. An agent that is no longer among them finishes its runs first.
+
+        Runs that waited for an agent that was not served are taken up.
+        """
+        if self._sole:
+            await self._recover_journals()  # before the first run in one that is new here
         before, self._agents = self._agents, dict(agents)
         kept = {id(agent) for agent in agents.values()}
         for agent in before.values():
@@ -104,6 +105,8 @@ class Host:
                 agent.retired = True
                 if not agent.running:
                     await agent.aclose()
+        if self._sole:
+            await self._take_up_waiting()
 
     def add_journal(self, journal: Journal) -> None:
         """Look for runs in this store too."""
@@ -216,13 +219,13 @@ class Host:
         live.publish(await agent.journal.events(run_id))
         runner = Runner(agent, live, self.clock, self.observer)
         self._drive(runner, wait=False)
-        runner.stop("cancelled")
+        runner.life.stop("cancelled")
 
     def _drive(self, runner: Runner, *, wait: bool) -> None:
         run_id = runner.live.info.run_id
         self._runners[run_id] = runner
         self.observer.run_started(runner.agent.plan)
-        runner.task = self._tasks.spawn(run_id, self._guarded(runner, wait))
+        runner.life.task = self._tasks.spawn(run_id, self._guarded(runner, wait))
 
     async def _guarded(self, runner: Runner, wait: bool) -> None:
         try:
@@ -235,7 +238,7 @@ class Host:
         for runner in list(self._runners.values()):
             info = runner.live.info
             if info.agent == run.agent and info.session_id == run.session_id and info.order < run.order:
-                runner.stop("cancelled")
+                runner.life.stop("cancelled")
 
     # -- beside a run --------------------------------------------------------------------------------------------
 
@@ -259,93 +262,90 @@ class Host:
         """End the run as cancelled; one that has ended stays as it is. Raises NotFound."""
         runner = self._runners.get(run_id)
         if runner is None:
+            await self._end_undriven(run_id)
             return await self.open(run_id)
-        runner.stop("cancelled")
+        runner.life.stop("cancelled")
         await runner.live.wait()
         return runner.live
+
+    async def _end_undriven(self, run_id: str) -> None:
+        """End a run that waits under an agent that is not served: nobody else would, and it holds its session."""
+        for journal in self.journals if self._sole else ():
+            info = await journal.run(run_id)
+            if info is not None and info.status not in ev.ENDED:
+                held = await journal.claim(run_id)
+                events = await journal.events(run_id, limit=held.last_seq)
+                last = projection.closing(held, events, "cancelled", projection.OUTCOME_UNKNOWN, self.clock.now())
+                await journal.append(run_id, held.last_seq, last, held.epoch)
+                for child in delegation.unfinished(events):
+                    await self.cancel(child)
 
     async def approve(self, run_id: str, approval_id: str, decision: Decision, by: str, note: str = "") -> None:
         """Decide one open question of the run, or of a run below it. Raises NotFound; Conflict once it has ended."""
         live = await self.open(run_id)
         if live.finished is not None:
             raise Conflict(f"run {run_id} has ended ({live.finished.status})", reason="RunEnded")
-        if approval_id not in {approval.id for approval in live.pending_approvals()}:
+        approval = next((open_ for open_ in live.pending_approvals() if open_.id == approval_id), None)
+        if approval is None:
             raise NotFound(f"run {run_id} has no open approval {approval_id!r}", reason="NoSuchApproval")
-        for runner in self._runners.values():
-            if runner.asks(approval_id):
-                await runner.decide(approval_id, decision, by, note)
-                return
-        raise NotFound(f"approval {approval_id!r} is not open any more", reason="NoSuchApproval")
+        asking = self._runners.get(approval.run_id)
+        if asking is None:
+            raise Unavailable(
+                f"run {approval.run_id} waits until its agent is served here again; serve it, or cancel the run",
+                reason="AgentNotServed",
+            )
+        await asking.approvals.decide(approval_id, decision, by, note)
 
     async def delegate(self, agent: AgentKey, message: str, context: CallContext) -> ToolOutput:
         """Have another agent answer, as a child run of the caller's; see tools.agent.Delegates."""
         parent = self._runners[context.run_id]
-        child_id = child_of(context.run_id, context.key)
+        child_id = delegation.child_of(context.run_id, context.key)
         ask = Ask(agent=agent, message=message, session_id=child_id, run_id=child_id, caller=context.caller)
         try:
             child = await self.start(ask, Parent(context.run_id, context.chain))
         except Refused as error:
             raise ToolError(f"{agent} cannot be asked now: {error}") from error
-        told = {"agent": str(agent), "child_run_id": child_id, "tool_call_id": context.tool_call_id}
         try:
-            await parent.record(ev.DelegateStart, message=message[:MESSAGE_PREVIEW], **told)
-            status = await self._follow_child(parent, child)
-        except (Fenced, asyncio.CancelledError):
-            self._stop_child(parent, child_id)
+            return await delegation.answer(parent, child, message, context)
+        except BaseException:
+            runner = self._runners.get(child_id)
+            if runner is not None and parent.life.how != "left":  # else the next process goes on with both
+                runner.life.stop("interrupted" if self._draining else "cancelled")
             raise
-        except KadreError as error:
-            self._stop_child(parent, child_id)
-            raise ToolError(f"{agent} was lost while it worked: {error}") from error
-        await parent.record(ev.DelegateEnd, status=status, **told)
-        if status == "completed":
-            return ToolOutput(child.answer())
-        cause = child.error()
-        return ToolOutput(f"{agent} ended {status}" + (f": {cause.message}" if cause else ""), is_error=True)
-
-    def _stop_child(self, parent: Runner, child_id: str) -> None:
-        """Nobody waits for it any more: not where the next process goes on with both."""
-        runner = self._runners.get(child_id)
-        if runner is not None and parent.stopped != "left":
-            runner.stop("interrupted" if self._draining else "cancelled")
-
-    @staticmethod
-    async def _follow_child(parent: Runner, child: Live) -> ev.RunStatus:
-        waiting = 0
-        try:
-            async for event in child.follow():
-                if isinstance(event, ev.ApprovalRequired):
-                    if not waiting:
-                        parent.pause()
-                    waiting += len(event.approvals)
-                    await parent.bubble(event)
-                elif isinstance(event, ev.ApprovalDecided):
-                    waiting -= 1
-                    if not waiting:
-                        parent.unpause()
-                    await parent.bubble(event)
-        finally:
-            if waiting:
-                parent.unpause()
-        return (await child.wait()).status
 
     # -- life ----------------------------------------------------------------------------------------------------
 
     async def recover(self) -> list[RunInfo]:
-        """After a restart: end what was cut off as interrupted, go on waiting where a person is to decide."""
+        """After a restart: end what was cut off as interrupted, go on waiting where a person is to decide.
+
+        Only where no other process uses these journals. From then on, runs that wait under an agent that is not served
+        are taken up when it is.
+        """
+        self._sole = True
+        cut_off = await self._recover_journals()
+        await self._take_up_waiting()
+        return cut_off
+
+    async def _recover_journals(self) -> list[RunInfo]:
         cut_off: list[RunInfo] = []
+        for journal in self.journals:
+            if journal not in self._recovered:
+                self._recovered.append(journal)
+                cut_off.extend(await journal.recover())
+        return cut_off
+
+    async def _take_up_waiting(self) -> None:
         by_name = {str(key): agent for key, agent in self._agents.items()}
         revived = []
         for journal in self.journals:
-            cut_off.extend(await journal.recover())
             waiting = {info.run_id: info for info in await journal.runs(status="waiting", limit=10_000)}
             for info in waiting.values():
                 agent = by_name.get(info.agent)
-                if agent is not None and agent.journal is journal:
+                if agent is not None and agent.journal is journal and info.run_id not in self._runners:
                     revived.append(await self._revive(agent, info, waiting))
         for runner in revived:  # all at once: a parent must find its child's runner
             runner.agent.running += 1
             self._drive(runner, wait=False)
-        return cut_off
 
     async def _revive(self, agent: HostedAgent, info: RunInfo, waiting: Mapping[str, RunInfo]) -> Runner:
         chain: tuple[str, ...] = ()
@@ -368,12 +368,13 @@ class Host:
         if self._draining:
             return
         self._draining = True
-        working = [r.task for r in self._runners.values() if r.task is not None and not r.live.pending_approvals()]
+        runners = list(self._runners.values())
+        working = [r.life.task for r in runners if r.life.task is not None and not r.live.pending_approvals()]
         if working:
             await asyncio.wait(working, timeout=grace)
-        for runner in self._runners.values():
+        for runner in runners:
             if runner.live.pending_approvals():
-                runner.stopped = "left"
+                runner.life.stop("left")
         await self._tasks.aclose()
         for agent in self._agents.values():
             await agent.aclose()
@@ -396,13 +397,6 @@ async def _recall(journal: Journal, live: Live) -> None:
             if whole is not event and isinstance(whole, ev.AssistantMessage):
                 live.whole = whole
             return
-
-
-def child_of(run_id: str, key: str) -> str:
-    """The id of the run that a call delegates to: the same for the same call, and listed beside its parent."""
-    digest = hashlib.sha256(key.encode()).hexdigest()
-    when = run_id[:TIMED] if OWN_ID.match(run_id) else f"run-{digest[10:21]}"
-    return when + digest[:10]
 
 
 def first_events(agent: HostedAgent, new: NewRun, ask: Ask, clock: Clock) -> list[ev.Event]:

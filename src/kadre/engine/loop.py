@@ -90,8 +90,8 @@ class Resumed(msgspec.Struct, frozen=True, gc=False):
     """A run rebuilt from its events.
 
     `results`: known results of pending calls; `started`: ids of pending calls that were sent and have no recorded
-    result; `decisions`: approval id -> decision; `approvals`: those asked for the pending calls, without those of runs
-    that were delegated to, which come after a call of this run was sent and are decided there.
+    result; `decisions`: approval id -> decision; `approvals`: this run's own questions about the pending calls, not
+    those of runs it delegated to, which are decided there.
     """
 
     state: State
@@ -108,7 +108,6 @@ def resume(history: tuple[Message, ...], events: Iterable[ev.Event]) -> Resumed:
     started: set[str] = set()
     approvals: list[ev.Approval] = []
     decisions: dict[str, ev.ApprovalDecided] = {}
-    calling = False
     for event in events:
         match event:
             case ev.UserMessage():
@@ -119,16 +118,15 @@ def resume(history: tuple[Message, ...], events: Iterable[ev.Event]) -> Resumed:
                 message = Message("assistant", event.content, event.tool_calls)
                 calls = state.tool_calls + len(event.tool_calls)
                 state = State((*state.messages, message), state.steps + 1, calls, event.tool_calls)
-                results, started, approvals, calling = {}, set(), [], False
+                results, started, approvals = {}, set(), []
             case ev.ToolStart():
                 started.add(event.tool_call.id)
-                calling = True
             case ev.ToolEnd():
                 call = ToolCall(event.tool_call.id, event.name)
                 results[call.id] = tool_message(call, result_text(event.tool_call))
                 started.discard(call.id)
-            case ev.ApprovalRequired() if not calling:
-                approvals.extend(event.approvals)
+            case ev.ApprovalRequired():
+                approvals.extend(approval for approval in event.approvals if approval.run_id == event.run_id)
             case ev.ApprovalDecided():
                 decisions[event.approval_id] = event
             case _:

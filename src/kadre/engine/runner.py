@@ -9,39 +9,36 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any, Literal, TypeVar
+
+import msgspec
 
 from kadre.base.clock import Clock
-from kadre.base.errors import Fenced, KadreError, ModelError, NotFound, ToolError, Unavailable, shorten
-from kadre.base.ids import new_id
-from kadre.base.tasks import all_of, first_of
+from kadre.base.errors import Fenced, KadreError, ModelError, ToolError, Unavailable, shorten
+from kadre.base.tasks import all_of
 from kadre.engine import calling, loop
 from kadre.engine import events as ev
 from kadre.engine.agent import Bound, HostedAgent, Offer
+from kadre.engine.approvals import Approvals
 from kadre.engine.calling import Prepared
+from kadre.engine.deadline import Deadline
+from kadre.engine.life import Life
 from kadre.engine.live import Live
-from kadre.engine.memory import conversation, spill
+from kadre.engine.memory import conversation, projection, spill
 from kadre.engine.memory.port import RunInfo
 from kadre.engine.messages import Message, ToolCall, Usage
 from kadre.engine.models.port import ModelRequest, Reply, TextDelta
 from kadre.engine.observe import Observer
+from kadre.engine.recorder import Recorder
 from kadre.engine.tools.port import CallContext, ToolOutput
 
 log = logging.getLogger(__name__)
 
-APPROVAL_EXPIRY = timedelta(hours=1)
-"""How long a question to a person stays open before it is denied: the wait of a lunch, not of a weekend."""
-
 END_RETRY_SECONDS = 5.0
 """How often a store that could not take a run's end is tried again: the next run of the session waits for it."""
 
-Decision = Literal["allow", "deny"]
-E = TypeVar("E", bound=ev.EventBase)
-
 
 class Runner:
-    """One run being driven. `drive` is its whole life; the other methods are called from beside it."""
+    """One run being driven. `drive` is its whole life."""
 
     def __init__(
         self,
@@ -54,103 +51,88 @@ class Runner:
     ) -> None:
         self.agent = agent
         self.live = live
-        self.stopped: Literal["cancelled", "interrupted", "left"] = "interrupted"
-        """How the run ends when its task is cancelled; `left`: not at all, the next process goes on with it."""
-        self.task: asyncio.Task[None] | None = None
-        self._unwanted = self._cancellable = False
+        self.life = Life()
+        self.recorder = Recorder(agent.journal, live, clock)
+        self.deadline = Deadline(agent.plan.limits.deadline)
+        self.approvals = Approvals(self.recorder, self.deadline, clock)
+        if resumed is not None:
+            self.approvals.take_up(resumed.approvals, resumed.decisions)
+        self._resumed = resumed
         self._clock = clock
         self._observer = observer
         self._chain = (*chain, str(agent.plan.key))
-        self._seq = live.info.last_seq
-        self._out: list[ev.Event] = []
-        self._commit_lock = asyncio.Lock()
-        self._in_flight: dict[str, Prepared] = {}
-        self._usage = Usage()
+        self._usage = live.info.usage
         self._why = ""
-        self._deadline: asyncio.Timeout | None = None
-        self._paused = 0
-        self._left = 0.0
-        self._resumed = resumed
-        self._pending = {approval.id: approval for approval in resumed.approvals} if resumed else {}
-        self._decided = asyncio.Event()
-        self._decisions = dict(resumed.decisions) if resumed else {}
 
     # -- the life of a run ---------------------------------------------------------------------------------------
 
     async def drive(self, wait: bool) -> None:
         """Run to the end and commit it. `wait`: other runs of the session come first."""
         started = self._clock.monotonic()
-        status: ev.RunStatus = "failed"
-        self._cancellable = True
+        status: ev.RunStatus
         try:
-            if self._unwanted:
-                raise asyncio.CancelledError
+            self.life.begin()
             status = await self._until_end(wait)
         except asyncio.CancelledError:
-            if self.task is not None:
-                self.task.uncancel()
-            if self.stopped == "left":
+            if self.life.how == "left":
                 return
-            status = self.stopped
-        except TimeoutError:
-            limit = self.agent.plan.limits.deadline
-            self._error("DeadlineExceeded", f"the run took longer than its deadline of {limit:g} s")
-        except ModelError as error:
-            self._error(error.reason, str(error), error.retry_after)
+            status = self.life.how
         except Fenced:
             self.live.fail(Unavailable("the run is driven elsewhere now", reason="Fenced"))
             self._observer.run_finished(self.agent.plan, "interrupted", self._clock.monotonic() - started, "Fenced")
             return
-        except KadreError as error:
-            self._error(getattr(error, "reason", type(error).__name__), str(error))
-        except Exception as error:
-            log.exception("run %s failed", self.live.info.run_id)
-            self._error("InternalError", f"Kadre failed in an unexpected way ({type(error).__name__}); see its log")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run ends and people are told
+            self._failed(error)
+            status = "failed"
+        self.life.end()
         await self._end(status, self._clock.monotonic() - started)
 
-    def stop(self, status: Literal["cancelled", "interrupted"]) -> None:
-        """Have the run end that way: now, or as soon as it begins."""
-        self.stopped = status
-        self._unwanted = True
-        if self._cancellable and self.task is not None:  # cancelled before its first step, it would never end the run
-            self.task.cancel()
+    def _failed(self, error: Exception) -> None:
+        """Tell people why the run cannot go on."""
+        if isinstance(error, ModelError):
+            self._tell_error(error.reason, str(error), error.retry_after)
+        elif isinstance(error, KadreError):
+            self._tell_error(getattr(error, "reason", type(error).__name__), str(error))
+        else:
+            log.error("run %s failed", self.live.info.run_id, exc_info=error)
+            unexpected = f"Kadre failed in an unexpected way ({type(error).__name__}); see its log"
+            self._tell_error("InternalError", unexpected)
+
+    def _tell_error(self, reason: str, message: str, retry_after: float | None = None) -> None:
+        self._why = reason
+        self.recorder.emit(ev.Error, reason=reason, message=message, retry_after=retry_after)
 
     async def _end(self, status: ev.RunStatus, seconds: float) -> None:
-        for approval_id in [key for key in self._pending if key not in self._decisions]:
-            self._emit(
-                ev.ApprovalDecided, approval_id=approval_id, decision="deny", by="end", note=f"the run was {status}"
-            )
-        self._pending.clear()  # a decision that comes now comes too late
-        for prepared in list(self._in_flight.values()):
-            unknown = f"the run ended ({status}) while this call was under way; whether it took effect is not known"
-            self._emit(ev.ToolEnd, name=prepared.call.name, tool_call=prepared.state("unknown", error=unknown))
-        self._emit(ev.RunFinished, status=status, usage=self._usage)
+        recorder, info = self.recorder, self.live.info
+        self.approvals.close()
+        at = msgspec.structs.replace(info, last_seq=recorder.seq, usage=self._usage)
+        why = f"the run ended ({status}) while this call was under way; whether it took effect is not known"
+        recorder.add(projection.closing(at, (*self.live.events, *recorder.unwritten), status, why, self._clock.now()))
         self._observer.run_finished(self.agent.plan, status, seconds, self._why)
         try:
-            while self._out:
+            while recorder.unwritten:
                 with contextlib.suppress(asyncio.CancelledError):  # it is ending: there is nothing left to cancel
-                    await self._commit()
+                    await recorder.commit()
         except KadreError as error:
-            log.exception("the end of run %s (%s) could not be recorded", self.live.info.run_id, status)
+            log.exception("the end of run %s (%s) could not be recorded", info.run_id, status)
             self.live.fail(error)
             if isinstance(error, Unavailable):
-                self._cancellable = False
                 await self._end_later()
 
     async def _end_later(self) -> None:
         """Try until the store takes the end; cancelled with the host, whose successor finds the run cut off."""
-        while self._out:
+        while self.recorder.unwritten:
             await self._clock.sleep(END_RETRY_SECONDS)
             with contextlib.suppress(Unavailable):
-                await self._commit()
+                await self.recorder.commit()
 
     async def _until_end(self, wait: bool) -> ev.RunStatus:
         if wait:
             await self.agent.journal.turn(self.live.info.run_id)
-        async with asyncio.timeout(self.agent.plan.limits.deadline) as self._deadline:
+        async with self.deadline:
             offer = await self.agent.offer()
             for notice in offer.notices:
-                self._emit(ev.System, reason=notice.reason, message=notice.message)
+                self.recorder.emit(ev.System, reason=notice.reason, message=notice.message)
             command: loop.Command = loop.CALL_MODEL
             if self._resumed is None:
                 state = await self._begin()
@@ -165,7 +147,7 @@ class Runner:
                     case loop.Finish():
                         return "completed"
                     case loop.Fail(reason, message):
-                        self._error(reason, message)
+                        self._tell_error(reason, message)
                         return "failed"
 
     async def _begin(self) -> loop.State:
@@ -189,10 +171,10 @@ class Runner:
             if call.id in results:
                 continue
             prepared = calling.prepare(call, offer)
-            if call.id in resumed.started and not (prepared.bound and prepared.bound.spec.idempotent):
-                lost = "the process ended while this call was under way; whether it took effect is not known"
-                self._emit(ev.ToolEnd, name=call.name, tool_call=prepared.state("unknown", error=lost))
-                results[call.id] = loop.tool_message(call, f"Error: {lost}")
+            if call.id in resumed.started and not prepared.repeatable:
+                lost = prepared.state("unknown", error=projection.OUTCOME_UNKNOWN)
+                self.recorder.emit(ev.ToolEnd, name=call.name, tool_call=lost)
+                results[call.id] = loop.tool_message(call, loop.result_text(lost))
             else:
                 todo.append(prepared)
         for message in await self._approve_and_call(todo, resumed.approvals):
@@ -206,8 +188,8 @@ class Runner:
         started = self._clock.monotonic()
         request = ModelRequest(state.messages, offer.specs, live.stream)
         reply: Reply | None = None
-        if self._out:
-            await self._commit()
+        if self.recorder.unwritten:
+            await self.recorder.commit()
         try:
             async for piece in self.agent.model.call(request):
                 if type(piece) is TextDelta:
@@ -222,9 +204,9 @@ class Runner:
         self._observer.model_called(plan, self._clock.monotonic() - started, reply.usage, "")
         self._usage += reply.usage
         self.agent.tokens.charge(reply.usage.total_tokens)
-        self._emit(ev.UsageEvent, model=plan.model.model, usage=reply.usage)
+        self.recorder.emit(ev.UsageEvent, model=plan.model.model, usage=reply.usage)
         message = calling.distinct(reply.message, state)
-        self._emit(
+        self.recorder.emit(
             ev.AssistantMessage,
             content=message.content,
             tool_calls=message.tool_calls,
@@ -238,7 +220,7 @@ class Runner:
             ev.Token(
                 run_id=live.info.run_id,
                 session_id=live.info.session_id,
-                seq=self._seq,
+                seq=self.recorder.seq,
                 time=self._clock.now(),
                 offset=live.offset,
                 content=text,
@@ -253,12 +235,10 @@ class Runner:
         return [results[call.id] for call in calls]
 
     async def _approve_and_call(self, prepared: list[Prepared], asked: Sequence[ev.Approval]) -> list[Message]:
-        denied = await self._ask(prepared, asked) if any(p.bound and p.bound.spec.ask for p in prepared) else {}
+        denied = await self.approvals.settle(prepared, asked) if any(item.asks for item in prepared) else {}
         for item in prepared:
-            self._emit(ev.ToolStart, name=item.call.name, tool_call=item.state("running"))
-            if item.problem == "" and item.call.id not in denied:
-                self._in_flight[item.call.id] = item
-        await self._commit()
+            self.recorder.emit(ev.ToolStart, name=item.call.name, tool_call=item.state("running"))
+        await self.recorder.commit()
         if len(prepared) == 1:
             return [await self._call_one(prepared[0], denied)]
         slots = asyncio.Semaphore(self.agent.plan.limits.max_parallel_tools)
@@ -278,9 +258,7 @@ class Runner:
             state = item.state("error", error=problem)
         else:
             state = await self._send(item, bound)
-        self._in_flight.pop(call.id, None)
-        self._emit(ev.ToolEnd, name=call.name, tool_call=state)
-        await self._commit()
+        await self.recorder.tell(ev.ToolEnd, name=call.name, tool_call=state)
         return loop.tool_message(call, loop.result_text(state))
 
     async def _send(self, item: Prepared, bound: Bound) -> ev.ToolCallState:
@@ -315,152 +293,6 @@ class Runner:
         if output.is_error:
             return item.state("error", error=text)
         return item.state("complete", output=text)
-
-    # -- approvals -----------------------------------------------------------------------------------------------
-
-    async def _ask(self, prepared: list[Prepared], asked: Sequence[ev.Approval]) -> dict[str, str]:
-        """Wait until a person has decided every call that needs it; returns call id -> why it was denied."""
-        known = {approval.tool_call.id: approval for approval in asked}
-        expires = self._clock.now() + APPROVAL_EXPIRY
-        fresh = []
-        for item in prepared:
-            if item.bound is not None and item.bound.spec.ask and item.call.id not in known:
-                reason = f"{item.call.name} may change something, and its author has not allowed it in advance"
-                own = self.live.info.run_id
-                known[item.call.id] = ev.Approval(new_id("apr"), own, item.state("pending"), reason, expires)
-                fresh.append(known[item.call.id])
-        self._pending.update((approval.id, approval) for approval in fresh)
-        if fresh:
-            self._emit(ev.ApprovalRequired, approvals=tuple(fresh))
-            await self._commit()
-        await self._wait_for_decisions([approval.id for approval in known.values()])
-        denied = {}
-        for call_id, approval in known.items():
-            decision = self._decisions[approval.id]
-            if decision.decision == "deny":
-                note = f": {decision.note}" if decision.note else ""
-                denied[call_id] = f"this call was denied by {decision.by}{note}"
-        return denied
-
-    async def _wait_for_decisions(self, ids: list[str]) -> None:
-        self.pause()
-        try:
-            while undecided := [key for key in ids if key not in self._decisions]:
-                left = min((self._pending[key].expires - self._clock.now()).total_seconds() for key in undecided)
-                self._decided.clear()
-                if left > 0:
-                    await first_of(self._decided.wait(), self._clock.sleep(left))
-                for key in undecided:
-                    if self.asks(key) and self._pending[key].expires <= self._clock.now():
-                        await self.decide(key, "deny", "expiry", "nobody answered in time")
-        finally:
-            self.unpause()
-
-    async def decide(self, approval_id: str, decision: Decision, by: str, note: str = "") -> None:
-        """Record a person's decision; committed when it returns. Raises NotFound where it is not open."""
-        if not self.asks(approval_id):
-            raise NotFound(f"there is no open approval {approval_id!r}", reason="NoSuchApproval")
-        self._decisions[approval_id] = self._emit(
-            ev.ApprovalDecided, approval_id=approval_id, decision=decision, by=by, note=note
-        )
-        try:
-            await self._commit()
-        finally:
-            self._decided.set()  # where it could not be recorded the run must find out, not wait for another
-
-    def asks(self, approval_id: str) -> bool:
-        """Whether this run itself waits for that decision."""
-        return approval_id in self._pending and approval_id not in self._decisions
-
-    async def bubble(self, event: ev.ApprovalRequired | ev.ApprovalDecided) -> None:
-        """Tell a child run's question, or its answer, in this run too: only the root is watched by people.
-
-        Once: a child that is followed again after a restart says it again.
-        """
-        if isinstance(event, ev.ApprovalRequired):
-            asked = (told.approvals for told in self.live.events if isinstance(told, ev.ApprovalRequired))
-            if event.approvals not in asked:
-                self._emit(ev.ApprovalRequired, approvals=event.approvals)
-        elif event.approval_id in {approval.id for approval in self.live.pending_approvals()}:
-            self._emit(
-                ev.ApprovalDecided,
-                approval_id=event.approval_id,
-                decision=event.decision,
-                by=event.by,
-                note=event.note,
-            )
-        await self._commit()
-
-    def pause(self) -> None:
-        """Stop the deadline's clock while a person is waited for."""
-        self._paused += 1
-        deadline = self._deadline
-        if self._paused == 1 and deadline is not None and (when := deadline.when()) is not None:
-            self._left = when - asyncio.get_running_loop().time()
-            deadline.reschedule(None)
-
-    def unpause(self) -> None:
-        """Let the deadline's clock go on."""
-        self._paused -= 1
-        if self._paused == 0 and self._deadline is not None and not self._deadline.expired():
-            self._deadline.reschedule(asyncio.get_running_loop().time() + self._left)
-
-    # -- events --------------------------------------------------------------------------------------------------
-
-    async def record(self, kind: type[E], **fields: Any) -> None:
-        """Emit and commit an event told from beside the loop, such as a delegation."""
-        self._emit(kind, **fields)
-        await self._commit()
-
-    def _emit(self, kind: type[E], **fields: Any) -> E:
-        self._seq += 1
-        info = self.live.info
-        event = kind(run_id=info.run_id, session_id=info.session_id, seq=self._seq, time=self._clock.now(), **fields)
-        self._out.append(event)  # type: ignore[arg-type]  # every EventBase subclass is in the Event union
-        return event
-
-    def _error(self, reason: str, message: str, retry_after: float | None = None) -> None:
-        self._why = reason
-        self._emit(ev.Error, reason=reason, message=message, retry_after=retry_after)
-
-    async def _commit(self) -> None:
-        """Make what was emitted durable, then visible. Two callers at once keep the order of their events."""
-        async with self._commit_lock:
-            if not self._out:
-                return
-            batch, self._out = self._out, []
-            journal, info = self.agent.journal, self.live.info
-            kept: list[ev.Event] = []
-            try:
-                kept = [await spill.spill(journal, event) if spill.is_large(event) else event for event in batch]
-                await journal.append(info.run_id, batch[0].seq - 1, kept, info.epoch)
-            except KadreError:
-                self._out[:0] = batch  # still to be told: the run's end tries once more
-                raise
-            except asyncio.CancelledError:
-                try:
-                    recorded = await self._recorded(batch[-1].seq)  # it is, or it is not; both must be told on
-                except KadreError:
-                    recorded = False
-                if recorded:
-                    self._publish(batch, kept)
-                else:
-                    self._out[:0] = batch
-                raise
-            self._publish(batch, kept)
-
-    async def _recorded(self, seq: int) -> bool:
-        """Whether the journal has the run's events up to that one; cancelled again, it asks again."""
-        while True:
-            with contextlib.suppress(asyncio.CancelledError):
-                run = await self.agent.journal.run(self.live.info.run_id)
-                return run is not None and run.last_seq >= seq
-
-    def _publish(self, batch: Sequence[ev.Event], kept: Sequence[ev.Event]) -> None:
-        for whole, event in zip(batch, kept, strict=True):
-            if whole is not event and type(whole) is ev.AssistantMessage:
-                self.live.whole = whole
-        self.live.publish(kept)
 
 
 async def opening(agent: HostedAgent, info: RunInfo) -> list[Message]:

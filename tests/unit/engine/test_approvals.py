@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 
-from kadre.base.errors import Conflict, NotFound
+from kadre.base.clock import FakeClock
+from kadre.base.errors import Conflict, NotFound, Refused
 from kadre.engine import events as ev
-from kadre.engine.runner import APPROVAL_EXPIRY
+from kadre.engine.approvals import EXPIRY
+from kadre.engine.memory.inmemory import InMemoryJournal
+from kadre.engine.memory.port import NewRun
+from kadre.engine.messages import Usage
 from kadre.engine.tools.agent import AgentToolset
 from kadre.plan.types import AgentKey, AgentTool, Limits
+from tests.support.scene import USAGE
 
 CALL = [("write", {"text": "hi"})]
 
@@ -31,6 +36,30 @@ class Pen:
 @pytest.fixture
 def pen() -> Pen:
     return Pen()
+
+
+async def restarted(scene: Any) -> Any:
+    """Another host on the store of one that has ended; the store outlives it, as a file would."""
+    journal = scene.journal
+    kept, journal.aclose = journal.aclose, _nothing
+    await scene.host.aclose(0.01)
+    journal.aclose = kept
+    return type(scene)(journal)
+
+
+async def _nothing() -> None:
+    pass
+
+
+def scene_usage(calls: int) -> Usage:
+    """What so many calls of a scene's model use."""
+    return sum((USAGE for _ in range(calls)), Usage())
+
+
+def story(run_id: str, session_id: str) -> list[ev.Event]:
+    """What a run begins with."""
+    ids: dict[str, Any] = {"run_id": run_id, "session_id": session_id, "time": FakeClock().now()}
+    return [ev.RunStarted(seq=1, agent="default/b", **ids), ev.UserMessage(seq=2, content="hi", **ids)]
 
 
 async def test_a_call_that_needs_approval_waits_and_is_then_made(scene: Any, asking: Any, pen: Pen) -> None:
@@ -61,7 +90,7 @@ async def test_nobody_answering_within_the_hour_denies(scene: Any, asking: Any, 
     live = await scene.start()
     await scene.approval(live)
     await asyncio.sleep(0)
-    await scene.clock.advance(APPROVAL_EXPIRY.total_seconds() + 1)
+    await scene.clock.advance(EXPIRY.total_seconds() + 1)
     await asyncio.wait_for(live.wait(), 5)
     assert not pen.written
     assert "denied by expiry" in scene.tool_ends(live)[0].error
@@ -108,11 +137,7 @@ async def test_a_waiting_run_survives_a_restart_and_is_then_decided(scene: Any, 
     await scene.says(CALL, tools=[asking(pen.write)])
     live = await scene.start()
     approval = await scene.approval(live)
-    journal = scene.journal
-    kept, journal.aclose = journal.aclose, _nothing  # the store outlives this host, as a file would
-    await scene.host.aclose(0.01)
-    journal.aclose = kept
-    after = type(scene)(journal)
+    after = await restarted(scene)
     await after.says("done", tools=[asking(pen.write)])
     assert await after.host.recover() == []
     await after.host.approve(live.info.run_id, approval.id, "allow", "local")
@@ -121,6 +146,65 @@ async def test_a_waiting_run_survives_a_restart_and_is_then_decided(scene: Any, 
     assert pen.written == ["hi"]
     assert again.answer() == "done"
     assert [event.seq for event in again.events] == list(range(1, len(again.events) + 1))
+    assert again.finished.usage == scene_usage(2)  # of the model call before the restart, too
+
+
+async def test_a_run_that_waits_under_an_agent_not_served_is_taken_up_when_it_is(
+    scene: Any, asking: Any, pen: Pen
+) -> None:
+    await scene.says(CALL, tools=[asking(pen.write)])
+    live = await scene.start()
+    approval = await scene.approval(live)
+    after = await restarted(scene)
+    await after.says("somebody else", name="b")
+    assert await after.host.recover() == []
+    with pytest.raises(Refused, match="until its agent is served") as refused:
+        await after.host.approve(live.info.run_id, approval.id, "allow", "local")
+    assert refused.value.reason == "AgentNotServed"
+    await after.says("done", tools=[asking(pen.write)])
+    await after.host.approve(live.info.run_id, approval.id, "allow", "local")
+    again = await after.host.open(live.info.run_id)
+    await asyncio.wait_for(again.wait(), 5)
+    assert pen.written == ["hi"]
+
+
+async def test_a_run_that_waits_under_an_agent_not_served_can_be_cancelled(scene: Any, asking: Any, pen: Pen) -> None:
+    await scene.says(CALL, tools=[asking(pen.write)])
+    live = await scene.start(session_id="s")
+    await scene.approval(live)
+    after = await restarted(scene)
+    await after.host.recover()
+    ended = await after.host.cancel(live.info.run_id)
+    assert ended.finished is not None
+    assert (ended.finished.status, ended.finished.usage) == ("cancelled", scene_usage(1))
+    assert ended.pending_approvals() == []
+    await after.says("free again")
+    assert (await after.ask(session_id="s")).answer() == "free again"
+
+
+async def test_with_a_run_not_served_what_it_delegated_is_cancelled(scene: Any, asking: Any, pen: Pen) -> None:
+    await scene.says(CALL, name="writer", tools=[asking(pen.write)])
+    boss = AgentToolset(AgentTool(name="writer", agent=AgentKey("default", "writer")), scene.host, 5)
+    await scene.says([("writer", {"message": "write hi"})], name="boss", tools=[boss])
+    live = await scene.start(name="boss")
+    approval = await scene.approval(live)
+    after = await restarted(scene)
+    await after.host.recover()
+    await after.host.cancel(live.info.run_id)
+    child = await scene.journal.run(approval.run_id)
+    assert child.status == "cancelled"
+
+
+async def test_a_store_that_comes_with_a_reload_is_recovered_before_its_first_run(scene: Any) -> None:
+    late = InMemoryJournal()
+    await late.create(NewRun(run_id="r", session_id="s", agent="default/b"), story("r", "s"))
+    await scene.says("hello")
+    await scene.host.recover()
+    scene.host.add_journal(late)
+    await scene.says("hello", name="b")
+    run = await late.run("r")
+    assert run is not None
+    assert run.status == "interrupted"
 
 
 async def test_a_childs_question_is_asked_at_the_root_and_decided_there(scene: Any, asking: Any, pen: Pen) -> None:
@@ -149,11 +233,7 @@ async def test_a_grandchilds_question_survives_a_restart_and_is_decided_at_the_r
     await team(scene, begun=False)
     live = await scene.start(name="boss")
     approval = await scene.approval(live)
-    journal = scene.journal
-    kept, journal.aclose = journal.aclose, _nothing
-    await scene.host.aclose(0.01)
-    journal.aclose = kept
-    after = type(scene)(journal)
+    after = await restarted(scene)
     await team(after, begun=True)
     assert await after.host.recover() == []
     await after.host.approve(live.info.run_id, approval.id, "allow", "local")
@@ -161,10 +241,6 @@ async def test_a_grandchilds_question_survives_a_restart_and_is_decided_at_the_r
     await asyncio.wait_for(again.wait(), 5)
     assert pen.written == ["hi"]
     assert again.answer() == "boss done"
-
-
-async def _nothing() -> None:
-    pass
 
 
 async def test_a_decision_that_comes_while_the_run_ends_comes_too_late(scene: Any, asking: Any, pen: Pen) -> None:

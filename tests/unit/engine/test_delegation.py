@@ -7,7 +7,7 @@ from typing import Any
 
 from kadre.base.ids import new_id
 from kadre.engine import events as ev
-from kadre.engine.host import child_of
+from kadre.engine.delegation import child_of
 from kadre.engine.tools.agent import AgentToolset
 from kadre.plan.types import AgentKey, AgentTool, Limits
 

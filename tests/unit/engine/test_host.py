@@ -302,9 +302,14 @@ def test_the_scenes_clock_is_one_that_stands_still(scene: Any) -> None:
     assert isinstance(scene.clock, FakeClock)
 
 
+def note(text: str) -> str:
+    """Note it."""
+    return text
+
+
 @pytest.mark.parametrize("kept", [True, False])
 async def test_a_cancel_in_the_middle_of_a_commit_leaves_no_gap(scene: Any, kept: bool) -> None:
-    await scene.says("hello")
+    await scene.says([("note", {"text": "hi"})], tools=[Functions(note)])
     append, committing = scene.journal.append, asyncio.Event()
 
     async def slow(*words: Any) -> None:
@@ -321,11 +326,12 @@ async def test_a_cancel_in_the_middle_of_a_commit_leaves_no_gap(scene: Any, kept
     assert [event.seq for event in live.events] == list(range(1, len(live.events) + 1))
     assert live.events == list(await scene.journal.events(live.info.run_id))
     assert live.finished is not None
+    assert live.finished.status == "cancelled"
 
 
 @pytest.mark.parametrize("when", ["put_blob", "append"])
-async def test_two_cancels_in_the_middle_of_a_commit_leave_no_gap(scene: Any, when: str) -> None:
-    await scene.says("word " * 20_000)
+async def test_a_cancel_and_then_the_hosts_end_in_the_middle_of_a_commit_leave_no_gap(scene: Any, when: str) -> None:
+    await scene.says([("note", {"text": "word " * 20_000})], tools=[Functions(note)])
     go_on, committing, asking = getattr(scene.journal, when), asyncio.Event(), asyncio.Event()
     run = scene.journal.run
 
@@ -345,9 +351,10 @@ async def test_two_cancels_in_the_middle_of_a_commit_leave_no_gap(scene: Any, wh
     await asyncio.wait_for(committing.wait(), 5)
     first = asyncio.create_task(scene.host.cancel(live.info.run_id))
     await asyncio.wait_for(asking.wait(), 5)
-    await asyncio.wait_for(scene.host.cancel(live.info.run_id), 5)
+    await asyncio.wait_for(scene.host.aclose(0), 5)
     await first
     assert live.finished is not None
+    assert live.finished.status == "cancelled"  # what was wished for first
     assert live.events == list(await scene.journal.events(live.info.run_id))
     assert (await scene.journal.run(live.info.run_id)).status == live.finished.status
 

@@ -60,14 +60,15 @@ def test_the_last_allowed_step_may_still_answer() -> None:
 
 
 def test_a_run_is_rebuilt_from_its_events_up_to_the_calls_that_are_pending() -> None:
-    approval = ev.Approval("apr-1", "r", state_of("pending"), "writes", NOW)
+    approval = ev.Approval("apr-1", "run-1", state_of("pending"), "writes", NOW)
+    a_childs = ev.Approval("apr-2", "run-2", state_of("pending"), "writes", NOW)
     resumed = loop.resume(
         (Message("system", "be kind"),),
         [
             ev.RunStarted(agent="a", **ids(1)),
             ev.UserMessage(content="hi", **ids(2)),
             ev.AssistantMessage(content="", tool_calls=(CALL,), **ids(3)),
-            ev.ApprovalRequired(approvals=(approval,), **ids(4)),
+            ev.ApprovalRequired(approvals=(approval, a_childs), **ids(4)),
         ],
     )
     assert resumed.state.messages == (Message("system", "be kind"), Message("user", "hi"), ASKS)

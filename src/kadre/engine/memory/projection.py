@@ -168,20 +168,40 @@ def admit(new: NewRun, owner: str, open_runs: Sequence[Head]) -> int:
 
 
 def interruption(info: RunInfo, events: Iterable[ev.Event], now: datetime) -> list[ev.Event]:
-    """What ends a run whose process died: an `unknown` end for every call without one, then `interrupted`."""
+    """What ends a run whose process died."""
+    return closing(info, events, "interrupted", OUTCOME_UNKNOWN, now)
+
+
+def closing(
+    info: RunInfo, events: Iterable[ev.Event], status: ev.RunStatus, unknown: str, now: datetime
+) -> list[ev.Event]:
+    """What ends a run, numbered on from `info.last_seq`; `events` are all it has.
+
+    A denial of every question that is open, an end `unknown` (said in those words) of every call without one, and a
+    RunFinished with that status and `info`'s usage.
+    """
+    questions: dict[str, ev.Approval] = {}
     started: dict[str, ev.ToolStart] = {}
     for event in events:
         if isinstance(event, ev.ToolStart):
             started[event.tool_call.id] = event
         elif isinstance(event, ev.ToolEnd):
             started.pop(event.tool_call.id, None)
-    last: list[ev.Event] = []
+        elif isinstance(event, ev.ApprovalRequired):
+            questions.update((approval.id, approval) for approval in event.approvals)
+        elif isinstance(event, ev.ApprovalDecided):
+            questions.pop(event.approval_id, None)
     common: dict[str, Any] = {"run_id": info.run_id, "session_id": info.session_id, "time": now}
-    for seq, start in enumerate(started.values(), info.last_seq + 1):
-        call = msgspec.structs.replace(start.tool_call, status="unknown", error=OUTCOME_UNKNOWN)
+    seq, note = info.last_seq, f"the run was {status}"
+    last: list[ev.Event] = []
+    for key in questions:
+        seq += 1
+        last.append(ev.ApprovalDecided(seq=seq, approval_id=key, decision="deny", by="end", note=note, **common))
+    for start in started.values():
+        seq += 1
+        call = msgspec.structs.replace(start.tool_call, status="unknown", error=unknown)
         last.append(ev.ToolEnd(seq=seq, name=start.name, tool_call=call, blobs=start.blobs, **common))
-    seq = info.last_seq + len(last) + 1
-    last.append(ev.RunFinished(seq=seq, status="interrupted", usage=info.usage, **common))
+    last.append(ev.RunFinished(seq=seq + 1, status=status, usage=info.usage, **common))
     return last
 
 
