@@ -99,7 +99,7 @@ async def test_a_model_that_misbehaves_is_a_clear_error_and_leaves_nothing_behin
         model.does = "answer"
         got, reply = await upped.post("/chat", {"message": "and now?"})
         assert (got, reply["response"]) == (200, "all well")
-        assert upped.open_files() <= before + 1
+        await upped.until_no_more_files_than(before + 1)
         runs = (await upped.get("/runs?status=failed"))["runs"]
         assert len(runs) == 3
         assert (await upped.get("/agents"))["agents"][0]["running"] == 0

@@ -65,6 +65,12 @@ class Upped:
         """File descriptors the process has open."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
+    async def until_no_more_files_than(self, count: int) -> None:
+        """Wait until it has given back what it had open for a while only, such as the pipes to a planner."""
+        async with asyncio.timeout(START_SECONDS):
+            while self.open_files() > count:
+                await self.get("/health")
+
     async def stop(self, number: int = signal.SIGINT) -> int:
         """Send the signal; the exit code."""
         if self.process.returncode is None:
