@@ -76,9 +76,10 @@ class Process:
         fields = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self._tree())
         return sum(sum(map(int, stat[11:15])) for stat in fields) / TICKS
 
-    def rss(self) -> float:
-        """MiB of resident memory now, of it and all it started."""
-        return sum(_status(pid, "VmRSS") for pid in self._tree()) / 1024
+    def rss(self, *, children: bool = True) -> float:
+        """MiB of resident memory now, of it and all it started, or without those."""
+        pids = self._tree() if children else (self._popen.pid,)
+        return sum(_status(pid, "VmRSS") for pid in pids) / 1024
 
     def stop(self) -> None:
         """End it, gently first, and what it may have left behind."""

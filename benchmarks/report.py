@@ -84,16 +84,15 @@ def _bursts(found: Results) -> Iterator[str]:
 
 def _kept(found: Results) -> Iterator[str]:
     sessions = [
-        (
-            found.systems[seen.system],
-            f"{seen.sessions} after {seen.warm}",
-            _figure(seen.warm_mib, 1),
-            _figure(seen.rss_mib, 1),
-            f"{100 * (seen.rss_mib / seen.warm_mib - 1):.1f} %",
-        )
+        (found.systems[seen.system], str(count), _figure(after, 1), f"{100 * (after / before - 1):.1f} %")
         for seen in found.sessions
+        for count, before, after in (
+            (seen.warm, seen.warm_mib, seen.warm_mib),
+            (seen.warm + seen.sessions, seen.warm_mib, seen.rss_mib),
+            (seen.warm + seen.sessions + seen.later, seen.rss_mib, seen.later_mib),
+        )
     ]
-    header: Row = ("system", "sessions", "MiB before", "MiB after", "growth")
+    header: Row = ("system", "sessions so far", "MiB", "growth since the line before")
     yield from _section("## Many sessions on disk\n", header, sessions)
     fleets = [
         (

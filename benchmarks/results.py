@@ -32,6 +32,8 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     burst_turns: int = 256
     warm_sessions: int = 1_000
     sessions: int = 10_000
+    later_sessions: int = 30_000
+    """After those: caches are full by then, so that what still grows is a leak."""
     agents: int = 1_000
     smoke: bool = False
     """Whether this is only to see that the harness works: its figures mean little."""
@@ -47,6 +49,7 @@ QUICK = Effort(
     bursts=1,
     warm_sessions=300,
     sessions=600,
+    later_sessions=600,
     agents=100,
     smoke=True,
 )
@@ -91,13 +94,15 @@ class Burst(msgspec.Struct, kw_only=True):
 
 
 class Sessions(msgspec.Struct, kw_only=True):
-    """Resident MiB of one process after the warm-up's sessions and after many more."""
+    """Resident MiB of one process after the warm-up's sessions, after many more, and after many more again."""
 
     system: str
     warm: int
     sessions: int
+    later: int
     warm_mib: float
     rss_mib: float
+    later_mib: float
 
 
 class Fleet(msgspec.Struct, kw_only=True):

@@ -55,6 +55,10 @@ def _growth(found: Results) -> float | None:
     return max((100 * (seen.rss_mib / seen.warm_mib - 1) for seen in found.sessions), default=None)
 
 
+def _leak(found: Results) -> float | None:
+    return max((100 * (seen.later_mib / seen.rss_mib - 1) for seen in found.sessions), default=None)
+
+
 def _fleet(found: Results) -> float | None:
     return max((fleet.rss_mib for fleet in found.fleets), default=None)
 
@@ -82,6 +86,7 @@ TARGETS = (
     Target("Memory at rest, no MCP", 60, "MiB", _idle("main")),
     Target("Memory at rest, one MCP server", 90, "MiB", _idle("mcp")),
     Target("Memory over 10,000 sessions kept on disk: growth", 5, "%", _growth),
+    Target("Memory over 30,000 sessions more: growth", 1, "%", _leak),
     Target("Start to first answer, no MCP", 0.8, "s", _start),
     Target("Memory of 1,000 agents that have all answered", 150, "MiB", _fleet),
     Target("Burst of 256: lost in the worst burst", 0, "turns", _lost),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import report
-from benchmarks.results import QUICK, Burst, Cell, Fleet, Results, Start
+from benchmarks.results import QUICK, Burst, Cell, Fleet, Results, Sessions, Start
 from benchmarks.targets import TARGETS
 
 
@@ -53,6 +53,8 @@ def test_each_target_is_marked_by_its_own_figure() -> None:
     ]
     found.bursts = [Burst(system="kadre", turns=256, lost=1, p50_ms=10, p99_ms=29)]
     found.fleets = [Fleet(system="kadre-sqlite", agents=1000, seconds=1, first_mib=90, rss_mib=151)]
+    kept = Sessions(system="kadre-sqlite", warm=1, sessions=10, later=30, warm_mib=50, rss_mib=53, later_mib=53.5)
+    found.sessions = [kept]
     measured = {target.text: mark for target, mark in zip(TARGETS, marks(found), strict=True) if mark != "not measured"}
     assert measured == {
         "Hello turn at concurrency 32: CPU over the floor's": "met",
@@ -60,6 +62,8 @@ def test_each_target_is_marked_by_its_own_figure() -> None:
         "Hello turn at concurrency 32: turns/s over LangGraph's": "met",
         "Memory at rest, no MCP": "met",
         "Memory at rest, one MCP server": "met",
+        "Memory over 10,000 sessions kept on disk: growth": "NOT MET",
+        "Memory over 30,000 sessions more: growth": "met",
         "Start to first answer, no MCP": "NOT MET",
         "Memory of 1,000 agents that have all answered": "NOT MET",
         "Burst of 256: lost in the worst burst": "NOT MET",

@@ -50,7 +50,7 @@ class SqliteJournal:
         self._owned = owned
         self._clock = clock
         self._turns = Turns()
-        self._db = self._connected(cache_kib=4096)
+        self._db = self._connected()
         sqlite_file.prepare(self._db, path)
         self._remembered = sqlite_reads.remember(self._db)
         writer = sqlite_writer.Writer(self._db, path, self._remembered)
@@ -81,13 +81,13 @@ class SqliteJournal:
             lane.start()
         return journal
 
-    def _connected(self, cache_kib: int) -> sqlite3.Connection:
-        db = sqlite_file.connect(self.path, cache_kib=cache_kib)
+    def _connected(self) -> sqlite3.Connection:
+        db = sqlite_file.connect(self.path)
         self._owned.callback(db.close)
         return db
 
     def _reader(self, name: str, loop: asyncio.AbstractEventLoop) -> Lane[_Read, None]:
-        db = self._connected(cache_kib=1024)
+        db = self._connected()
 
         def work(batch: Sequence[_Read]) -> None:
             for job in batch:

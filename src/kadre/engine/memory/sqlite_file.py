@@ -17,6 +17,8 @@ from kadre.base.problems import Problem
 
 FILE = "journal.db"
 OPEN = "('queued', 'running', 'waiting')"
+CACHE_KIB = 1024
+"""Pages that a connection keeps, at most: enough for what turns write and read next (docs/design/0006)."""
 RUN_SHIFT = 20
 """An entry's key is its run's number, shifted by this many bits, plus the number of its first event."""
 
@@ -110,10 +112,10 @@ def _problem(reason: str, message: str, fix: str = "") -> errors.ProblemError:
     return errors.ProblemError([Problem(reason, message, fix=f"{fix}choose another directory with --data-dir")])
 
 
-def connect(path: Path, *, cache_kib: int) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
     """A connection that one thread at a time may use; every transaction is explicit."""
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-    db.execute(f"PRAGMA cache_size = -{cache_kib}")
+    db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     return db
 
 
