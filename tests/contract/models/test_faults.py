@@ -116,6 +116,12 @@ async def test_a_model_that_hangs_in_the_middle_runs_into_its_timeout(site: Site
     assert error.reason == "ModelTimeout"
 
 
+async def test_a_finished_stream_that_is_kept_open_does_not_hold_up_the_reply(site: Site) -> None:
+    site.answers = [site.pieces(*site.api.said_pieces(), then="hang")]
+    _, reply = await asyncio.wait_for(call(site.model(), stream=True), 10)
+    assert reply.message.content == "Hello there"
+
+
 async def test_a_stream_that_cannot_be_read_is_an_error(site: Site) -> None:
     site.answers = [site.pieces(site.api.garbage)]
     error = await failure(site.model(), stream=True)
@@ -143,8 +149,10 @@ async def test_an_error_page_is_not_repeated(site: Site, stream: bool) -> None:
     assert (error.reason, error.status, "html" in str(error)) == ("ModelUnavailable", 502, False)
 
 
-async def test_an_answer_of_eleven_megabytes_is_refused(site: Site) -> None:
-    site.answers = [raw(b'{"x": "' + b"y" * (11 * 1024 * 1024) + b'"}')]
+@pytest.mark.parametrize("told", [True, False], ids=["told before", "found out"])
+async def test_an_answer_of_eleven_megabytes_is_refused(site: Site, told: bool) -> None:
+    parts = [b'{"x": "', *[b"y" * 65536] * 176, b'"}']
+    site.answers = [raw(b"".join(parts)) if told else site.pieces(*parts)]
     error = await failure(site.model(), stream=False)
     assert (error.reason, len(site.asked)) == ("ModelAnswerTooLarge", 1)
 

@@ -1,11 +1,10 @@
-"""What an answer, or its absence, means: reasons, whether to try again, and that no secret comes back."""
+"""What a stream says becomes text and a reply, or one clear error."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections.abc import AsyncGenerator
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import pytest
@@ -15,26 +14,14 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from kadre.base.errors import ModelError, ProblemError
-from kadre.engine.models import anthropic_wire, bedrock_wire, failures, http, keys, openai_wire, sse, target
+from kadre.engine.models import anthropic_wire, bedrock_wire, http, openai_wire, sse, target
 from kadre.engine.models.bedrock_wire import Frame
 from kadre.engine.models.port import Reply, TextDelta
 from kadre.engine.models.sse import ServerEvent
 from kadre.engine.models.target import Target
-from kadre.plan.types import ModelPlan, SecretRef
-from kadre.server import errors
 
-NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 E = TypeVar("E")
 KEY = "sk-very-secret-key"
-REF = SecretRef(namespace="default", name="openai", key="api-key", env="OPENAI_API_KEY")
-
-
-class Secrets:
-    def __init__(self, value: str | None) -> None:
-        self.value = value
-
-    def read(self, ref: SecretRef) -> str | None:
-        return self.value
 
 
 def sent() -> Target:
@@ -42,123 +29,10 @@ def sent() -> Target:
     return Target(URL("http://me:pass@model/v1/chat?key=hush"), headers, "the API key in the Secret openai")
 
 
-def refused(status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> ModelError:
-    return failures.of_status(status, CIMultiDict(headers or {}), body, sent(), NOW)
-
-
-@pytest.mark.parametrize(
-    ("status", "reason", "retryable"),
-    [
-        (400, "ModelBadRequest", False),
-        (401, "ModelUnauthorized", False),
-        (403, "ModelUnauthorized", False),
-        (404, "ModelNotFound", False),
-        (408, "ModelUnavailable", True),
-        (413, "ModelBadRequest", False),
-        (418, "ModelFailed", False),
-        (429, "ModelRateLimited", True),
-        (500, "ModelUnavailable", True),
-        (503, "ModelUnavailable", True),
-        (529, "ModelUnavailable", True),
-        (307, "ModelBadEndpoint", False),
-    ],
-)
-def test_a_status_has_a_reason_and_tells_whether_to_try_again(status: int, reason: str, retryable: bool) -> None:
-    error = refused(status)
-    assert (error.reason, error.retryable, error.status) == (reason, retryable, status)
-
-
-def test_a_spent_quota_is_not_tried_again() -> None:
-    error = refused(429, b'{"error":{"message":"no money","code":"insufficient_quota"}}')
-    assert (error.reason, error.retryable) == ("ModelRateLimited", False)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b'{"error":{"message":"so it is","type":"x"}}',
-        b'{"error":"so it is"}',
-        b'{"message":"so it is"}',
-        b'{"Message":"so it is"}',
-        b'{"detail":"so it is"}',
-    ],
-)
-def test_the_apis_own_sentence_is_told_in_whatever_shape_it_comes(body: bytes) -> None:
-    assert str(refused(400, body)) == "http://model/v1/chat answered 400: so it is"
-
-
-@pytest.mark.parametrize("body", [b"<html>long page</html>", b"", b"[" * 100_000, b'{"error":{"message":[1]}}', b"7"])
-def test_anything_else_in_an_error_body_is_dropped(body: bytes) -> None:
-    assert str(refused(500, body)) == "http://model/v1/chat answered 500"
-
-
-def test_a_refused_key_is_named_by_its_place_and_never_told() -> None:
-    error = refused(401, f'{{"error":{{"message":"Incorrect API key provided: {KEY}"}}}}'.encode())
-    text = "http://model/v1/chat answered 401: Incorrect API key provided: *** (check the API key in the Secret openai)"
-    assert str(error) == text
-
-
-def test_a_key_is_named_by_where_it_comes_from() -> None:
-    plan = ModelPlan(provider="openai", model="gpt", endpoint="https://api.openai.com/v1", api_key=REF)
-    assert keys.told(plan, "k") == (
-        "the API key in key api-key of Secret default/openai or the line OPENAI_API_KEY of .env"
-    )
-    assert keys.told(plan, None).startswith("why there is no API key in key api-key")
-    with pytest.raises(ModelError, match="no API key for openai model gpt: there is no value in key api-key") as error:
-        keys.read(plan, Secrets(None))
-    assert error.value.reason == "ModelKeyMissing"
-
-
-def test_a_key_may_end_in_a_line_break_as_files_do_but_hold_none() -> None:
-    plan = ModelPlan(provider="openai", model="gpt", endpoint="http://model/v1", api_key=REF)
-    assert keys.read(plan, Secrets("k\n")) == "k"
-    assert keys.read(plan, Secrets("\n")) is None
-    with pytest.raises(ModelError, match="such as a line break"):
-        keys.read(plan, Secrets("k\nEvil: yes"))
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"Retry-After": "7"}, 7.0),
-        ({"Retry-After": "0.5"}, 0.5),
-        ({"Retry-After": "-3"}, 0.0),
-        ({"retry-after-ms": "250", "Retry-After": "7"}, 0.25),
-        ({"Retry-After": "Sat, 21 Nov 2026 12:00:30 GMT"}, 30.0),
-        ({"Retry-After": "Sat, 21 Nov 2026 11:00:00 GMT"}, 0.0),
-        ({"Retry-After": "soon"}, None),
-        ({"Retry-After": "nan"}, None),
-        ({"Retry-After": "Sat, 21 Nov 99999999999999999999 12:00:30 GMT"}, None),
-        ({"Retry-After": "Sat, 21 Nov 2026 12:00:30 +9999999999999"}, None),
-        ({}, None),
-    ],
-)
-def test_retry_after_is_read_in_every_form(headers: dict[str, str], seconds: float | None) -> None:
-    assert refused(429, headers=headers).retry_after == seconds
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        "registry.ollama.ai/library/smollm2:135m does not support tools",
-        "This model doesn't support tool use in streaming mode.",
-        '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
-    ],
-)
-def test_a_model_without_tools_has_a_reason_of_its_own(said: str) -> None:
-    body = b'{"error":{"message":"%s"}}' % said.replace('"', "'").encode()
-    assert refused(400, body).reason == "ModelToolsUnsupported"
-
-
 def test_an_endpoint_that_is_no_address_is_a_problem_to_mend() -> None:
     with pytest.raises(ProblemError, match="http://model:99999"):
         target.address("http://model:99999", "/chat/completions")
     assert str(target.address("http://model/v1/", "/chat/completions")) == "http://model/v1/chat/completions"
-
-
-def test_the_doors_know_the_reasons_they_map() -> None:
-    mapped = {reason for reason in errors._FAILED_STATUS if reason.startswith("Model")}
-    assert mapped == {failures.TIMEOUT, failures.RATE_LIMITED}
 
 
 async def chunks(*parts: bytes) -> AsyncGenerator[bytes, None]:
