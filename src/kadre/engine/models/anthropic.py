@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 from kadre.engine.models import anthropic_wire, blocks, http, keys, sse
 from kadre.engine.models.port import ModelRequest
 from kadre.engine.models.retries import Piece
-from kadre.engine.models.target import Target, address
 from kadre.engine.models.tool_cache import ToolCache
 from kadre.engine.secrets import SecretReader
 from kadre.plan.types import ModelPlan
@@ -20,14 +19,10 @@ class AnthropicModel:
     """One model of one endpoint."""
 
     def __init__(self, plan: ModelPlan, secrets: SecretReader, wire: http.Wire) -> None:
-        self._plan = plan
-        self._secrets = secrets
         self._wire = wire
-        self._url = address(plan.endpoint, "/messages")
+        self._keyed = keys.Keyed(plan, secrets, "/messages", _headers)
         self._tools = ToolCache(anthropic_wire.encode_tools)
         self._head = anthropic_wire.encode_head(plan.model, plan.params)
-        self._key: str | None = None
-        self._target = self._make_target(None)
 
     def call(self, request: ModelRequest) -> AsyncGenerator[Piece, None]:
         """See `port.Model.call`."""
@@ -45,7 +40,7 @@ class AnthropicModel:
                 b',"stream":true}' if request.stream else b"}",
             )
         )
-        target = self._current_target()
+        target = self._keyed.target()
         if request.stream:
             chunks = self._wire.stream(target, body)
             return http.pieces(chunks, sse.Parser().feed, anthropic_wire.Stream(target))
@@ -57,17 +52,6 @@ class AnthropicModel:
         used = blocks.tools_used(request.messages)
         return anthropic_wire.encode_tools(used) if used else b""
 
-    def _current_target(self) -> Target:
-        key = keys.read(self._plan, self._secrets)
-        if key != self._key:
-            self._key = key
-            self._target = self._make_target(key)
-        return self._target
 
-    def _make_target(self, key: str | None) -> Target:
-        headers = http.headers()
-        headers["anthropic-version"] = VERSION
-        if key:
-            headers["x-api-key"] = key
-        headers.update(self._plan.headers)
-        return Target(self._url, headers, keys.told(self._plan, key))
+def _headers(key: str | None) -> dict[str, str]:
+    return {"anthropic-version": VERSION, **({"x-api-key": key} if key else {})}

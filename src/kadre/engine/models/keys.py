@@ -1,13 +1,48 @@
-"""A model's API key, read anew for every call."""
+"""A model's API key, read anew for every call, and the requests' target that it is part of."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from kadre.base.errors import ModelError
+from kadre.engine.models import http
+from kadre.engine.models.target import Target, address
 from kadre.engine.secrets import SecretReader, describe
 from kadre.plan.providers import PROVIDERS
 from kadre.plan.types import ModelPlan
 
 MISSING = "ModelKeyMissing"
+
+
+class Keyed:
+    """Where one model's requests go, made anew when its key is another.
+
+    `path`: below the model's endpoint. `headers`: those an API wants for a key, or for none. The author's come last.
+    """
+
+    def __init__(
+        self, plan: ModelPlan, secrets: SecretReader, path: str, headers: Callable[[str | None], Mapping[str, str]]
+    ) -> None:
+        self._plan = plan
+        self._secrets = secrets
+        self._headers = headers
+        self._url = address(plan.endpoint, path)
+        self._key: str | None = None
+        self._target = self._made(None)
+
+    def target(self) -> Target:
+        """The target with the key of now. Raises ModelError as `read` does."""
+        key = read(self._plan, self._secrets)
+        if key != self._key:
+            self._key = key
+            self._target = self._made(key)
+        return self._target
+
+    def _made(self, key: str | None) -> Target:
+        headers = http.headers()
+        headers.update(self._headers(key))
+        headers.update(self._plan.headers)
+        return Target(self._url, headers, told(self._plan, key))
 
 
 def read(plan: ModelPlan, secrets: SecretReader) -> str | None:

@@ -13,7 +13,6 @@ from kadre.base.errors import ModelError
 from kadre.engine.models import http, keys, openai_wire, sse
 from kadre.engine.models.port import ModelRequest
 from kadre.engine.models.retries import Piece
-from kadre.engine.models.target import Target, address
 from kadre.engine.models.tool_cache import ToolCache
 from kadre.engine.secrets import SecretReader
 from kadre.plan.types import ModelPlan
@@ -27,15 +26,12 @@ class OpenAIModel:
 
     def __init__(self, plan: ModelPlan, secrets: SecretReader, wire: http.Wire) -> None:
         self._plan = plan
-        self._secrets = secrets
         self._wire = wire
-        self._url = address(plan.endpoint, "/chat/completions")
+        self._keyed = keys.Keyed(plan, secrets, "/chat/completions", _headers)
         self._tools = ToolCache(openai_wire.encode_tools)
         self._max_tokens_name = "max_tokens"
         self._head = openai_wire.encode_head(plan.model, plan.params, self._max_tokens_name)
         self._stream_tail = _STREAM_USAGE
-        self._key: str | None = None
-        self._target = self._make_target(None)
 
     def call(self, request: ModelRequest) -> AsyncGenerator[Piece, None]:
         """See `port.Model.call`."""
@@ -59,7 +55,7 @@ class OpenAIModel:
                 self._stream_tail if request.stream else b"}",
             )
         )
-        target = self._current_target()
+        target = self._keyed.target()
         if request.stream:
             chunks = self._wire.stream(target, body)
             return http.pieces(chunks, sse.Parser().feed, openai_wire.Stream(target))
@@ -79,16 +75,6 @@ class OpenAIModel:
             return True
         return False
 
-    def _current_target(self) -> Target:
-        key = keys.read(self._plan, self._secrets)
-        if key != self._key:
-            self._key = key
-            self._target = self._make_target(key)
-        return self._target
 
-    def _make_target(self, key: str | None) -> Target:
-        headers = http.headers()
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
-        headers.update(self._plan.headers)
-        return Target(self._url, headers, keys.told(self._plan, key))
+def _headers(key: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"} if key else {}
