@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -39,7 +39,7 @@ class Told:
         self.words: list[str] = []
         """What is streamed before anything else."""
 
-    async def call(self, request: ModelRequest) -> AsyncIterator[TextDelta | Reply]:
+    async def call(self, request: ModelRequest) -> AsyncGenerator[TextDelta | Reply, None]:
         self.requests.append(request)
         self.called.set()
         for word in self.words:

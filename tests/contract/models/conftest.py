@@ -16,6 +16,7 @@ from aiohttp import web
 from kadre.base.errors import ModelError
 from kadre.base.retry import Backoff
 from kadre.engine.messages import Message, ToolSpec
+from kadre.engine.models import factory
 from kadre.engine.models.http import Wire
 from kadre.engine.models.port import Model, ModelRequest, Reply, TextDelta
 from kadre.plan.types import ModelPlan, SecretRef
@@ -115,6 +116,10 @@ class Site:
         plan = self.plan(**fields)
         return self.api.adapter(plan, self.secrets, Wire(self._http, plan.timeout, backoff=backoff, clock=self.clock))
 
+    def chosen(self, **fields: Any) -> Model:
+        """What a host makes of a plan of these fields."""
+        return factory.build(self.plan(**fields), self.secrets, self._http, lambda _: [])
+
     # -- answers -----------------------------------------------------------------------------------------------------
 
     async def well(self, request: web.Request) -> web.StreamResponse:
@@ -142,6 +147,10 @@ class Site:
             return response
 
         return answer
+
+    async def calling_in_words(self, request: web.Request) -> web.StreamResponse:
+        """A call of `add`, as a text."""
+        return web.json_response(self.api.said('{"tool": "add", "arguments": {"a": 1}}'))
 
     async def silence(self, request: web.Request) -> web.StreamResponse:
         """Nothing, until the end."""

@@ -33,6 +33,17 @@ async def test_a_tool_call_comes_with_its_arguments(site: Site, stream: bool) ->
     assert (reply.usage, reply.finish_reason) == (USAGE, "tool_calls")
 
 
+@pytest.mark.parametrize("mode", ["shim", "auto"])
+async def test_a_model_without_tool_calls_is_asked_for_them_in_words(site: Site, mode: str) -> None:
+    refused = [site.refusing(400, "a-model does not support tools")] if mode == "auto" else []
+    site.answers = [*refused, site.calling_in_words]
+    _, reply = await call(site.chosen(tool_calls=mode), stream=False, tools=ADD)
+    (made,) = reply.message.tool_calls
+    assert (made.name, json.loads(made.arguments)) == ("add", {"a": 1})
+    assert not site.bodies[-1].keys() & {"tools", "toolConfig"}
+    assert "- add(): Add numbers" in dumped(site.bodies[-1])
+
+
 @both
 async def test_a_conversation_with_calls_goes_out_whole(site: Site, stream: bool) -> None:
     site.answers = [site.well]

@@ -74,18 +74,22 @@ async def test_the_quickstart_calls_its_tool_twenty_times_of_twenty(model: Local
     for _ in range(20):
         text, answer = await echoed(model, "Please repeat: hello")
         assert text == "hello"
-        assert "hello" in answer
+        assert answer.strip('".! ').lower() == "hello"
 
 
 @pytest.mark.requirement("tool-shim")
 @pytest.mark.parametrize(
     ("said", "text"),
-    [("Repeat after me: good morning", "good morning"), ("echo the text abc", "abc")],
+    [
+        ("Repeat after me: good morning", "good morning"),
+        ("Please repeat: good morning, world", "good morning, world"),
+        ("echo the text abc", "abc"),
+    ],
 )
 async def test_it_repeats_what_it_is_asked_to(model: LocalModel, said: str, text: str) -> None:
     asked, answer = await echoed(model, said)
-    assert asked == text
-    assert text in answer
+    assert asked.lower() == text  # which letters are large depends on what it computed before
+    assert text in answer.lower()
 
 
 @pytest.mark.requirement("local-model")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -39,7 +39,7 @@ def kadre(*words: str) -> int:
 class Obedient:
     """`call NAME JSON` calls a tool, `hang` never ends, `fail` fails; everything else is said back, word by word."""
 
-    async def call(self, request: ModelRequest) -> AsyncIterator[TextDelta | Reply]:
+    async def call(self, request: ModelRequest) -> AsyncGenerator[TextDelta | Reply, None]:
         last = request.messages[-1]
         usage = Usage(3, 2, 5)
         if last.role == "user" and last.content.startswith("call "):

@@ -47,8 +47,8 @@ class ModelSettings(Spec):
     region: str | None = None
     """bedrock: the AWS region."""
     tool_calling: Literal["auto", "native", "shim"] | None = None
-    """How tools are offered: by the provider's API (native), by a prompt and a JSON grammar (shim), or whichever works
-    (auto, the default)."""
+    """How tools are offered: by the provider's API (native), by a prompt, and a JSON grammar where that API takes one
+    (shim), or whichever works (auto, the default)."""
     rules: str | None = None
     """scripted: path of a YAML file of rules, beside the manifest."""
 

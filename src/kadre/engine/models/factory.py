@@ -29,24 +29,23 @@ def build(plan: ModelPlan, secrets: SecretReader, http: aiohttp.ClientSession, r
         case "anthropic":
             from kadre.engine.models.anthropic import AnthropicModel
 
-            return AnthropicModel(plan, secrets, Wire(http, plan.timeout))
+            return _with_tools(plan, AnthropicModel(plan, secrets, Wire(http, plan.timeout)))
         case "bedrock":
             from kadre.engine.models.bedrock import BedrockModel
 
-            return BedrockModel(plan, secrets, Wire(http, plan.timeout))
+            return _with_tools(plan, BedrockModel(plan, secrets, Wire(http, plan.timeout)))
         case "local":
             from kadre.engine.models.local import LocalModel, embedded
 
             return LocalModel(plan, http, embedded())
         case _:
-            return _of_openai(plan, secrets, http)
+            from kadre.engine.models.openai import OpenAIModel
+
+            return _with_tools(plan, OpenAIModel(plan, secrets, Wire(http, plan.timeout)))
 
 
-def _of_openai(plan: ModelPlan, secrets: SecretReader, http: aiohttp.ClientSession) -> Model:
-    """With the tool calls its plan asks for: its API's own, the shim's, or whichever works."""
-    from kadre.engine.models.openai import OpenAIModel
-
-    model = OpenAIModel(plan, secrets, Wire(http, plan.timeout))
+def _with_tools(plan: ModelPlan, model: Model) -> Model:
+    """The model with the tool calls its plan asks for: its API's own, the shim's, or whichever works."""
     if plan.tool_calls == "native":
         return model
     from kadre.engine.models.shim import Fallback, Shim

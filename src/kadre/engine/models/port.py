@@ -7,7 +7,7 @@ It knows nothing of runs, tools' effects or sessions, and it retries by itself o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -53,10 +53,10 @@ class Startable(Protocol):
 class Model(Protocol):
     """A model that can be called many times at once."""
 
-    def call(self, request: ModelRequest) -> AsyncIterator[TextDelta | Reply]:
+    def call(self, request: ModelRequest) -> AsyncGenerator[TextDelta | Reply, None]:
         """Yield text pieces (if asked to stream), then one Reply. Raises errors.ModelError.
 
-        Closing the iterator early aborts the call and frees its connection.
+        Closing it early aborts the call and frees its connection.
         """
         ...
 

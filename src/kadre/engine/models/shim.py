@@ -1,14 +1,14 @@
 """Tool calls for models that have none: they reply in JSON whose schema is a call of one of the tools, or an answer.
 
-Law: a wrapper; it knows an endpoint only as one that takes `response_format`, and what an endpoint refuses of that is
-remembered for as long as the model lives.
+Law: a wrapper of any model. Where one takes `response_format` the schema is sent along, and what its endpoint refuses
+of that is remembered for as long as the model lives; any other is asked in words only.
 
 A model may call tools again after a result, but not make a call of the same turn a second time: it is then asked for
 its answer, in text. A `weak` model (some hundred million parameters) is treated with more care:
 
 - its JSON only decides; the answer is asked for anew, in text, which it writes far better than JSON;
 - a call that repeats the examples of the prompt is no call;
-- after a result no tool is offered, and a result that its answer leaves out is put after it;
+- after a result no tool is offered: it is asked to repeat the result, and what its answer leaves out is put after it;
 - the conversation is shortened to what its context holds, and whether to call is decided by its last message alone.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from kadre.base.errors import ModelError
 from kadre.engine.messages import Message, ToolCall, ToolSpec, Usage
@@ -34,24 +34,22 @@ _STRICT, _LOOSE, _NONE = range(3)
 """How a reply's form is asked for: by the tools' schemas, by their names, in words only."""
 
 
-class Shaped(Protocol):
+@runtime_checkable
+class Shaped(Model, Protocol):
     """A model whose request can be given further fields."""
 
     def call_with(self, request: ModelRequest, extra: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
         """See OpenAIModel."""
         ...
 
-    async def aclose(self) -> None:
-        """See Model."""
-        ...
-
 
 class Shim:
     """Gives tool calls to `model`."""
 
-    def __init__(self, model: Shaped, *, weak: bool = False) -> None:
+    def __init__(self, model: Model, *, weak: bool = False) -> None:
         self._model = model
         self._weak = weak
+        self._shaped = model if isinstance(model, Shaped) else None
         self._form = _STRICT
 
     def call(self, request: ModelRequest) -> AsyncGenerator[Piece, None]:
@@ -64,7 +62,7 @@ class Shim:
             return self._weakly(request) if self._weak else self._offered(request)
         if any(message.role == "tool" for message in request.messages):
             return self._plainly(request, Usage())
-        return self._model.call_with(request, {})
+        return self._model.call(request)
 
     async def aclose(self) -> None:
         """See Model."""
@@ -73,7 +71,7 @@ class Shim:
     async def _offered(self, request: ModelRequest) -> AsyncGenerator[Piece, None]:
         """One reply that is a call or an answer, whichever the model wants."""
         reading = Reading()
-        async with aclosing(self._shaped(request, stream=request.stream)) as pieces:
+        async with aclosing(self._in_json(request, stream=request.stream)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, TextDelta):
                     text = reading.feed(piece.text)
@@ -96,9 +94,9 @@ class Shim:
     async def _weakly(self, request: ModelRequest) -> AsyncGenerator[Piece, None]:
         """A call, if the model decides for one and no tool has answered yet; then an answer in text."""
         spent = Usage()
-        if not _outputs(request.messages):
+        if not shim_prompt.outputs(request.messages):
             deciding = ModelRequest(shim_prompt.asked(request.messages), request.tools)
-            async with aclosing(self._shaped(deciding, stream=False)) as pieces:
+            async with aclosing(self._in_json(deciding, stream=False)) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, Reply):
                         spent = piece.usage
@@ -112,40 +110,42 @@ class Shim:
 
     async def _plainly(self, request: ModelRequest, spent: Usage) -> AsyncGenerator[Piece, None]:
         """An answer in text. `spent`: what led here, counted with it."""
-        asked = ModelRequest(shim_prompt.plain(request.messages), (), request.stream)
-        async with aclosing(self._model.call_with(asked, {})) as pieces:
+        outputs = shim_prompt.outputs(request.messages) if self._weak else []
+        told = shim_prompt.repeating(request.messages) if outputs else shim_prompt.plain(request.messages)
+        async with aclosing(self._model.call(ModelRequest(told, (), request.stream))) as pieces:
             async for piece in pieces:
                 if isinstance(piece, TextDelta):
                     yield piece
                     continue
                 text = piece.message.content
-                more = _left_out(request.messages, text) if self._weak else ""
+                more = _left_out(outputs, text)
                 if more and request.stream:
                     yield TextDelta(more)
                 yield Reply(Message("assistant", text + more), piece.usage + spent, piece.finish_reason)
 
-    async def _shaped(self, request: ModelRequest, *, stream: bool) -> AsyncGenerator[Piece, None]:
+    async def _in_json(self, request: ModelRequest, *, stream: bool) -> AsyncGenerator[Piece, None]:
         """A reply in the JSON of calls and answers, by the strictest form the endpoint takes."""
         asked = ModelRequest(shim_prompt.offering(request.messages, request.tools, brief=self._weak), (), stream)
-        while True:
+        form = self._form
+        while self._shaped is not None and form != _NONE:
             try:
-                async with aclosing(self._model.call_with(asked, self._shape(request.tools))) as pieces:
+                async with aclosing(self._shaped.call_with(asked, self._shape(form, request.tools))) as pieces:
                     async for piece in pieces:
                         yield piece
                     return
             except ModelError as error:
-                if self._form == _NONE or error.status not in (400, 422):
+                if error.status not in (400, 422) or not any(word in str(error).lower() for word in _SCHEMA_WORDS):
                     raise
-                if not any(word in str(error).lower() for word in _SCHEMA_WORDS):
-                    raise
-                self._form += 1
+                form += 1
+                self._form = max(self._form, form)
+        async with aclosing(self._model.call(asked)) as pieces:
+            async for piece in pieces:
+                yield piece
 
-    def _shape(self, tools: Sequence[ToolSpec]) -> dict[str, Any]:
-        if self._form == _NONE:
-            return {}
-        schema = shim_prompt.schema(tools, loose=self._form == _LOOSE, decide=self._weak)
-        form = {"name": "reply", "strict": True, "schema": schema}
-        return {"response_format": {"type": "json_schema", "json_schema": form}}
+    def _shape(self, form: int, tools: Sequence[ToolSpec]) -> dict[str, Any]:
+        schema = shim_prompt.schema(tools, loose=form == _LOOSE, decide=self._weak)
+        named = {"name": "reply", "strict": True, "schema": schema}
+        return {"response_format": {"type": "json_schema", "json_schema": named}}
 
 
 class Fallback:
@@ -154,18 +154,22 @@ class Fallback:
     def __init__(self, native: Model, shim: Shim) -> None:
         self._native = native
         self._shim = shim
-        self._known: Model = native
+        self._refused = False
 
     async def call(self, request: ModelRequest) -> AsyncGenerator[Piece, None]:
         """See Model.call."""
-        try:
-            async for piece in self._known.call(request):
-                yield piece
-        except ModelError as error:
-            if error.reason != failures.TOOLS_UNSUPPORTED or self._known is self._shim:
-                raise
-            self._known = self._shim
-            async for piece in self._shim.call(request):
+        if not self._refused:
+            try:
+                async with aclosing(self._native.call(request)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+                    return
+            except ModelError as error:
+                if error.reason != failures.TOOLS_UNSUPPORTED:
+                    raise
+                self._refused = True
+        async with aclosing(self._shim.call(request)) as pieces:
+            async for piece in pieces:
                 yield piece
 
     async def aclose(self) -> None:
@@ -187,12 +191,8 @@ def _known(said: Said, messages: Sequence[Message]) -> bool:
     )
 
 
-def _outputs(messages: Sequence[Message]) -> list[str]:
-    return [message.content for message in shim_prompt.turn(messages) if message.role == "tool"]
-
-
-def _left_out(messages: Sequence[Message], answer: str) -> str:
-    """The results of this turn that the answer does not contain, to be put after it."""
+def _left_out(outputs: Sequence[str], answer: str) -> str:
+    """The results that the answer does not contain, to be put after it."""
     told = " ".join(answer.lower().split())
-    missing = [output[:WEAK_RESULT] for output in _outputs(messages) if " ".join(output.lower().split()) not in told]
+    missing = [output[:WEAK_RESULT] for output in outputs if " ".join(output.lower().split()) not in told]
     return "".join(f"\n\n{output}" for output in missing)

@@ -1,12 +1,17 @@
 """What a model without tool calls is told: its tools, how to ask for one, and what they answered. Pure.
 
-Two renderings of a conversation. `offering` wants one JSON object back: a tool call or an answer. `plain` wants text;
-tool calls and results stand in it as sentences. Both keep roles alternating, which some chat templates insist on. The
-wording was chosen by trying it on a model of 135 million parameters, larger ones are content with any.
+Three renderings of a conversation. `offering` wants one JSON object back: a tool call or an answer. `plain` wants text;
+tool calls and results stand in it as sentences. `repeating` wants no more than the last results back, from a model that
+can do no more. All keep roles alternating, which some chat templates insist on.
+
+The wording was chosen by trying it on a model of 135 million parameters, larger ones are content with any. What it said
+of 38 results: asked "What is the answer to my question?" none as they were, and 26 somewhere in its answer ("The tool
+echo answered: hello"); asked to repeat them 31 and 34; with examples of four kinds 35 and 36.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,11 +22,20 @@ from kadre.engine.messages import Message, ToolSpec
 
 BRIEF = 100
 """Characters of a tool's description where they have to be few."""
-_WORDS = "good day"
+_WORDS = "good day, all"
+"""With a comma: after an example without one, "good morning, world" is repeated up to its comma."""
 _EXAMPLES: dict[str, Any] = {"string": _WORDS, "integer": 3, "number": 3, "boolean": True, "array": [], "object": {}}
+_ASK = "What is the answer to my question?"
+_REPEATED = (
+    ("What is the capital of Italy?", "Rome"),
+    ("Open the letter", "Dear Sam, see you at nine."),
+    ("Which shops are open?", "Bakery  open\nBank    open\nBar     closed"),
+    ("Please say: good day", "good day"),
+)
 _ANSWERED = (("What is the capital of Italy?", "Rome"), ("Good evening!", "Good evening!"))
 _EXAMPLE_WORDS = "\n".join((_WORDS, *(text for pair in _ANSWERED for text in pair))).lower()
 """All that the examples say: a weak model may repeat it as if it had been asked to."""
+_STOPS = re.compile(r"[,.!?\n]")
 
 
 def turn(messages: Sequence[Message]) -> Sequence[Message]:
@@ -30,6 +44,11 @@ def turn(messages: Sequence[Message]) -> Sequence[Message]:
         if messages[index].role == "user":
             return messages[index + 1 :]
     return messages
+
+
+def outputs(messages: Sequence[Message]) -> list[str]:
+    """What tools answered since the last user message."""
+    return [message.content for message in turn(messages) if message.role == "tool"]
 
 
 def asked(messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -70,7 +89,7 @@ def offering(messages: Sequence[Message], tools: Sequence[ToolSpec], *, brief: b
         for message in messages
         if message.role != "system"
     ]
-    return _alternating([*_system(messages, _manual(tools, brief)), *rendered])
+    return _alternating([*_system(messages, _manual(tools, brief)), *rendered, *_asking(messages)])
 
 
 def plain(messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -83,7 +102,16 @@ def plain(messages: Sequence[Message]) -> tuple[Message, ...]:
             rendered.append(Message("assistant", f"{said}I will use the tool {names}."))
         elif message.role != "system":
             rendered.append(_said(message))
-    return _alternating([*_system(messages), *rendered])
+    return _alternating([*_system(messages), *rendered, *_asking(messages)])
+
+
+def repeating(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The last user message and what tools answered to it, for a model that is to say the same."""
+    question = next((message.content for message in reversed(messages) if message.role == "user"), "")
+    told = [Message("system", "You are a helpful assistant.")]
+    for said, output in _REPEATED:
+        told += [_to_repeat(said, output), Message("assistant", output)]
+    return (*told, _to_repeat(question, "\n".join(outputs(messages))))
 
 
 def call_text(message: Message) -> str:
@@ -97,10 +125,10 @@ def call_text(message: Message) -> str:
 
 
 def is_example(arguments: str, messages: Sequence[Message]) -> bool:
-    """Whether a call's arguments hold what only the prompt's examples say, and not the user."""
+    """Whether a part of a call's arguments is what only the prompt's examples say, and not the user."""
     said = next((message.content for message in reversed(messages) if message.role == "user"), "").lower()
-    texts = [text.strip(" .!?").lower() for text in _texts(msgspec.json.decode(arguments))]
-    return any(text and text in _EXAMPLE_WORDS and text not in said for text in texts)
+    parts = [part.strip() for text in _texts(msgspec.json.decode(arguments)) for part in _STOPS.split(text.lower())]
+    return any(part and part not in said and re.search(rf"\b{re.escape(part)}\b", _EXAMPLE_WORDS) for part in parts)
 
 
 def schema(tools: Sequence[ToolSpec], *, loose: bool = False, decide: bool = False) -> dict[str, Any]:
@@ -215,7 +243,15 @@ def _system(messages: Iterable[Message], more: str = "") -> list[Message]:
 def _said(message: Message) -> Message:
     if message.role != "tool":
         return message
-    return Message("user", f"The tool {message.name} answered: {message.content}\n\nWhat is the answer to my question?")
+    return Message("user", f"The tool {message.name} answered: {message.content}")
+
+
+def _asking(messages: Sequence[Message]) -> list[Message]:
+    return [Message("user", _ASK)] if messages and messages[-1].role == "tool" else []
+
+
+def _to_repeat(question: str, output: str) -> Message:
+    return Message("user", f"{question}\n\nRepeat this text exactly, nothing else:\n{output}")
 
 
 def _alternating(messages: Iterable[Message]) -> tuple[Message, ...]:

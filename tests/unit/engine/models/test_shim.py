@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -29,32 +31,48 @@ RESULT = Message("tool", "hello", tool_call_id="c1", name="echo")
 USAGE = Usage(9, 3, 12)
 
 
-class Says:
+class Worded:
     """Says these texts one after the other, the last one for ever; remembers what it was asked."""
 
     def __init__(self, *turns: str | ModelError) -> None:
         self.turns = list(turns)
         self.asked: list[tuple[ModelRequest, Mapping[str, Any]]] = []
+        self.open = 0
+        self.meeting: asyncio.Barrier | None = None
+        """Of the calls that are made at once."""
 
-    async def call_with(
-        self, request: ModelRequest, extra: Mapping[str, Any]
-    ) -> AsyncGenerator[TextDelta | Reply, None]:
+    async def call(self, request: ModelRequest) -> AsyncGenerator[TextDelta | Reply, None]:
+        async with aclosing(self._say(request, {})) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _say(self, request: ModelRequest, extra: Mapping[str, Any]) -> AsyncGenerator[TextDelta | Reply, None]:
         self.asked.append((request, extra))
         turn = self.turns.pop(0) if len(self.turns) > 1 else self.turns[0]
+        if self.meeting is not None:
+            await self.meeting.wait()
         if isinstance(turn, ModelError):
             raise turn
-        if request.stream:
-            for start in range(0, len(turn), 3):
-                yield TextDelta(turn[start : start + 3])
-        yield Reply(Message("assistant", turn), USAGE)
-
-    def call(self, request: ModelRequest) -> AsyncGenerator[TextDelta | Reply, None]:
-        return self.call_with(request, {})
+        self.open += 1
+        try:
+            if request.stream:
+                for start in range(0, len(turn), 3):
+                    yield TextDelta(turn[start : start + 3])
+            yield Reply(Message("assistant", turn), USAGE)
+        finally:
+            self.open -= 1
 
     async def aclose(self) -> None: ...
 
     def contents(self, number: int = -1) -> list[str]:
         return [message.content for message in self.asked[number][0].messages]
+
+
+class Says(Worded):
+    """Takes a schema too."""
+
+    def call_with(self, request: ModelRequest, extra: Mapping[str, Any]) -> AsyncGenerator[TextDelta | Reply, None]:
+        return self._say(request, extra)
 
     def schema(self, number: int = -1) -> Any:
         return self.asked[number][1]["response_format"]["json_schema"]["schema"]
@@ -132,18 +150,17 @@ async def test_calls_and_results_are_told_in_words_with_roles_in_turns() -> None
     messages = says.asked[0][0].messages
     assert [message.role for message in messages] == ["system", "user", "assistant", "user"]
     assert messages[2].content == CALL
-    assert messages[3].content.count("The tool echo answered: hello") == 2
+    told = "The tool echo answered: hello"
+    assert messages[3].content == f"{told}\n\n{told}\n\nWhat is the answer to my question?"
 
 
 async def test_without_tools_nothing_is_changed_and_old_results_are_told_in_words() -> None:
     says = Says("hi")
     await answer(Shim(says), USER, tools=0)
     assert says.asked == [(ModelRequest((USER,)), {})]
-    await answer(Shim(says), USER, CALLED, RESULT, tools=0)
-    assert says.contents()[1:] == [
-        "I will use the tool echo.",
-        "The tool echo answered: hello\n\nWhat is the answer to my question?",
-    ]
+    asked = (USER, CALLED, RESULT, Message("assistant", "hello"), Message("user", "Thanks"))
+    await answer(Shim(says), *asked, tools=0)
+    assert says.contents()[1:] == ["I will use the tool echo.", "The tool echo answered: hello", "hello", "Thanks"]
 
 
 async def test_definitions_of_two_tools_do_not_meet() -> None:
@@ -188,16 +205,26 @@ class TestWeak:
         assert says.asked[1] == (ModelRequest((SYSTEM, USER), (), stream=True), {})
 
     async def test_a_call_that_repeats_the_examples_is_none(self) -> None:
-        says = Says('{"tool": "echo", "arguments": {"text": "Good day!"}}', "Hello!")
-        assert (await answer(Shim(says, weak=True), Message("user", "Hi"))).message.content == "Hello!"
-        says = Says('{"tool": "echo", "arguments": {"text": "good day"}}')
-        assert (await answer(Shim(says, weak=True), Message("user", "say good day"))).message.tool_calls
+        def calls(text: str) -> Shim:
+            call = json.dumps({"tool": "echo", "arguments": {"text": text}})
+            return Shim(Says(call, "Hello!"), weak=True)
 
-    async def test_after_a_result_no_tool_is_offered(self) -> None:
-        says = Says("The tool echo answered: hello")
-        reply = await answer(Shim(says, weak=True), USER, CALLED, RESULT)
-        assert reply.message == Message("assistant", "The tool echo answered: hello")
+        for text in ("Good day!", "Hi, all", "Hi! Good day."):
+            assert (await answer(calls(text), Message("user", "Hi"))).message.content == "Hello!"
+        assert (await answer(calls("good day"), Message("user", "say good day"))).message.tool_calls
+        assert (await answer(calls("C"), Message("user", "Hi"))).message.tool_calls
+
+    async def test_after_a_result_no_tool_is_offered_and_it_is_asked_to_repeat_it(self) -> None:
+        says = Says("hello")
+        earlier = (Message("user", "What is new?"), Message("assistant", "Nothing."))
+        reply = await answer(Shim(says, weak=True), SYSTEM, *earlier, USER, CALLED, RESULT)
+        assert reply.message == Message("assistant", "hello")
         assert [extra for _, extra in says.asked] == [{}]
+        shown = says.contents()
+        assert shown[-1] == "Please repeat: hello\n\nRepeat this text exactly, nothing else:\nhello"
+        assert "What is new?" not in shown
+        for question, repeated in zip(shown[1:-1:2], shown[2:-1:2], strict=True):
+            assert question.endswith(f"\n{repeated}")
 
     async def test_a_result_that_its_answer_leaves_out_is_put_after_it(self) -> None:
         reply = await answer(Shim(Says("I do not know."), weak=True), USER, CALLED, RESULT, stream=True)
@@ -234,3 +261,32 @@ async def test_any_other_error_is_the_callers() -> None:
     model = Fallback(Says(ModelError("away", reason="ModelUnavailable")), Shim(Says("")))
     with pytest.raises(ModelError, match="away"):
         await answer(model)
+
+
+async def test_calls_that_meet_the_refusal_at_once_are_all_answered() -> None:
+    refuses = Says(ModelError("no tools here", reason=failures.TOOLS_UNSUPPORTED))
+    model = Fallback(refuses, Shim(Says('{"answer": "hi"}')))
+    first, second = model.call(ModelRequest((USER,), (ECHO,))), model.call(ModelRequest((USER,), (ECHO,)))
+    refuses.meeting = asyncio.Barrier(2)
+    replies = await asyncio.gather(anext(first), anext(second))
+    assert [reply.message.content for reply in replies if isinstance(reply, Reply)] == ["hi", "hi"]
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["native", "shim"])
+async def test_closing_a_stream_closes_what_is_below_it(refused: bool) -> None:
+    native = Says(ModelError("none", reason=failures.TOOLS_UNSUPPORTED) if refused else "one two three")
+    below = Says('{"answer": "one two three"}') if refused else native
+    pieces = Fallback(native, Shim(below)).call(ModelRequest((USER,), (ECHO,), stream=True))
+    assert isinstance(await anext(pieces), TextDelta)
+    assert below.open == 1
+    await pieces.aclose()
+    assert below.open == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_model_that_takes_no_schema_is_asked_in_words_alone(stream: bool) -> None:
+    says = Worded(CALL)
+    reply = await answer(Shim(says), stream=stream)
+    assert [call.name for call in reply.message.tool_calls] == ["echo"]
+    assert "Reply in JSON" in says.contents()[0]
+    assert says.asked[0][1] == {}
