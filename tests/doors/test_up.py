@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -164,6 +165,17 @@ async def test_a_folder_that_another_took_the_place_of_is_followed_again(files: 
     async with up(files) as upped:
         replace(files, AGENT.format(name="b", url=model.url, prompt="Be brief."))
         await upped.until_said("kagent/b added", 10)
+
+
+@pytest.mark.requirement("command-line")
+async def test_a_person_who_waits_for_files_to_be_read_is_told_so(tmp_path: Path, model: FaultyModel) -> None:
+    pipe = tmp_path / "files" / "slow.yaml"
+    pipe.parent.mkdir()
+    os.mkfifo(pipe)
+    async with up(pipe, "--data-dir", tmp_path / "data", ready=False) as upped:
+        await upped.until_said("reading the files …")
+        await asyncio.to_thread(pipe.write_text, AGENT.format(name="a", url=model.url, prompt="Be kind."))
+        await upped.until_said("ready in")
 
 
 async def test_it_ends_cleanly_on_ctrl_c(files: Path, model: FaultyModel) -> None:

@@ -14,10 +14,10 @@ def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
         epilog=examples(
-            "kadre chat assistant                                 # talk; /exit or Ctrl-D leaves",
-            'kadre chat assistant "Please repeat: hello"          # one message, one answer',
-            "git diff | kadre chat reviewer > review.md           # the answer alone goes to the file",
-            'kadre chat team-a/assistant "And then?" --session ses-1  # go on with a conversation',
+            "kadre chat assistant                              # talk; /exit or Ctrl-D leaves",
+            'kadre chat assistant "Please repeat: hello"       # one message, one answer',
+            "git diff | kadre chat reviewer > review.md        # the answer alone goes to the file",
+            "kadre chat team-a/assistant --session ses-1       # go on with a conversation",
         )
     )(chat)
 

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
@@ -78,6 +78,10 @@ class Client:
         """Send `body` as JSON and return the JSON that comes back. Raises Unreachable, Answered."""
         with self._request("POST", quote(path), body) as response:
             return self._json(response)
+
+    def decide(self, run_id: str, approval_id: str, decision: Literal["allow", "deny"], note: str) -> None:
+        """Decide a call that a run waits with. Raises Unreachable, Answered."""
+        self.post(f"/runs/{run_id}/approve", {"approval_id": approval_id, "decision": decision, "note": note})
 
     def chat(self, agent: str, message: str, session_id: str, run_id: str) -> Iterator[ev.Event]:
         """Say something to an agent (`name` or `namespace/name`); its run's events until the end. Raises Lost too."""

@@ -83,9 +83,8 @@ class Conversation:
                 self._screen.note(f"the run waits for a decision: kadre runs approve {run_id} [--deny]")
                 return False
             decision, note = answer
-            body = {"approval_id": approval.id, "decision": decision, "note": note}
             try:
-                self._server.post(f"/runs/{run_id}/approve", body)
+                self._server.decide(run_id, approval.id, decision, note)
             except client.Answered as error:  # somebody else was faster, or the time was up
                 self._screen.note(str(error))
         return True

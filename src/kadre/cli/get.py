@@ -36,7 +36,9 @@ def get(
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="One of them; all without it.")] = "",
     output: Annotated[
         Form | None,
-        typer.Option("--output", "-o", metavar="wide|name|json|yaml", show_default=False, help="In another form."),
+        typer.Option(
+            "--output", "-o", metavar="FORM", show_default=False, help="Print it as wide, name, json or yaml."
+        ),
     ] = None,
     namespace: Annotated[
         str, typer.Option("--namespace", "-n", metavar="NS", show_default=False, help="Only agents of it.")

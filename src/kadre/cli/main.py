@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from kadre.base.errors import KadreError, ProblemError
+from kadre.cli.options import examples
 from kadre.local.console import Console
 
 COMMANDS = ("up", "validate", "get", "chat", "runs", "crds", "version")
@@ -45,7 +46,13 @@ def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
     app = typer.Typer(
         name="kadre", cls=Root, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
     )
-    app.callback()(kadre)
+    app.callback(
+        epilog=examples(
+            "kadre up examples/quickstart    # serve it",
+            "kadre chat assistant            # talk to it, in another terminal",
+            "kadre up --help                 # more of a command, with examples",
+        )
+    )(kadre)
     for name in names:
         importlib.import_module(f"kadre.cli.{name}").register(app)
     return app

@@ -133,6 +133,6 @@ def approve(
         raise KadreError(f"{run} waits for no decision; it is {told['status']}")
     if not approval and len(waiting) > 1:
         raise KadreError(f"several calls wait; say which with --approval:\n{listing.approvals(told)}")
-    body = {"approval_id": approval or waiting[0]["id"], "decision": "deny" if deny else "allow", "note": note}
-    kadre.post(f"/runs/{run}/approve", body)
-    out.show(f"{run} {body['approval_id']} {'denied' if deny else 'allowed'}")
+    approval = approval or waiting[0]["id"]
+    kadre.decide(run, approval, "deny" if deny else "allow", note)
+    out.show(f"{run} {approval} {'denied' if deny else 'allowed'}")

@@ -19,7 +19,7 @@ class Console:
 
     def __init__(self, *, color: bool = True, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._color = color and self._stream.isatty() and "NO_COLOR" not in os.environ
+        self._color = color and self._stream.isatty() and not os.environ.get("NO_COLOR")
 
     def style(self, text: str, style: str) -> str:
         """`text` in that style, where styles can be seen."""
@@ -37,11 +37,15 @@ class Console:
         """Something to know of."""
         self.say(f"{self.style('!', 'yellow')} {text}")
 
+    def begun(self, what: str) -> None:
+        """Something that may take longer than a second has begun."""
+        self.say(self.style(f"· {what} …", "dim"))
+
     @contextmanager
     def step(self, what: str) -> Iterator[None]:
         """Something that may take longer than a second: said before, and again with its time when it is done."""
         started = time.monotonic()
-        self.say(self.style(f"· {what} …", "dim"))
+        self.begun(what)
         yield
         self.done(f"{what} ({time.monotonic() - started:.1f} s)")
 

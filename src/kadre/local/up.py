@@ -44,6 +44,8 @@ BACKLOG = 2048
 """Connections that wait to be accepted: a burst is answered, not refused."""
 GRACE = 5.0
 """Seconds that runs under way have to end after Ctrl-C."""
+SILENCE = 1.0
+"""Seconds of reading files after which a person is told of it."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -83,7 +85,7 @@ class Up:
     async def serve(self, resolving: planner.Planner) -> int:
         """Start, say where, follow the files, and end cleanly. Raises ProblemError where it cannot start."""
         settings = self._settings
-        resolved = await asyncio.to_thread(planner.finish, resolving)
+        resolved = await self._planned(resolving)
         resolved.raise_errors()
         self._seen = resolved.fingerprint
         listening = listen(settings.host, settings.port)
@@ -116,6 +118,14 @@ class Up:
             await self._host.aclose(GRACE)
             await asyncio.wait([serving], timeout=GRACE)
         return 0
+
+    async def _planned(self, resolving: planner.Planner) -> Resolved:
+        """What the planner finds; a person who has waited for a second is told what for."""
+        telling = asyncio.get_running_loop().call_later(SILENCE, self._console.begun, "reading the files")
+        try:
+            return await asyncio.to_thread(planner.finish, resolving)
+        finally:
+            telling.cancel()
 
     async def _take(self, resolved: Resolved, assembly: Assembly, http: aiohttp.ClientSession) -> None:
         """Serve what the files come to now, or raise ProblemError and leave all as it was."""
