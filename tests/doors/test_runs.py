@@ -73,18 +73,24 @@ async def test_runs_are_listed_newest_first_by_page_and_by_what_they_are(scene: 
     for name in ("a", "a", "a", "b"):
         await scene.ask(name=name)
 
-    async def listed(query: str) -> list[str]:
+    async def page(query: str) -> tuple[list[str], str | None]:
         async with http.get(f"/runs{query}") as answer:
-            return [run["run_id"] for run in (await answer.json())["runs"]]
+            told = await answer.json()
+            return [run["run_id"] for run in told["runs"]], told["next"]
+
+    async def listed(query: str) -> list[str]:
+        return (await page(query))[0]
 
     everything = await listed("")
     assert everything == sorted(everything, reverse=True)
     assert len(everything) == 4
-    assert await listed("?limit=2") == everything[:2]
-    assert await listed(f"?limit=2&before={everything[1]}") == everything[2:]
+    first, following = await page("?limit=2")
+    assert first == everything[:2]
+    assert await page(f"?limit=2&before={following}") == (everything[2:], None)
+    assert await page("?limit=4") == (everything, None)
     assert len(await listed("?agent=a")) == 3
     assert await listed("?status=failed") == []
-    for bad in ("?limit=0", "?limit=x", "?status=nope"):
+    for bad in ("?limit=0", "?limit=x", "?status=nope", f"?before={everything[0]}", "?before=W10", "?before=é"):
         async with http.get(f"/runs{bad}") as answer:
             assert answer.status == 400
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+import base64
+import contextlib
+from datetime import datetime
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from starlette.requests import Request
@@ -12,8 +15,8 @@ from kadre.base.errors import BadRequest, NotFound, NotSupportedYet
 from kadre.engine.events import RunStatus
 from kadre.engine.host import Ask, Host
 from kadre.engine.live import Live
-from kadre.engine.memory import conversation
-from kadre.engine.memory.port import RunInfo, SessionInfo
+from kadre.engine.memory import conversation, spill
+from kadre.engine.memory.port import Age, RunInfo, SessionInfo, age
 from kadre.server import body, chat, errors, names, sse
 
 MAX_PAGE = 1000
@@ -36,6 +39,7 @@ class ApproveRequest(msgspec.Struct):
     note: str = ""
 
 
+_age_decoder = msgspec.json.Decoder(tuple[Annotated[datetime, msgspec.Meta(tz=True)], str])
 _run_decoder = msgspec.json.Decoder(RunRequest)
 _approve_decoder = msgspec.json.Decoder(ApproveRequest)
 
@@ -99,7 +103,7 @@ class RunsDoor:
         raise NotSupportedYet("forking a run is not supported yet")
 
     async def index(self, request: Request) -> Response:
-        """Runs, newest first: `?agent= &session_id= &status= &limit= &before=`."""
+        """Runs, newest first: `?agent= &session_id= &status= &limit= &before=`, and where the `next` page begins."""
         query = request.query_params
         limit = self._limit(request)
         found: list[RunInfo] = []
@@ -108,11 +112,12 @@ class RunsDoor:
                 agent=self._agent(query.get("agent")),
                 session_id=query.get("session_id"),
                 status=_status(query.get("status")),
-                before=query.get("before"),
-                limit=limit,
+                before=_age(query.get("before")),
+                limit=limit + 1,
             )
-        found.sort(key=lambda info: info.run_id, reverse=True)
-        return errors.json_response({"runs": found[:limit]})
+        found.sort(key=age, reverse=True)
+        following = _cursor(found[limit - 1]) if len(found) > limit else None
+        return errors.json_response({"runs": found[:limit], "next": following})
 
     async def sessions(self, request: Request) -> Response:
         """Sessions, the latest used first: `?agent= &limit=`."""
@@ -160,6 +165,21 @@ class RunsDoor:
         if limit is None or not 1 <= limit <= MAX_PAGE:
             raise BadRequest(f"limit must be a number from 1 to {MAX_PAGE}", reason="BadLimit")
         return limit
+
+
+def _cursor(run: RunInfo) -> str:
+    """Where the page after this run begins: what clients hand back and need not understand."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(age(run))).decode().rstrip("=")
+
+
+def _age(cursor: str | None) -> Age | None:
+    if cursor is None:
+        return None
+    try:
+        return _age_decoder.decode(base64.urlsafe_b64decode(cursor + "=="))
+    except (ValueError, msgspec.DecodeError) as error:
+        message = "before must be the `next` of the page before; leave it out for the first page"
+        raise BadRequest(message, reason="BadCursor") from error
 
 
 def _status(text: str | None) -> RunStatus | None:

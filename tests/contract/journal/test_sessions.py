@@ -9,7 +9,7 @@ import pytest
 
 from kadre.base import errors
 from kadre.engine import events as ev
-from kadre.engine.memory.port import Journal
+from kadre.engine.memory.port import Age, Journal, age
 from kadre.plan.types import OnBusy
 from tests.contract.journal.story import AGENT, START, Teller, said, whole_run
 
@@ -172,21 +172,47 @@ async def test_history_holds_messages_and_results_of_ended_runs_only(journal: Jo
 
 async def test_runs_are_listed_newest_first_in_pages_and_filtered(journal: Journal) -> None:
     for index in range(6):
-        await whole_run(journal, f"run-{index}", f"s{index % 2}", agent=f"default/{index % 3}", caller=f"c{index % 2}")
-    await Teller("run-6", "s6").create(journal)
+        told = {"agent": f"default/{index % 3}", "caller": f"c{index % 2}"}
+        await whole_run(journal, f"run-{index}", f"s{index % 2}", minute=index, **told)
+    await Teller("run-6", "s6", minute=6).create(journal)
 
     async def ids(**how: object) -> list[str]:
         return [info.run_id for info in await journal.runs(**how)]  # type: ignore[arg-type]  # keywords of `runs`
 
     assert await ids() == [f"run-{index}" for index in range(6, -1, -1)]
     assert await ids(limit=2) == ["run-6", "run-5"]
-    assert await ids(limit=2, before="run-5") == ["run-4", "run-3"]
+    assert await ids(limit=2, before=(START + timedelta(minutes=5, seconds=1), "run-5")) == ["run-4", "run-3"]
     assert await ids(agent="default/1") == ["run-4", "run-1"]
     assert await ids(session_id="s1") == ["run-5", "run-3", "run-1"]
-    assert await ids(agent="default/1", session_id="s1", before="run-9") == ["run-1"]
+    assert await ids(agent="default/1", session_id="s1", before=(START + timedelta(minutes=9), "")) == ["run-1"]
     assert await ids(caller="c0", status="completed") == ["run-4", "run-2", "run-0"]
     assert await ids(status="running") == ["run-6"]
     assert await ids(status="waiting") == []
+
+
+async def test_runs_are_listed_by_their_creation_whatever_their_ids(journal: Journal) -> None:
+    for minute, run_id in enumerate(["z", "run-1", "a", "m"]):
+        await whole_run(journal, run_id, run_id, minute=minute)
+    for run_id in ("of-3", "of-1", "of-2"):  # at one moment: by id
+        await whole_run(journal, run_id, "same", minute=9)
+    expected = ["of-3", "of-2", "of-1", "m", "a", "run-1", "z"]
+    assert [info.run_id for info in await journal.runs()] == expected
+    paged: list[str] = []
+    before: Age | None = None
+    while page := await journal.runs(limit=2, before=before):
+        paged += [info.run_id for info in page]
+        before = age(page[-1])
+    assert paged == expected
+
+
+async def test_a_run_that_is_forgotten_or_added_between_pages_moves_no_other(journal: Journal) -> None:
+    for minute in range(6):
+        await whole_run(journal, f"run-{minute}", f"s{minute}", minute=minute)
+    *_, last = await journal.runs(limit=2)
+    assert last.run_id == "run-4"
+    assert await journal.delete_sessions_before(AGENT, START + timedelta(minutes=1)) == 1
+    await whole_run(journal, "a-new-one", "new", minute=9)
+    assert [info.run_id for info in await journal.runs(before=age(last))] == ["run-3", "run-2", "run-1"]
 
 
 async def test_sessions_are_listed_the_latest_used_first(journal: Journal) -> None:

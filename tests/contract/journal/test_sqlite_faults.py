@@ -16,8 +16,8 @@ import pytest
 from kadre.base import errors
 from kadre.base.clock import FakeClock
 from kadre.engine import events as ev
-from kadre.engine.memory import sqlite_file
-from kadre.engine.memory.port import NewRun
+from kadre.engine.memory import sqlite_file, sqlite_reads
+from kadre.engine.memory.port import Age, NewRun
 from kadre.engine.memory.sqlite import SqliteJournal
 from tests.contract.journal.story import AGENT, START, Teller, numbers, said, whole_run
 
@@ -250,6 +250,35 @@ async def test_a_file_that_is_not_ours_is_a_problem_with_a_fix(tmp_path: Path, s
             await SqliteJournal.open(tmp_path)
         assert [problem.reason for problem in refused.value.problems] == [reason]
         assert "--data-dir" in refused.value.problems[0].fix
+
+
+async def test_a_file_of_the_first_schema_is_taken_over(tmp_path: Path) -> None:
+    journal = await SqliteJournal.open(tmp_path)
+    for minute, run_id in enumerate(("z", "a")):
+        await whole_run(journal, run_id, run_id, minute=minute)
+    await journal.aclose()
+    with contextlib.closing(sqlite3.connect(tmp_path / sqlite_file.FILE)) as db:  # as that schema left it
+        db.executescript("DROP INDEX runs_by_age; PRAGMA user_version = 1")
+    for _ in range(2):
+        journal = await SqliteJournal.open(tmp_path)
+        assert [info.run_id for info in await journal.runs()] == ["a", "z"]
+        await journal.aclose()
+    with contextlib.closing(sqlite3.connect(tmp_path / sqlite_file.FILE)) as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == len(sqlite_file.MIGRATIONS)
+
+
+@pytest.mark.parametrize("agent", [None, AGENT])
+@pytest.mark.parametrize("status", [None, "completed"])
+@pytest.mark.parametrize("before", [None, (START, "run-1")])
+async def test_a_page_of_runs_is_read_from_an_index_and_sorts_nothing(
+    sqlite: SqliteJournal, agent: str | None, status: str | None, before: Age | None
+) -> None:
+    wanted = {"s.agent =": agent, "s.session_id =": None, "r.status =": status, "s.caller =": None}
+    sql, values = sqlite_reads.runs_query(wanted, before, 100)
+    with contextlib.closing(sqlite3.connect(sqlite.path)) as db:
+        plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+    assert "USING INDEX runs_by_age" in plan[0]
+    assert [step for step in plan if "TEMP B-TREE" in step] == []
 
 
 async def test_a_data_dir_that_cannot_be_made_is_a_problem_with_a_fix(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from kadre.base import errors
 from kadre.base.clock import Clock, SystemClock
 from kadre.engine import events as ev
 from kadre.engine.memory import projection
-from kadre.engine.memory.port import Created, NewRun, RunInfo, SessionInfo
+from kadre.engine.memory.port import Age, Created, NewRun, RunInfo, SessionInfo, age
 from kadre.engine.memory.turns import Turns
 
 EVENT_BYTES = 400
@@ -214,21 +214,21 @@ class InMemoryJournal:
         session_id: str | None = None,
         status: ev.RunStatus | None = None,
         caller: str | None = None,
-        before: str | None = None,
+        before: Age | None = None,
         limit: int = 100,
     ) -> Sequence[RunInfo]:
         """See `port.Journal.runs`."""
-        infos = (self._runs[run_id].head.info for run_id in sorted(self._runs, reverse=True))
-        wanted = (
+        wanted = [
             info
-            for info in infos
+            for info in (run.head.info for run in self._runs.values())
             if (agent is None or info.agent == agent)
             and (session_id is None or info.session_id == session_id)
             and (status is None or info.status == status)
             and (caller is None or info.caller == caller)
-            and (before is None or info.run_id < before)
-        )
-        return list(islice(wanted, limit))
+            and (before is None or age(info) < before)
+        ]
+        wanted.sort(key=age, reverse=True)  # quick: they were put in nearly in this order
+        return wanted[:limit]
 
     async def sessions(
         self, *, agent: str | None = None, caller: str | None = None, limit: int = 100

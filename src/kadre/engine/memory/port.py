@@ -46,6 +46,15 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     usage: Usage = Usage()
 
 
+Age = tuple[datetime, str]
+"""When a run was created, then its id: the order of lists, the same in every store and after every restart."""
+
+
+def age(run: RunInfo) -> Age:
+    """Where the run stands in lists of runs."""
+    return run.created, run.run_id
+
+
 class SessionInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A conversation as lists show it."""
 
@@ -123,10 +132,10 @@ class Journal(Protocol):
         session_id: str | None = None,
         status: RunStatus | None = None,
         caller: str | None = None,
-        before: str | None = None,
+        before: Age | None = None,
         limit: int = 100,
     ) -> Sequence[RunInfo]:
-        """Runs, newest first (by run id); `before` is the last run id of the page before."""
+        """Runs by `age`, newest first; `before` is the age of the last run of the page before."""
         ...
 
     async def sessions(

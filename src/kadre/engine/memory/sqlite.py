@@ -21,7 +21,7 @@ from kadre.base.clock import Clock, SystemClock
 from kadre.engine import events as ev
 from kadre.engine.memory import projection, sqlite_file, sqlite_reads, sqlite_rows, sqlite_writer
 from kadre.engine.memory.lane import Job, Lane
-from kadre.engine.memory.port import Created, NewRun, RunInfo, SessionInfo
+from kadre.engine.memory.port import Age, Created, NewRun, RunInfo, SessionInfo
 from kadre.engine.memory.sqlite_writer import Changes, Write
 from kadre.engine.memory.turns import Turns
 
@@ -161,7 +161,7 @@ class SqliteJournal:
         session_id: str | None = None,
         status: ev.RunStatus | None = None,
         caller: str | None = None,
-        before: str | None = None,
+        before: Age | None = None,
         limit: int = 100,
     ) -> Sequence[RunInfo]:
         """See `port.Journal.runs`."""

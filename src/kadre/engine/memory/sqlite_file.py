@@ -40,6 +40,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE blob_uses (run INTEGER NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (run, digest)) WITHOUT ROWID",
         "CREATE INDEX uses_of_blob ON blob_uses (digest)",
     ),
+    ("CREATE INDEX runs_by_age ON runs (created, run_id)",),
 )
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from kadre.engine import events as ev
 from kadre.engine.memory import projection
-from kadre.engine.memory.port import RunInfo, SessionInfo
+from kadre.engine.memory.port import Age, RunInfo, SessionInfo
 from kadre.engine.memory.sqlite_file import OPEN, RUN_SHIFT
 from kadre.engine.memory.sqlite_rows import (
     MAX_SEQ,
@@ -25,6 +25,7 @@ from kadre.engine.memory.sqlite_rows import (
     Remembered,
     Row,
     SessionRow,
+    microseconds,
     moment,
     run_of,
 )
@@ -85,15 +86,23 @@ def blob(db: sqlite3.Connection, digest: str) -> bytes | None:
     return row[0] if row else None
 
 
-def runs(db: sqlite3.Connection, wanted: Mapping[str, str | None], before: str | None, limit: int) -> Sequence[RunInfo]:
+def runs(db: sqlite3.Connection, wanted: Mapping[str, str | None], before: Age | None, limit: int) -> Sequence[RunInfo]:
     """See `Journal.runs`; `wanted` by column."""
+    return [run_of(row).head.info for row in db.execute(*runs_query(wanted, before, limit)).fetchall()]
+
+
+def runs_query(wanted: Mapping[str, str | None], before: Age | None, limit: int) -> tuple[str, Sequence[str | int]]:
+    """The statement of `runs` and its values."""
     if wanted["s.session_id ="] is not None:
         source = _RUNS_OF_SESSION
     else:
         source = f"{_RUNS} WHERE TRUE" if wanted["r.status ="] in (None, *ev.ENDED) else _OPEN_RUNS
-    where, values = _where({**wanted, "r.run_id <": before})
-    sql = f"{source}{where} ORDER BY r.run_id DESC LIMIT ?"
-    return [run_of(row).head.info for row in db.execute(sql, (*values, limit)).fetchall()]
+    where, values = _where(wanted)
+    page: tuple[str | int, ...] = ()
+    if before is not None:
+        where += " AND (r.created, r.run_id) < (?, ?)"
+        page = (microseconds(before[0]), before[1])
+    return f"{source}{where} ORDER BY r.created DESC, r.run_id DESC LIMIT ?", (*values, *page, limit)
 
 
 def sessions(db: sqlite3.Connection, wanted: Mapping[str, str | None], limit: int) -> Sequence[SessionInfo]:
