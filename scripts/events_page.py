@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from kadre.engine import events as ev
+from kadre.engine.memory import spill
 from kadre.engine.messages import Message, ToolCall, Usage
 from kadre.server.chat import event_line
 
@@ -29,7 +30,23 @@ event is one JSON object with these fields and those of its type:
 | `seq` | integer | number within the run, from 1 without gaps; see [Numbers](#numbers) |
 | `run_id`, `session_id` | string | the run, and the conversation it belongs to |
 | `time` | string | when it happened, RFC 3339 |
-| `blobs` | object | only where a value was too large for an event: name of the field -> digest of the whole value |
+| `blobs` | object | only where a value was too large for an event: see [Large values](#large-values) |
+
+"""
+LARGE = f"""\
+## Large values
+
+An event is at most {ev.MAX_EVENT_BYTES // 1024} KiB. Of a text that would make it larger it keeps the
+first {spill.PREVIEW} characters, with a mark that says so. `blobs` has the text's path in the event (`content`,
+`tool_call.output`, `tool_calls.0.arguments`, …) with the digest of the whole, which
+`GET /runs/{{id}}/blobs/{{digest}}` serves for as long as the run is kept:
+
+```console
+$ curl -s localhost:8080/runs/run-…/blobs/sha256:9f86d0…
+```
+
+It comes as text; as JSON where the value is any JSON, as are a `tool_call.arguments` and a `history`, of which the
+event keeps nothing.
 
 """
 NUMBERS = """\
@@ -64,7 +81,7 @@ def text() -> str:
     parts += [_section(f"`{_tag(event)}`", event, hidden=set(ev.EventBase.__struct_fields__)) for event in types]
     parts.append("## Parts of events\n")
     parts += [_section(struct.__name__, struct) for struct in STRUCTS]
-    return "\n".join([*parts, NUMBERS + _sample() + "\n```\n"])
+    return "\n".join([*parts, LARGE + NUMBERS + _sample() + "\n```\n"])
 
 
 def _tag(event: type[msgspec.Struct]) -> str:

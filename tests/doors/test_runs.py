@@ -9,6 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from kadre.engine.memory.inmemory import InMemoryJournal
+from kadre.engine.tools.functions import Functions
 from tests.support.scene import Scene
 
 Http = aiohttp.ClientSession
@@ -93,6 +95,71 @@ async def test_runs_are_listed_newest_first_by_page_and_by_what_they_are(scene: 
     for bad in ("?limit=0", "?limit=x", "?status=nope", f"?before={everything[0]}", "?before=W10", "?before=é"):
         async with http.get(f"/runs{bad}") as answer:
             assert answer.status == 400
+
+
+async def test_runs_are_listed_by_when_they_were_made_whatever_their_callers_call_them(
+    scene: Scene, http: Http
+) -> None:
+    other = InMemoryJournal()
+    await scene.says("1", "2", name="a")
+    kept, scene.journal = scene.journal, other
+    await scene.says("3", "4", name="b")
+    scene.host.add_journal(other)
+    scene.journal = kept
+    for name, run_id in (("a", "z"), ("b", "y"), ("a", "b"), ("b", "a")):
+        await scene.ask(name=name, run_id=run_id)
+        await scene.clock.advance(1)
+    seen: list[str] = []
+    query: dict[str, str] = {"limit": "1"}
+    while True:
+        async with http.get("/runs", params=query) as answer:
+            told = await answer.json()
+        seen += [run["run_id"] for run in told["runs"]]
+        if told["next"] is None:
+            break
+        query["before"] = told["next"]
+    assert seen == ["a", "b", "y", "z"]
+
+
+async def test_what_was_too_large_for_an_event_is_served_whole(scene: Scene, http: Http) -> None:
+    large = "é<script>" * 20_000
+    result = "\x07" * 20_000  # six bytes each in JSON
+
+    def write(text: str) -> str:
+        """Write it down."""
+        return result
+
+    await scene.says([("write", {"text": large})], large, "short", tools=[Functions(write)])
+    run = await scene.ask()
+    other = await scene.ask()
+    async with http.get(f"/runs/{run.info.run_id}") as answer:
+        told = (await answer.json())["events"]
+    named = {(event["type"], path): digest for event in told for path, digest in event.get("blobs", {}).items()}
+    assert set(named) == {
+        ("assistant_message", "tool_calls.0.arguments"),
+        ("tool_start", "tool_call.arguments"),
+        ("tool_end", "tool_call.arguments"),
+        ("tool_end", "tool_call.output"),
+        ("assistant_message", "content"),
+    }
+
+    async def whole(run_id: str, digest: str) -> tuple[int, str, str]:
+        async with http.get(f"/runs/{run_id}/blobs/{digest}") as answer:
+            return answer.status, answer.headers["Content-Type"], await answer.text()
+
+    text = "text/plain; charset=utf-8"
+    assert await whole(run.info.run_id, named["assistant_message", "content"]) == (200, text, large)
+    assert await whole(run.info.run_id, named["tool_end", "tool_call.output"]) == (200, text, result)
+    status, kind, arguments = await whole(run.info.run_id, named["tool_start", "tool_call.arguments"])
+    assert (status, kind, json.loads(arguments)) == (200, "application/json", {"text": large})
+    unnamed = await scene.journal.put_blob(b"of no event")
+    for run_id, digest in (
+        (other.info.run_id, named["assistant_message", "content"]),
+        (run.info.run_id, unnamed),
+        (run.info.run_id, "sha256:0"),
+        ("run-none", named["assistant_message", "content"]),
+    ):
+        assert (await whole(run_id, digest))[0] == 404
 
 
 async def test_a_session_shows_what_was_said_in_it(scene: Scene, http: Http) -> None:

@@ -116,6 +116,7 @@ def build(host: Host, counted: metrics.Metrics, problems: Callable[[], Sequence[
         Route("/runs", Door(get=run.index, post=run.create)),
         Route("/runs/{id}", Door(get=run.get)),
         Route("/runs/{id}/events", Door(get=run.events)),
+        Route("/runs/{id}/blobs/{digest}", Door(get=run.blob)),
         Route("/runs/{id}/cancel", Door(post=run.cancel)),
         Route("/runs/{id}/approve", Door(post=run.approve)),
         Route("/runs/{id}/fork", Door(post=run.fork)),

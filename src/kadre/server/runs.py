@@ -20,6 +20,8 @@ from kadre.engine.memory.port import Age, RunInfo, SessionInfo, age
 from kadre.server import body, chat, errors, names, sse
 
 MAX_PAGE = 1000
+NO_PAGE = {"X-Content-Type-Options": "nosniff"}
+"""What a tool returned may look like a web page; a browser must not take it for one of ours."""
 
 
 class RunRequest(msgspec.Struct):
@@ -77,6 +79,19 @@ class RunsDoor:
         live = await self._open(request)
         after, offset = sse.parse_last_event_id(request.headers.get("last-event-id", ""))
         return sse.EventStream(chat.event_lines(live, after, offset), chat.ids(live))
+
+    async def blob(self, request: Request) -> Response:
+        """A text that was too large for an event of the run, whole."""
+        live = await self._open(request)
+        digest = request.path_params["digest"]
+        path = spill.named(live.events, digest)
+        if path is not None:
+            kind = "application/json" if spill.is_json(path) else "text/plain; charset=utf-8"
+            for journal in self._host.journals:
+                with contextlib.suppress(NotFound):  # it is in another store, or forgotten meanwhile
+                    data = await journal.get_blob(digest)
+                    return Response(data, headers={**chat.ids(live), "Content-Type": kind, **NO_PAGE})
+        raise NotFound(f"no event of run {live.info.run_id} names a blob {digest!r}", reason="NoSuchBlob")
 
     async def cancel(self, request: Request) -> Response:
         """End the run; one that has ended stays as it is."""

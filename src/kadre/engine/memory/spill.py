@@ -6,7 +6,7 @@ An event's JSON is at most `events.MAX_EVENT_BYTES`. Of a text that was moved th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -78,6 +78,15 @@ async def restore(journal: Journal, event: ev.Event) -> ev.Event:
     return msgspec.structs.replace(event, blobs=msgspec.UNSET)
 
 
+def named(events: Iterable[ev.Event], digest: str) -> str | None:
+    """The path of a text that one of the events keeps as that blob; None where none does."""
+    for event in events:
+        for path, kept in (event.blobs or {}).items():
+            if kept == digest:
+                return path
+    return None
+
+
 def _texts(event: ev.Event) -> Iterator[tuple[str, Any]]:
     for pattern in _TEXTS.get(type(event), ()):
         yield from _found(event, pattern.split("."), "")
@@ -103,17 +112,17 @@ def _with(inside: Any, parts: list[str], value: Any) -> Any:
     return msgspec.structs.replace(inside, **{parts[0]: _with(getattr(inside, parts[0]), parts[1:], value)})
 
 
-def _is_json(path: str) -> bool:
+def is_json(path: str) -> bool:
     """Whether the path's blob is JSON; every other is the text itself. Parsed arguments may be any JSON value."""
     return path == "history" or path.endswith("tool_call.arguments")
 
 
 def _data(path: str, value: Any) -> bytes:
-    return _encode(value) if _is_json(path) else value.encode()
+    return _encode(value) if is_json(path) else value.encode()
 
 
 def _value(path: str, data: bytes) -> Any:
-    if not _is_json(path):
+    if not is_json(path):
         return data.decode()
     kind: Any = tuple[Message, ...] if path == "history" else Any
     return msgspec.json.decode(data, type=kind)
