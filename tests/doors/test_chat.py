@@ -149,6 +149,14 @@ async def test_a_run_that_fails_is_an_error_status_with_its_ids(
     assert body["error"]["run_id"].startswith("run-")
 
 
+async def test_when_the_models_provider_asks_for_patience_so_does_the_door(scene: Scene, http: Http) -> None:
+    await scene.says(ModelError("slow down", reason="ModelRateLimited", retry_after=6.2), ModelError("no key"))
+    async with http.post("/chat", json={"message": "hi"}) as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "7")
+    async with http.post("/chat", json={"message": "hi"}) as answer:
+        assert (answer.status, answer.headers.get("Retry-After")) == (502, None)
+
+
 async def test_past_a_rate_the_answer_is_429_with_retry_after(scene: Scene, http: Http) -> None:
     await scene.says("hello", limits=Limits(requests_per_minute=1))
     await post(http, "/chat")

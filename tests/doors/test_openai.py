@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import openai
 import pytest
 
 from kadre.base.errors import ModelError
+from kadre.engine.memory.sqlite import SqliteJournal
 from kadre.engine.messages import Message
 from kadre.plan.types import Limits
 from tests.support.scene import Asking, Scene
+from tests.support.serving import serving
 
 
 @pytest.fixture
@@ -101,6 +104,64 @@ async def test_refusals_are_the_clients_own_exceptions(scene: Scene, client: ope
         await client.chat.completions.create(model="a", messages=[{"role": "user", "content": "hi"}])
 
 
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize(
+    ("headers", "kind", "code"),
+    [
+        ({"Origin": "https://evil.example"}, openai.PermissionDeniedError, "ForeignOrigin"),
+        ({"Host": "rebound.example"}, openai.PermissionDeniedError, "ForeignHost"),
+        ({"X-Forwarded-For": "10.0.0.1"}, openai.AuthenticationError, "NotLocal"),
+    ],
+)
+async def test_who_may_not_come_in_reads_it_in_openais_shape(
+    scene: Scene, url: str, headers: dict[str, str], kind: type[openai.APIStatusError], code: str, own: bool
+) -> None:
+    await scene.says("never")
+    base = f"{url}/default/a/v1" if own else f"{url}/v1"
+    async with openai.AsyncOpenAI(base_url=base, api_key="none", max_retries=0, default_headers=headers) as client:
+        with pytest.raises(kind) as completing:
+            await client.chat.completions.create(model="a", messages=[{"role": "user", "content": "hi"}])
+        with pytest.raises(kind) as listing:
+            await client.models.list()
+    for refused in (completing.value, listing.value):
+        assert (refused.code, refused.type) == (code, "invalid_request_error")
+
+
+async def test_what_is_too_large_or_not_served_reads_in_openais_shape(
+    scene: Scene, client: openai.AsyncOpenAI, url: str
+) -> None:
+    await scene.says("never")
+    with pytest.raises(openai.APIStatusError, match="larger than 10 MiB") as large:
+        await client.chat.completions.create(model="a", messages=[{"role": "user", "content": "x" * 11 * 1024 * 1024}])
+    assert (large.value.status_code, large.value.code) == (413, "BodyTooLarge")
+    for base in (f"{url}/v1", f"{url}/a/v1"):
+        async with openai.AsyncOpenAI(base_url=base, api_key="none", max_retries=0) as other:
+            with pytest.raises(openai.NotFoundError, match="nothing is served at") as nowhere:
+                await other.embeddings.create(model="a", input="x")
+            with pytest.raises(openai.APIStatusError) as method:
+                await other.get("/chat/completions", cast_to=object)
+        assert nowhere.value.code == "NoSuchPath"
+        assert (method.value.status_code, method.value.code) == (405, "MethodNotAllowed")
+
+
+async def test_kadres_own_addresses_keep_their_shape_whatever_an_agent_is_called(scene: Scene, url: str) -> None:
+    await scene.says("never")
+    async with aiohttp.ClientSession(url) as http:
+        for path in ("/agents/v1/chat", "/agents/v1/x/chat", "/runs/v1/events", "/sessions/v1", "/nope"):
+            async with http.get(path, headers={"X-Forwarded-For": "10.0.0.1"}) as answer:
+                assert (answer.status, (await answer.json())["error"]["reason"]) == (401, "NotLocal")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_rate_limited_model_is_the_clients_own_exception_with_retry_after(
+    scene: Scene, client: openai.AsyncOpenAI, stream: bool
+) -> None:
+    await scene.says(ModelError("slow down", reason="ModelRateLimited", retry_after=7))
+    with pytest.raises(openai.RateLimitError, match="slow down") as limited:
+        await client.chat.completions.create(model="a", messages=[{"role": "user", "content": "hi"}], stream=stream)
+    assert limited.value.response.headers["Retry-After"] == "7"
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_run_that_fails_is_an_error_status_streamed_or_not(
     scene: Scene, client: openai.AsyncOpenAI, stream: bool
@@ -108,6 +169,28 @@ async def test_a_run_that_fails_is_an_error_status_streamed_or_not(
     await scene.says(ModelError("the model is away", reason="ModelUnavailable"))
     with pytest.raises(openai.InternalServerError, match="the model is away"):
         await client.chat.completions.create(model="a", messages=[{"role": "user", "content": "hi"}], stream=stream)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_run_that_cannot_be_recorded_is_503_with_the_time_to_come_back(tmp_path: Path, stream: bool) -> None:
+    journal = await SqliteJournal.open(tmp_path)
+    scene, go = Scene(journal), asyncio.Event()
+    model = await scene.says(go, [("nothing", {"text": "x" * 200_000})])  # large, and no text to stream
+    async with (
+        serving(scene) as url,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        request = asyncio.create_task(
+            client.chat.completions.create(model="a", messages=[{"role": "user", "content": "hi"}], stream=stream)
+        )
+        await asyncio.wait_for(model.called.wait(), 5)
+        pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+        journal._db.execute(f"PRAGMA max_page_count = {pages}")  # a full disk
+        go.set()
+        with pytest.raises(openai.InternalServerError, match="make room") as refused:
+            await asyncio.wait_for(request, 20)
+        journal._db.execute("PRAGMA max_page_count = 1000000")
+    assert (refused.value.status_code, refused.value.response.headers["Retry-After"]) == (503, "5")
 
 
 @pytest.mark.parametrize("stream", [True, False])

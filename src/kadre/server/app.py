@@ -43,7 +43,7 @@ class Guard:
             try:
                 scope["caller"] = auth.caller(scope)
             except Refused as error:
-                await errors.refusal(error)(scope, receive, send)
+                await errors.as_refusal(error, scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -68,27 +68,27 @@ class Door:
             handler = self._handlers.get(request.method)
             response = _wrong_method(request, self._handlers) if handler is None else await handler(request)
         except KadreError as error:
-            response = errors.as_refusal(error)
+            response = errors.as_refusal(error, request.url.path)
         except ClientDisconnect:
             return
         except Exception:
             log.exception("request %s %s failed", request.method, request.url.path)
             failed = {"reason": "InternalError", "message": "Kadre failed in an unexpected way; see its log"}
-            response = errors.json_response({"error": failed}, 500)
+            response = errors.answer(request.url.path, 500, failed)
         await response(scope, receive, send)
 
 
 def _wrong_method(request: Request, served: Iterable[str]) -> Response:
     allowed = ", ".join(served)
     message = f"{request.method} is not served at {request.url.path}; {allowed} is"
-    body = {"error": {"reason": "MethodNotAllowed", "message": message}}
-    return errors.json_response(body, 405, {"Allow": allowed})
+    error = {"reason": "MethodNotAllowed", "message": message}
+    return errors.answer(request.url.path, 405, error, {"Allow": allowed})
 
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "http":
         message = f"nothing is served at {scope['path']}; see /agents, /runs and /v1/models"
-        response = errors.json_response({"error": {"reason": "NoSuchPath", "message": message}}, 404)
+        response = errors.answer(scope["path"], 404, {"reason": "NoSuchPath", "message": message})
         await response(scope, receive, send)
 
 

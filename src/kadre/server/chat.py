@@ -91,9 +91,11 @@ def chat_reply(live: Live, finished: ev.RunFinished | None) -> Response:
         usage = msgspec.structs.asdict(finished.usage)
         reply = ChatReply(live.answer(), info.session_id, info.run_id, usage)
         return Response(_encoder.encode(reply), 200, None, "application/json")
-    status, reason, message = errors.failure(live)
-    error = {"reason": reason, "message": message, "run_id": info.run_id, "session_id": info.session_id}
-    return errors.json_response({"error": error}, status, ids(live))
+    failed = errors.failure(live)
+    told = {"reason": failed.reason, "message": failed.message, "run_id": info.run_id, "session_id": info.session_id}
+    return errors.json_response(
+        {"error": told}, failed.status, {**ids(live), **errors.retry_header(failed.retry_after)}
+    )
 
 
 async def event_lines(live: Live, after: int = 0, offset: int = -1) -> AsyncIterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -10,6 +11,10 @@ from starlette.responses import Response
 
 from kadre.base.errors import KadreError, Refused
 from kadre.engine.live import Live
+from kadre.server import names
+
+OPENAI_PATHS = ("/v1/chat/completions", "/v1/models")
+"""How the addresses end that are served to OpenAI's clients."""
 
 _FAILED_STATUS = {"DeadlineExceeded": 504, "ModelTimeout": 504, "ModelRateLimited": 429, "InternalError": 500}
 """A run's error reason -> HTTP status; other reasons that begin with `Model` are a bad gateway, the rest a 500."""
@@ -20,17 +25,22 @@ def json_response(body: Any, status: int = 200, headers: dict[str, str] | None =
     return Response(msgspec.json.encode(body), status, headers, "application/json")
 
 
-def refusal(error: Refused) -> Response:
-    """`{"error": {"reason", "message", …details}}` with Retry-After where one is known."""
-    body = {"error": {"reason": error.reason, "message": str(error), **error.details}}
-    return json_response(body, error.status, retry_header(error))
+def answer(path: str, status: int, error: Mapping[str, Any], headers: dict[str, str] | None = None) -> Response:
+    """A refusal in the shape that callers of that address read. `error`: reason, message and details."""
+    if speaks_openai(path):
+        told = dict(error)
+        body = openai_error(status, told.pop("reason"), told.pop("message"))
+        body["error"].update(told)
+        return json_response(body, status, headers)
+    return json_response({"error": error}, status, headers)
 
 
-def openai_refusal(error: Refused) -> Response:
-    """OpenAI's error object, so that its client libraries raise their own exceptions."""
-    body = openai_error(error.status, error.reason, str(error))
-    body["error"].update(error.details)
-    return json_response(body, error.status, retry_header(error))
+def speaks_openai(path: str) -> bool:
+    """Whether OpenAI's clients call that address, one that nothing is served at included."""
+    first, *rest = path.removeprefix("/").split("/")
+    if first in names.RESERVED and not path.endswith(OPENAI_PATHS):
+        return first == "v1"
+    return first == "v1" or "v1" in rest[:2]
 
 
 def openai_error(status: int, reason: str, message: str) -> dict[str, Any]:
@@ -40,23 +50,33 @@ def openai_error(status: int, reason: str, message: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": None, "code": reason}}
 
 
-def retry_header(error: Refused) -> dict[str, str] | None:
-    """Retry-After in whole seconds, rounded up: earlier would be refused again."""
-    return None if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
+def retry_header(seconds: float | None) -> dict[str, str]:
+    """Retry-After in whole seconds, rounded up: earlier would be refused again. None: not known, no header."""
+    return {} if seconds is None else {"Retry-After": str(max(1, math.ceil(seconds)))}
 
 
-def failure(live: Live) -> tuple[int, str, str]:
-    """HTTP status, reason and message of a run that did not complete."""
+class Failure(msgspec.Struct, frozen=True):
+    """How a run that did not complete is told over HTTP. `retry_after`: seconds, where the provider said so."""
+
+    status: int
+    reason: str
+    message: str
+    retry_after: float | None = None
+
+
+def failure(live: Live) -> Failure:
+    """What became of a run that ended and did not complete."""
     error = live.error()
     status = live.finished.status if live.finished else "failed"
     if error is None:
-        return (409 if status == "cancelled" else 503), f"Run{status.capitalize()}", f"the run was {status}"
+        return Failure(409 if status == "cancelled" else 503, f"Run{status.capitalize()}", f"the run was {status}")
     default = 502 if error.reason.startswith("Model") else 500
-    return _FAILED_STATUS.get(error.reason, default), error.reason, error.message
+    return Failure(_FAILED_STATUS.get(error.reason, default), error.reason, error.message, error.retry_after)
 
 
-def as_refusal(error: KadreError) -> Response:
+def as_refusal(error: KadreError, path: str) -> Response:
     """Any of our errors that reached a door: a Refused as what it is, anything else as our own failure."""
     if isinstance(error, Refused):
-        return refusal(error)
-    return json_response({"error": {"reason": type(error).__name__, "message": str(error)}}, 500)
+        told = {"reason": error.reason, "message": str(error), **error.details}
+        return answer(path, error.status, told, retry_header(error.retry_after))
+    return answer(path, 500, {"reason": type(error).__name__, "message": str(error)})

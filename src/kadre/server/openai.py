@@ -14,7 +14,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from kadre.base.errors import BadRequest, KadreError, NotFound, Refused
+from kadre.base.errors import BadRequest, KadreError, NotFound
 from kadre.base.tasks import Tasks
 from kadre.engine import events as ev
 from kadre.engine.host import Ask, Host
@@ -74,13 +74,7 @@ class OpenAIDoor:
         self._tasks = tasks
 
     async def completions(self, request: Request) -> Response:
-        """One turn of the agent as a chat completion; refusals are in OpenAI's shape."""
-        try:
-            return await self._complete(request)
-        except Refused as error:
-            return errors.openai_refusal(error)
-
-    async def _complete(self, request: Request) -> Response:
+        """One turn of the agent as a chat completion."""
         sent = await body.decode(request, _decoder)
         ask = self._ask(request, sent)
         live = await self._host.start(ask)
@@ -148,7 +142,7 @@ class OpenAIDoor:
         alone = {key.name for key in keys if sum(other.name == key.name for other in keys) == 1}
         data = [
             {
-                "id": key.name if key.name in alone else f"{key.namespace}/{key.name}",
+                "id": key.name if named[key.name] == 1 else f"{key.namespace}/{key.name}",
                 "object": "model",
                 "created": 0,
                 "owned_by": "kadre",
@@ -210,8 +204,9 @@ def completion(live: Live, finished: ev.RunFinished | None, link: str) -> Respon
 
 
 def _failed(live: Live) -> Response:
-    status, reason, message = errors.failure(live)
-    return errors.json_response(errors.openai_error(status, reason, message), status, chat.ids(live))
+    failed = errors.failure(live)
+    body = errors.openai_error(failed.status, failed.reason, failed.message)
+    return errors.json_response(body, failed.status, {**chat.ids(live), **errors.retry_header(failed.retry_after)})
 
 
 def _finish_reason(live: Live) -> str:
@@ -251,13 +246,17 @@ async def stream_chunks(live: Live, with_usage: bool, link: str) -> AsyncIterato
             yield chunk({"content": text} if begun else {"role": "assistant", "content": text})
             begun = True
     except KadreError as error:
+        if not begun:
+            yield errors.as_refusal(error, errors.OPENAI_PATHS[0])
+            return
         yield _line(errors.openai_error(500, "RunLost", str(error)))
     finished = live.finished
     if finished is not None and finished.status != "completed":
         if not begun:
             yield _failed(live)
             return
-        yield _line(errors.openai_error(*errors.failure(live)))
+        failed = errors.failure(live)
+        yield _line(errors.openai_error(failed.status, failed.reason, failed.message))
     else:
         yield chunk({} if begun else {"role": "assistant", "content": ""}, _finish_reason(live) if finished else "stop")
         if with_usage:
