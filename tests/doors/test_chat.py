@@ -49,6 +49,17 @@ async def test_with_several_agents_chat_needs_a_name_and_says_which_there_are(sc
     assert body["error"]["candidates"] == ["default/a", "default/b"]
 
 
+async def test_agents_that_are_replaced_are_found_by_name_and_the_others_no_more(scene: Scene, http: Http) -> None:
+    await scene.says("x", name="a")
+    assert (await post(http, "/agents/a/chat"))[0] == 200
+    before = dict(scene.host.agents)
+    await scene.says("y", name="b")
+    assert (await post(http, "/agents/b/chat"))[0] == 200
+    await scene.host.replace({key: agent for key, agent in scene.host.agents.items() if key not in before})
+    assert (await post(http, "/agents/a/chat"))[0] == 404
+    assert (await post(http, "/agents/b/chat"))[0] == 500  # it has nothing more to say
+
+
 async def test_an_unknown_agent_is_404_with_the_nearest_name(scene: Scene, http: Http) -> None:
     await scene.says("x", name="assistant")
     status, body = await post(http, "/agents/asistant/chat")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kadre.base.errors import KadreError, Refused
 from kadre.base.problems import Problem
 from kadre.base.tasks import Tasks
+from kadre.engine.agent import HostedAgent
 from kadre.engine.host import Host
 from kadre.plan.types import AgentKey
 from kadre.server import agents, auth, chat, errors, metrics, openai, runs
@@ -21,14 +22,26 @@ log = logging.getLogger(__name__)
 
 
 class HostDirectory:
-    """The host's own agents."""
+    """The host's own agents, by name too: looked for again only when the host has others."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._indexed: Mapping[AgentKey, HostedAgent] = {}
+        self._named: dict[str, list[AgentKey]] = {}
 
     def all(self) -> Iterable[AgentKey]:
         """See Directory."""
         return self._host.agents.keys()
+
+    def named(self, name: str) -> Sequence[AgentKey]:
+        """See Directory."""
+        agents = self._host.agents
+        if agents is not self._indexed:  # the host makes a new mapping with every change
+            self._named = {}
+            for key in agents:
+                self._named.setdefault(key.name, []).append(key)
+            self._indexed = agents
+        return self._named.get(name, ())
 
 
 class Guard:

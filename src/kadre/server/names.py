@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from kadre.base.errors import Conflict, NotFound
@@ -25,12 +25,16 @@ class Directory(Protocol):
         """Every agent that can be asked."""
         ...
 
+    def named(self, name: str) -> Sequence[AgentKey]:
+        """Those of that bare name, one a namespace; asked for by every request, so no search."""
+        ...
+
 
 def resolve(directory: Directory, name: str, namespace: str = "") -> AgentKey:
     """The agent of that name (`ns/name` too). Raises NotFound, or Conflict with the candidates."""
     if not namespace and "/" in name:
         namespace, _, name = name.partition("/")
-    found = [key for key in directory.all() if key.name == name and (not namespace or key.namespace == namespace)]
+    found = [key for key in directory.named(name) if not namespace or key.namespace == namespace]
     if len(found) == 1:
         return found[0]
     if not found:

@@ -7,6 +7,7 @@ history and only the last user message is taken.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -135,11 +136,8 @@ class OpenAIDoor:
         """The agents, as models."""
         keys = list(self._directory.all())
         if "name" in request.path_params:
-            try:
-                keys = [self._agent(request, "")]
-            except Refused as error:
-                return errors.openai_refusal(error)
-        alone = {key.name for key in keys if sum(other.name == key.name for other in keys) == 1}
+            keys = [self._agent(request, "")]
+        named = Counter(key.name for key in keys)
         data = [
             {
                 "id": key.name if named[key.name] == 1 else f"{key.namespace}/{key.name}",
