@@ -12,6 +12,7 @@ from kadre.base.errors import KadreError
 from kadre.engine import events as ev
 from kadre.engine.host import Ask, Host
 from kadre.engine.live import Live
+from kadre.plan.types import AgentKey
 from kadre.server import body, errors, names, sse
 
 
@@ -52,18 +53,22 @@ class ChatDoor:
             agent = names.only(self._directory)
         sent = await body.decode(request, _decoder)
         stream = wants_events(request)
-        ask = Ask(
-            agent=agent,
-            message=sent.message,
-            session_id=sent.session_id,
-            run_id=sent.run_id,
-            caller=request.scope["caller"],
-            stream=stream,
-        )
-        live = await self._host.start(ask)
+        live = await self._host.start(ask(request, agent, sent, stream=stream))
         if stream:
             return sse.EventStream(event_lines(live), ids(live))
         return chat_reply(live, await live.wait_decision())
+
+
+def ask(request: Request, agent: AgentKey, sent: ChatRequest, *, stream: bool) -> Ask:
+    """What was sent, as the host takes it."""
+    return Ask(
+        agent=agent,
+        message=sent.message,
+        session_id=sent.session_id,
+        run_id=sent.run_id,
+        caller=request.scope["caller"],
+        stream=stream,
+    )
 
 
 def wants_events(request: Request) -> bool:

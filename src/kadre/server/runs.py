@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from kadre.base.errors import BadRequest, NotFound, NotSupportedYet
 from kadre.engine.events import RunStatus
-from kadre.engine.host import Ask, Host
+from kadre.engine.host import Host
 from kadre.engine.live import Live
 from kadre.engine.memory import conversation, spill
 from kadre.engine.memory.port import Age, RunInfo, SessionInfo, age
@@ -24,13 +24,10 @@ NO_PAGE = {"X-Content-Type-Options": "nosniff"}
 """What a tool returned may look like a web page; a browser must not take it for one of ours."""
 
 
-class RunRequest(msgspec.Struct):
+class RunRequest(chat.ChatRequest):
     """`POST /runs`: `agent` may be left out where only one is loaded."""
 
-    message: str
     agent: str = ""
-    session_id: str = ""
-    run_id: str = ""
 
 
 class ApproveRequest(msgspec.Struct):
@@ -57,15 +54,7 @@ class RunsDoor:
         """Accept a run and answer at once with 202 and where to look; the same run id answers with the run there is."""
         sent = await body.decode(request, _run_decoder)
         agent = names.resolve(self._directory, sent.agent) if sent.agent else names.only(self._directory)
-        ask = Ask(
-            agent=agent,
-            message=sent.message,
-            session_id=sent.session_id,
-            run_id=sent.run_id,
-            caller=request.scope["caller"],
-            stream=True,
-        )
-        live = await self._host.start(ask)
+        live = await self._host.start(chat.ask(request, agent, sent, stream=True))
         location = f"/runs/{live.info.run_id}"
         return errors.json_response(await self._shown(live), 202, {"Location": location, **chat.ids(live)})
 
