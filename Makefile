@@ -33,7 +33,7 @@ SYNC = $(UV) sync --frozen --inexact \
 	--python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
 
 .venv/.setup: uv.lock pyproject.toml | $(UV)
-	@$(SYNC) --no-default-groups --extra local
+	@$(SYNC) --no-default-groups --extra local --compile-bytecode
 	@touch $@
 
 .venv/.tools: uv.lock pyproject.toml | .venv/.setup
