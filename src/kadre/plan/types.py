@@ -7,7 +7,7 @@ not pydantic: a host of a thousand agents holds a thousand of them and validates
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -20,6 +20,32 @@ OnBusy = Literal["queue", "reject", "interrupt"]
 
 class Data(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of plan types: keyword-only, immutable, defaults left out of the JSON."""
+
+    hidden: ClassVar[frozenset[str]] = frozenset()
+    """Fields in which authors put secrets all the same: of a mapping its keys are shown, of a list its first part."""
+
+    def __repr__(self) -> str:
+        """What differs from the defaults, without values that may be secret."""
+        shown = []
+        for field in msgspec.structs.fields(self):
+            value = getattr(self, field.name)
+            if value != _default(field):
+                told = _outline(value) if field.name in self.hidden else repr(value)
+                shown.append(f"{field.name}={told}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+
+
+def _outline(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + "".join(f"{key!r}: …, " for key in value).removesuffix(", ") + "}"
+    if isinstance(value, tuple):
+        return f"({value[0]!r}, …)"
+    scheme, marked, rest = str(value).partition("://")
+    return repr(f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}") if marked and scheme.isalpha() else "…"
 
 
 class AgentKey(msgspec.Struct, frozen=True, order=True):
@@ -59,6 +85,8 @@ class ModelPlan(Data, frozen=True):
     top_p, top_k, frequency_penalty, presence_penalty, stop, seed.
     """
 
+    hidden = frozenset({"endpoint", "headers"})
+
     provider: Provider
     model: str
     endpoint: str = ""
@@ -79,6 +107,8 @@ class ModelPlan(Data, frozen=True):
 class LaunchPlan(Data, frozen=True):
     """An MCP server that the host's surroundings must start: a PyPI package, or the author's own source."""
 
+    hidden = frozenset({"source", "command", "env"})
+
     kind: Literal["package", "source", "command"]
     package: str = ""
     source: str = ""
@@ -89,6 +119,8 @@ class LaunchPlan(Data, frozen=True):
 
 class McpTools(Data, frozen=True, tag_field="kind", tag="mcp"):
     """The tools of one MCP server."""
+
+    hidden = frozenset({"url", "headers"})
 
     name: str
     url: str = ""
@@ -126,6 +158,8 @@ ToolPlan = McpTools | AgentTool | UnsupportedTool
 
 class MemoryPlan(Data, frozen=True):
     """Where an agent's runs are kept and how much of a conversation is sent back to the model."""
+
+    hidden = frozenset({"settings"})
 
     type: Literal["default", "in-memory", "sqlite", "redis", "postgres"] = "default"
     session_ttl: float = 0.0
@@ -166,6 +200,8 @@ class Notice(Data, frozen=True):
 
 class AgentPlan(Data, frozen=True):
     """Everything an agent host needs to run one agent."""
+
+    hidden = frozenset({"workload"})
 
     key: AgentKey
     model: ModelPlan

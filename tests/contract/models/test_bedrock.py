@@ -56,10 +56,10 @@ async def test_bedrocks_own_api_key_comes_before_signing(bedrock: Site) -> None:
     assert bedrock.asked[0].headers["Authorization"] == "Bearer bearer-key"
 
 
-async def test_an_endpoint_that_was_given_a_version_segment_is_called_without_it(bedrock: Site) -> None:
+async def test_an_endpoint_is_called_with_the_path_it_is_written_with(bedrock: Site) -> None:
     bedrock.answers = [bedrock.well]
     await call(bedrock.model(endpoint=f"{bedrock.base}/v1"), stream=False)
-    assert bedrock.asked[0].path.startswith("/model/")
+    assert bedrock.asked[0].path.startswith("/v1/model/")
 
 
 async def test_a_profile_gives_credentials_and_region(

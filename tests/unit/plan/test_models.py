@@ -138,6 +138,11 @@ def test_an_address_that_is_written_wins_and_an_empty_one_is_none(planned: Plan)
     assert model_of(planned(text, KEY)).endpoint == "https://api.openai.com/v1"
 
 
+def test_bedrocks_address_has_no_version_segment(planned: Plan) -> None:
+    text = agent("model: {provider: bedrock, name: m, endpoint: 'https://bedrock.example/'}")
+    assert model_of(planned(text)).endpoint == "https://bedrock.example"
+
+
 def test_a_provider_that_needs_a_key_says_how_to_give_one(planned: Plan) -> None:
     (problem,) = planned(OPENAI + agent("modelConfig: gpt4")).problems
     assert problem.reason == "MissingSecret"

@@ -33,8 +33,7 @@ class BedrockModel:
         self._wire = wire
         self._aws = bedrock_aws.Surroundings(plan, secrets)
         self._loaded = False
-        # An endpoint without a path was given OpenAI's version segment, which this API has not.
-        self._endpoint = plan.endpoint.rstrip("/").removesuffix("/v1")
+        self._endpoint = plan.endpoint.rstrip("/")
         if self._endpoint:
             address(self._endpoint, "")
         self._tools = ToolCache(bedrock_wire.encode_tools)
