@@ -142,6 +142,21 @@ async def test_files_that_break_keep_what_was_served_and_show_the_problem(files:
         assert (await upped.get("/health"))["problems"] == []
 
 
+@pytest.mark.requirement("reload-keeps-streams")
+async def test_a_changed_file_of_rules_is_followed_and_a_broken_one_keeps_the_last(files: Path) -> None:
+    rules = files / "rules.yaml"
+    rules.write_text("- say: one\n")
+    async with up(files, "--model", f"scripted:{rules}") as upped:
+        assert (await upped.post("/chat", {"message": "hi"}))[1]["response"] == "one"
+        rules.write_text("- say: two\n")
+        await upped.until_said("kagent/a reloaded", 10)
+        assert (await upped.post("/chat", {"message": "hi"}))[1]["response"] == "two"
+        rules.write_text("- sey: three\n")
+        await upped.until_said("cannot be used", 10)
+        assert (await upped.post("/chat", {"message": "hi"}))[1]["response"] == "two"
+        assert "rules.yaml" in (await upped.get("/health"))["problems"][0]
+
+
 def replace(files: Path, agent: str) -> None:
     """Put another folder in the place of this one."""
     files.rename(files.with_name("away"))

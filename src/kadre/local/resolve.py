@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 from kadre.api import manifest
+from kadre.base.errors import ProblemError
+from kadre.base.problems import Problem, Source
+from kadre.engine.models.scripted_rules import parse_rules
 from kadre.local.files import read_files
 from kadre.local.resolved import Resolved, SecretValues
+from kadre.local.rules import read_rules, version
 from kadre.local.secrets import read_env, read_exported
+from kadre.plan import models
 from kadre.plan.build import NOTHING, plan_all
 from kadre.plan.lookup import Resources
-from kadre.plan.types import Override
+from kadre.plan.types import AgentPlan, Override
 
 
 def resolve(paths: tuple[str, ...], override: Override = NOTHING) -> Resolved:
@@ -31,17 +37,50 @@ def resolve(paths: tuple[str, ...], override: Override = NOTHING) -> Resolved:
     )
     planned = plan_all(lookup, override)
     order = {name: number for number, (_, name) in enumerate(files.texts)}
-    problems = [*files.problems, *loaded.problems, *planned.problems]
+    rules = _Rules([*models.named_rules(loaded.resources), *([override.model.rules] if override.model else ())])
+    plans = [rules.versioned(plan) for plan in planned.plans.values()]
+    about_manifests = [problem for problem in loaded.problems if not rules.has(problem.source.file)]
+    problems = [*files.problems, *about_manifests, *planned.problems, *rules.problems]
     problems.sort(key=lambda problem: (order.get(problem.source.file, -1), problem.source.line))
-    seen = msgspec.json.encode((files.texts, sorted(env.items()), sorted(exported.items())))
+    seen = msgspec.json.encode((files.texts, rules.versions, sorted(env.items()), sorted(exported.items())))
+    folders = dict.fromkeys([*files.folders, *(Path(path).parent for path in rules.versions)])
     return Resolved(
-        plans=list(planned.plans.values()),
+        plans=plans,
         problems=problems,
         kinds=dict(Counter(resource.kind for resource in loaded.resources)),
         ignored=[str(named) for named in loaded.ignored],
-        folders=[str(folder) for folder in files.folders],
+        folders=[str(folder) for folder in folders],
+        files=[*order, *rules.versions],
         secrets=[SecretValues(doc.namespace, doc.name, dict(doc.values)) for doc in loaded.secrets],
         env=env,
         exported=exported,
         fingerprint=hashlib.sha256(seen).hexdigest(),
     )
+
+
+class _Rules:
+    """The files of scripted models' rules: they may lie among manifests, and are none."""
+
+    def __init__(self, named: Iterable[str]) -> None:
+        self._named = {Path(path).resolve() for path in named if path}
+        self.versions: dict[str, str] = {}
+        """Of those in use, by path as written."""
+        self.problems: list[Problem] = []
+
+    def has(self, file: str) -> bool:
+        """Whether that manifest is a file of rules."""
+        return bool(self._named) and Path(file).resolve() in self._named
+
+    def versioned(self, plan: AgentPlan) -> AgentPlan:
+        """The plan with what its rules are now, so that it is another plan where they are others."""
+        path = plan.model.rules
+        if not path:
+            return plan
+        if path not in self.versions:
+            self.versions[path] = version(path)
+            try:
+                parse_rules(read_rules(path), Source(path))
+            except ProblemError as error:
+                self.problems.extend(error.problems)
+        model = msgspec.structs.replace(plan.model, rules_version=self.versions[path])
+        return msgspec.structs.replace(plan, model=model)

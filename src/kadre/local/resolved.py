@@ -36,6 +36,8 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
     """Objects of other people's kinds."""
     folders: list[str]
     """Those to watch for changes."""
+    files: list[str]
+    """Those that were read, rules of scripted models among them."""
     secrets: list[SecretValues]
     env: dict[str, str]
     """The lines of `.env`."""

@@ -78,6 +78,8 @@ class Up:
         self._tasks = Tasks("up")
         self._problems: Sequence[Problem] = ()
         self._folders: Sequence[Path] = ()
+        self._files: frozenset[str] = frozenset()
+        """Names of the files that were read, some of which no other rule would tell for manifests."""
         self._seen = ""
         """The fingerprint of the files looked at last, whether they could be used or not."""
         self._stop = asyncio.Event()
@@ -130,6 +132,7 @@ class Up:
     async def _take(self, resolved: Resolved, assembly: Assembly, http: aiohttp.ClientSession) -> None:
         """Serve what the files come to now, or raise ProblemError and leave all as it was."""
         self._folders = [Path(folder) for folder in resolved.folders]  # what is wrong is mended there, too
+        self._files = frozenset(Path(file).name for file in resolved.files)
         resolved.raise_errors()
         plans = {plan.key: plan for plan in resolved.plans}
         agents = await assembly.build(plans, self._settings.maps, standin.StandIns(http))
@@ -141,7 +144,7 @@ class Up:
     # -- following the files -------------------------------------------------------------------------------------
 
     async def _follow(self, assembly: Assembly, http: aiohttp.ClientSession) -> None:
-        async for _ in watch.changes(lambda: self._folders):
+        async for _ in watch.changes(lambda: self._folders, lambda: self._files):
             try:
                 await self._reload(assembly, http)
             except ProblemError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import stat
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -18,8 +18,8 @@ SETTLE_MS = 1000
 """After this long without a change, watching has surely begun."""
 
 
-async def changes(folders: Callable[[], Sequence[Path]]) -> AsyncIterator[None]:
-    """Yield after each change of a manifest, a `.env`, or the folders themselves, until cancelled.
+async def changes(folders: Callable[[], Sequence[Path]], files: Callable[[], Collection[str]]) -> AsyncIterator[None]:
+    """Yield after each change of a manifest, a `.env`, a file of those names, or the folders, until cancelled.
 
     Also yields once when watching has begun: what changed while it was being set up would never be told.
 
@@ -31,7 +31,12 @@ async def changes(folders: Callable[[], Sequence[Path]]) -> AsyncIterator[None]:
     def relevant(change: Change, path: str) -> bool:
         del change
         name = Path(path).name
-        return name == ".env" or name.endswith(SUFFIXES) or (not name.startswith(".") and "." not in name)
+        return (
+            name == ".env"
+            or name in files()
+            or name.endswith(SUFFIXES)
+            or (not name.startswith(".") and "." not in name)
+        )
 
     while True:
         watched = _existing(folders())

@@ -12,6 +12,7 @@ from kadre.api.dialects.kaos import KaosAgent
 from kadre.api.kinds.agent import Agent
 from kadre.api.kinds.agent_template import AgentTemplate
 from kadre.api.kinds.model_config import ModelConfig, ModelSettings
+from kadre.api.resource import Resource
 from kadre.plan import keys, model_apis
 from kadre.plan.drafts import Draft, Entry
 from kadre.plan.providers import PROVIDERS, SAMPLING, Defaults
@@ -134,7 +135,7 @@ def _plan(work: Work, fields: _Fields) -> ModelPlan:
         timeout=values.get("timeout", CALL_TIMEOUT),
         tool_calls=values.get("tool_calling", "auto"),
         region=_region(work, values) if provider == "bedrock" else "",
-        rules=_beside(fields["rules"]) if provider == "scripted" and "rules" in fields else "",
+        rules=_rules(fields) if provider == "scripted" else "",
     )
 
 
@@ -162,11 +163,28 @@ def _params(work: Work, fields: _Fields, defaults: Defaults) -> dict[str, Any]:
     return params
 
 
+def _rules(fields: _Fields) -> str:
+    rules = fields.get("rules")
+    return _beside(rules.place.resource, rules.value) if rules is not None and rules.value else ""
+
+
 def _region(work: Work, values: dict[str, Any]) -> str:
     written: str = values.get("region") or ""
     return written or work.lookup.setting("AWS_REGION") or work.lookup.setting("AWS_DEFAULT_REGION")
 
 
-def _beside(rules: _Field) -> str:
+def named_rules(resources: Iterable[Resource]) -> list[str]:
+    """Paths of the rules files that the resources name, whether anything uses them or not."""
+    named = []
+    for resource in resources:
+        settings = resource.spec.model if isinstance(resource, Agent | AgentTemplate) else None
+        if isinstance(resource, ModelConfig):
+            settings = resource.spec
+        if settings is not None and settings.rules:
+            named.append(_beside(resource, settings.rules))
+    return named
+
+
+def _beside(resource: Resource, rules: str) -> str:
     """The path of the rules file, taken from the folder of the manifest that names it."""
-    return posixpath.join(posixpath.dirname(rules.place.resource.source.file), rules.value)
+    return posixpath.join(posixpath.dirname(resource.source.file), rules)

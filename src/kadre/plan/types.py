@@ -102,6 +102,8 @@ class ModelPlan(Data, frozen=True):
     """The author wants the model run for them (KAOS `mode: Hosted`): on a laptop a stand-in may take its place."""
     rules: str = ""
     """scripted only: path of the rules file; empty: the built-in rules."""
+    rules_version: str = ""
+    """Differs where the content of that file does."""
 
 
 class LaunchPlan(Data, frozen=True):

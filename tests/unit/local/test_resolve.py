@@ -8,6 +8,8 @@ import pytest
 
 from kadre.base.problems import errors
 from kadre.local.resolve import resolve
+from kadre.local.resolved import Resolved
+from kadre.plan.types import ModelPlan, Override
 
 AGENT = """
 apiVersion: kagent.dev/v1alpha1
@@ -33,3 +35,53 @@ def test_of_the_environment_a_manifest_gets_its_providers_key_only(
     (tmp_path / ".env").write_text(f"{key}=of the file\n")
     made = resolve((str(tmp_path),))
     assert (errors(made.problems), made.env) == ([], {key: "of the file"})
+
+
+SCRIPTED = """
+apiVersion: kagent.dev/v1alpha1
+kind: ModelConfig
+metadata: {name: mine}
+spec: {provider: scripted, model: m, rules: rules.yaml}
+---
+apiVersion: kagent.dev/v1alpha1
+kind: Agent
+metadata: {name: a}
+spec: {modelConfig: mine}
+"""
+
+
+@pytest.mark.parametrize("by_flag", [False, True])
+def test_a_file_of_rules_is_no_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_flag: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    agent = SCRIPTED.replace("rules: rules.yaml", "temperature: 0.5") if by_flag else SCRIPTED
+    (tmp_path / "a.yaml").write_text(agent)
+    (tmp_path / "rules.yaml").write_text("- say: one\n")
+    model = ModelPlan(provider="scripted", model="scripted", rules="rules.yaml")
+    override = Override(model=model) if by_flag else Override()
+
+    def made() -> Resolved:
+        return resolve((str(tmp_path),), override)
+
+    first = made()
+    assert first.problems == []
+    (tmp_path / "rules.yaml").write_text("- say: two\n")
+    second = made()
+    assert second.problems == []
+    assert first.fingerprint != second.fingerprint
+    assert first.plans != second.plans  # so that its agent is made anew
+    (tmp_path / "rules.yaml").write_text("- say: two\n  match: '('\n")
+    (problem,) = made().problems
+    assert (problem.severity, problem.source.file.rpartition("/")[2]) == ("error", "rules.yaml")
+    assert "regular expression" in problem.message
+    (tmp_path / "rules.yaml").unlink()
+    (problem,) = made().problems
+    assert "the rules file cannot be read" in problem.message
+
+
+def test_the_folder_of_the_rules_is_watched(tmp_path: Path) -> None:
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "a.yaml").write_text(SCRIPTED.replace("rules.yaml", "../rules.txt"))
+    (tmp_path / "rules.txt").write_text("- say: one\n")
+    made = resolve((str(tmp_path / "agents"),))
+    assert {Path(folder).resolve() for folder in made.folders} == {tmp_path, tmp_path / "agents"}
+    assert {Path(file).name for file in made.files} == {"a.yaml", "rules.txt"}

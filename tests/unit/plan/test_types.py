@@ -36,6 +36,7 @@ def test_what_was_resolved_shows_none_of_its_surroundings() -> None:
         kinds={},
         ignored=[],
         folders=[],
+        files=[],
         secrets=[SecretValues("default", "s", {"key": SECRET})],
         env={"A": SECRET},
         exported={"B": SECRET},
