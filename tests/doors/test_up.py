@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -155,6 +156,23 @@ async def test_a_changed_file_of_rules_is_followed_and_a_broken_one_keeps_the_la
         await upped.until_said("cannot be used", 10)
         assert (await upped.post("/chat", {"message": "hi"}))[1]["response"] == "two"
         assert "rules.yaml" in (await upped.get("/health"))["problems"][0]
+
+
+@pytest.mark.requirement("deleted-data-dir")
+@pytest.mark.parametrize("again", [False, True])
+async def test_nothing_is_acknowledged_into_a_data_dir_that_was_deleted(files: Path, again: bool) -> None:
+    async with up(files) as upped:
+        assert (await upped.post("/chat", {"message": "one"}))[0] == 200
+        shutil.rmtree(files / ".kadre")
+        if again:  # a folder of that name is not the one that was there
+            (files / ".kadre").mkdir()
+        await upped.until_said("what it held is lost", 10)  # without being asked
+        for path in ("/chat", "/runs"):
+            status, answer = await upped.post(path, {"message": "two"})
+            assert (status, answer["error"]["reason"]) == (503, "JournalGone")
+            assert "start kadre up again" in answer["error"]["message"]
+        assert "what it held is lost" in (await upped.get("/health"))["problems"][0]
+        assert await upped.stop(signal.SIGINT) == 0
 
 
 def replace(files: Path, agent: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -22,6 +22,9 @@ from kadre.local import maps, standin
 from kadre.local.settings import Mapped
 from kadre.plan.types import AgentKey, AgentPlan, MemoryPlan, ModelPlan
 
+if TYPE_CHECKING:
+    from kadre.engine.memory.sqlite import SqliteJournal
+
 
 class Journals:
     """The two stores of a laptop. SQLite is what an agent gets that names none, or one that is not built yet."""
@@ -30,7 +33,7 @@ class Journals:
         self._folder = folder
         self._clock = clock
         self._memory: Journal | None = None
-        self._disk: Journal | None = None
+        self._disk: SqliteJournal | None = None
 
     async def of(self, memory: MemoryPlan) -> Journal:
         """The journal for such a plan, opened when it is first wanted. Raises ProblemError where it cannot be."""
@@ -45,6 +48,11 @@ class Journals:
 
             self._disk = await SqliteJournal.open(self._folder, clock=self._clock)
         return self._disk
+
+    def check(self) -> None:
+        """Raise Unavailable where the durable one's file was taken away."""
+        if self._disk is not None:
+            self._disk.presence.check()
 
     def opened(self) -> list[Journal]:
         """Those in use, the durable one first."""

@@ -20,7 +20,7 @@ import aiohttp
 import uvicorn
 
 from kadre.base.clock import SystemClock
-from kadre.base.errors import ModelError, ProblemError, ToolError
+from kadre.base.errors import ModelError, ProblemError, ToolError, Unavailable
 from kadre.base.problems import Problem
 from kadre.base.tasks import Tasks
 from kadre.engine.agent import HostedAgent
@@ -46,6 +46,8 @@ GRACE = 5.0
 """Seconds that runs under way have to end after Ctrl-C."""
 SILENCE = 1.0
 """Seconds of reading files after which a person is told of it."""
+MIND_SECONDS = 2.0
+"""Between two looks at whether the data folder is still there."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -77,6 +79,8 @@ class Up:
         self._servers = servers.Servers(self._secrets)
         self._tasks = Tasks("up")
         self._problems: Sequence[Problem] = ()
+        self._lost: Sequence[Problem] = ()
+        """Of the data folder: these stay, whatever the files come to."""
         self._folders: Sequence[Path] = ()
         self._files: frozenset[str] = frozenset()
         """Names of the files that were read, some of which no other rule would tell for manifests."""
@@ -106,12 +110,13 @@ class Up:
             await self._take(resolved, assembly, http)
             cut_off = await self._host.recover()
             self._host.sweep_expired_sessions()
-            server = _Server(listening, app.build(self._host, self._metrics, lambda: self._problems))
+            server = _Server(listening, app.build(self._host, self._metrics, lambda: [*self._lost, *self._problems]))
             serving = self._tasks.spawn("serve", server.serve())
             await self._connect(self._host.agents.values())
             self._announce(resolved, len(cut_off))
             if STDIN not in settings.paths:  # what came from there cannot be read a second time
                 self._tasks.spawn("watch", self._follow(assembly, http))
+            self._tasks.spawn("mind-data", self._mind_data(journals))
             settle()
             self._heed_signals()
             await self._stop.wait()
@@ -169,6 +174,16 @@ class Up:
         await self._connect(changed)
         for agent in changed:
             self._console.done(f"{agent.plan.key.short} {'reloaded' if agent.plan.key in before else 'added'}")
+
+    async def _mind_data(self, journals: Journals) -> None:
+        """Say it once where the data folder is deleted; every write finds out for itself."""
+        while not self._lost:
+            await asyncio.sleep(MIND_SECONDS)
+            try:
+                journals.check()
+            except Unavailable as error:
+                self._lost = [Problem("DataDirLost", str(error), "until then, new messages are refused with 503")]
+                self._console.problems(self._lost)
 
     async def _connect(self, agents: Iterable[HostedAgent]) -> None:
         """Start models and tools now, so that the first message does not wait for them; what fails is said and kept."""

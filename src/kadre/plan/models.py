@@ -177,9 +177,11 @@ def named_rules(resources: Iterable[Resource]) -> list[str]:
     """Paths of the rules files that the resources name, whether anything uses them or not."""
     named = []
     for resource in resources:
-        settings = resource.spec.model if isinstance(resource, Agent | AgentTemplate) else None
+        settings: ModelSettings | None = None
         if isinstance(resource, ModelConfig):
             settings = resource.spec
+        elif isinstance(resource, Agent | AgentTemplate):
+            settings = resource.spec.model
         if settings is not None and settings.rules:
             named.append(_beside(resource, settings.rules))
     return named

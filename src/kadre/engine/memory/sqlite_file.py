@@ -76,6 +76,29 @@ def _cause(error: sqlite3.Error) -> str:
     return errors.shorten(f"SQLite failed: {error}")
 
 
+class Presence:
+    """Whether the file that is open is still the one at its path: SQLite would write on into a deleted one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._opened = _identity(path)
+
+    def check(self) -> None:
+        """Raise JournalUnavailable where it is not. One stat: 2 µs, where a commit takes milliseconds."""
+        if _identity(self.path) != self._opened:
+            message = f"journal {self.path} was deleted or replaced, and what it held is lost with it"
+            fix = "put a copy back if there is one, and start kadre up again"
+            raise JournalUnavailable(f"{message}: {fix}", reason="JournalGone")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - pathlib's own takes three times as long
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 class DataDir:
     """A data directory, made where it is missing and locked for this process until `close`.
 

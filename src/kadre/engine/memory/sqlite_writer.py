@@ -14,7 +14,6 @@ import sqlite3
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -246,9 +245,10 @@ class Delete(Write):
 class Writer:
     """Commits batches to the file; all of it happens in the writer thread."""
 
-    def __init__(self, db: sqlite3.Connection, path: Path, remembered: Remembered) -> None:
+    def __init__(self, db: sqlite3.Connection, presence: sqlite_file.Presence, remembered: Remembered) -> None:
         self._db = db
-        self._path = path
+        self._path = presence.path
+        self._presence = presence
         self._remembered = remembered
 
     def work(self, batch: Sequence[Write]) -> Changes | None:
@@ -258,7 +258,10 @@ class Writer:
             self._look_up(batch, changes)
             self._decide(batch, changes)
             if changes.runs or changes.blobs or changes.deleted:
+                self._presence.check()
                 self._commit(changes)
+        except sqlite_file.JournalUnavailable as error:
+            self._fail(batch, error)
         except sqlite3.OperationalError as error:  # full, read-only, locked: the same for all
             self._fail(batch, sqlite_file.unavailable(self._path, error))
         except Exception as error:  # noqa: BLE001 - one job's values spoil the batch: find out whose
