@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -19,8 +20,10 @@ import pytest
 from kadre.base.errors import ModelError
 from kadre.engine.messages import Message, ToolSpec
 from kadre.engine.models.local import Embedded, LocalModel
+from kadre.engine.models.local_server import WEIGHTS
 from kadre.engine.models.port import ModelRequest, Reply, TextDelta
 from kadre.plan.types import ModelPlan
+from tests.contract.tools.conftest import until
 
 pytestmark = [pytest.mark.needs("local-model"), pytest.mark.timeout(180)]
 
@@ -122,8 +125,50 @@ async def test_a_process_that_dies_while_it_answers_is_told_of(model: LocalModel
                 os.kill(embedded.pid, signal.SIGKILL)
                 await embedded.ended()
 
-    with pytest.raises(ModelError, match="process ended while it answered"):
+    with pytest.raises(ModelError, match="process ended while it answered: it was ended by SIGKILL"):
         await read()
+
+
+@pytest.mark.requirement("local-model")
+async def test_questions_it_died_over_before_a_word_was_out_are_asked_again(
+    model: LocalModel, embedded: Embedded
+) -> None:
+    await model.start()
+    before = embedded.pid
+    assert before is not None
+    asked = [asyncio.create_task(reply(model, Message("user", "What is the capital of France?"))) for _ in range(3)]
+    await until(embedded.turn.locked)  # it works on all it can
+    os.kill(before, signal.SIGKILL)
+    assert all("Paris" in answer.message.content for answer, _ in await asyncio.gather(*asked))
+    assert embedded.pid != before
+
+
+def package(folder: Path, weights: bytes | None) -> str:
+    """A package of the weights' name, with such weights."""
+    inside = folder / WEIGHTS[0]
+    inside.mkdir()
+    (inside / "__init__.py").touch()
+    if weights is not None:
+        (inside / WEIGHTS[1]).write_bytes(weights)
+    return str(folder)
+
+
+@pytest.mark.requirement("local-model")
+async def test_weights_that_are_spoilt_are_named_with_what_to_do(
+    model: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", package(tmp_path, b"not a model"))
+    with pytest.raises(ModelError, match=rf"{WEIGHTS[1]}.*--force-reinstall 'kadre\[local\]'"):
+        await model.start()
+
+
+@pytest.mark.requirement("local-model")
+async def test_weights_that_are_missing_are_named_with_what_to_do(
+    model: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(package(tmp_path, None))
+    with pytest.raises(ModelError, match=rf"{WEIGHTS[1]}.*--force-reinstall 'kadre\[local\]'"):
+        await model.start()
 
 
 PARENT = """
@@ -132,7 +177,7 @@ from kadre.engine.models.local import Embedded
 
 async def main():
     embedded = Embedded()
-    print(await embedded.address(), flush=True)
+    print((await embedded.serving()).address, flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main())

