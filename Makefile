@@ -27,6 +27,8 @@ $(UV):
 # The machine's own certificates, as every other tool on it uses: a company's proxy signs with one of them.
 export UV_SYSTEM_CERTS ?= true
 export UV_PYTHON_DOWNLOADS := never
+# Modules are compiled once, whatever is set here: the tests start hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
 
 # --inexact: each of the three sets adds to the environment, none takes away what another put there.
 SYNC = $(UV) sync --frozen --inexact \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -121,7 +122,7 @@ class Interrupting(io.StringIO):
     def write(self, text: str) -> int:
         written = super().write(text)
         if self.getvalue().endswith("You said hang"):
-            threading.Timer(0, signal.raise_signal, [signal.SIGINT]).start()
+            threading.Timer(0, os.kill, [os.getpid(), signal.SIGINT]).start()
         return written
 
 

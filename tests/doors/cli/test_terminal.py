@@ -18,10 +18,11 @@ from tests.doors.cli.conftest import BOUND, Served
 
 pytestmark = pytest.mark.requirement("command-line")
 
-# Opening a terminal makes it the controlling one, which Ctrl-C needs.
-START = "import os; os.close(os.open(os.ttyname(0), os.O_RDWR)); from kadre.cli.main import main; main()"
+# Opening a terminal makes it the controlling one, which Ctrl-C needs; and who runs tests in the background ignores it.
+HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+START = HEED + "import os; os.close(os.open(os.ttyname(0), os.O_RDWR)); from kadre.cli.main import main; main()"
 # The hook runs after the prompt is shown and before the terminal is read, where a signal interrupts no call.
-INTERRUPTED = """
+INTERRUPTED = HEED + """
 import _thread, readline
 from kadre.cli.conversation import read_line
 readline.set_pre_input_hook(_thread.interrupt_main)
