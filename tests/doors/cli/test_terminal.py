@@ -22,7 +22,9 @@ pytestmark = pytest.mark.requirement("command-line")
 HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 START = HEED + "import os; os.close(os.open(os.ttyname(0), os.O_RDWR)); from kadre.cli.main import main; main()"
 # The hook runs after the prompt is shown and before the terminal is read, where a signal interrupts no call.
-INTERRUPTED = HEED + """
+INTERRUPTED = (
+    HEED
+    + """
 import _thread, readline
 from kadre.cli.conversation import read_line
 readline.set_pre_input_hook(_thread.interrupt_main)
@@ -31,6 +33,7 @@ try:
 except KeyboardInterrupt:
     print("heeded")
 """
+)
 
 
 class Terminal:
