@@ -1,17 +1,23 @@
 """Where a model is called and with whose key.
 
 The provider's own variable (OPENAI_API_KEY) holds the key for the provider's own address, and for the one that the
-surroundings set beside it (OPENAI_BASE_URL). An address in a manifest gets only the key that is named there, out of a
-Secret or a line of `.env`, never one that is only exported: a manifest from elsewhere must not be able to have
-somebody's key sent to it.
+process exports beside it (OPENAI_BASE_URL). An address in a manifest gets only the key that is named there, out of a
+Secret or a line of `.env`, and an address in `.env` only a key of the same: never one that is only exported. Files
+from elsewhere must not be able to have somebody's key sent to them.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 from kadre.api.parts import SecretKeyRef
-from kadre.plan.providers import PROVIDERS, base_url
+from kadre.base.problems import Severity
+from kadre.plan.providers import PROVIDERS, base_url, is_own_address
 from kadre.plan.types import Provider, SecretRef
 from kadre.plan.work import Place, Work
+
+Trust = Literal["exported", "file", "named"]
+"""Which keys an address may get: also those the process exports; those of `.env` too; only one named for it."""
 
 
 def endpoint(work: Work, provider: Provider, written: str | None) -> str:
@@ -22,15 +28,29 @@ def endpoint(work: Work, provider: Provider, written: str | None) -> str:
     return base_url(written or "") or base_url(work.lookup.setting(defaults.endpoint_env)) or defaults.endpoint
 
 
-def own_variable(provider: Provider, written: str | None) -> str:
-    """The provider's variable, where it may be used with the endpoint written; empty where it may not."""
-    defaults = PROVIDERS[provider]
-    return defaults.key_env if not written or base_url(written) == defaults.endpoint else ""
+def trust(work: Work, provider: Provider, written: str | None) -> Trust:
+    """Which keys may go where the model is called, `written` being the endpoint in the manifest."""
+    if is_own_address(provider, endpoint(work, provider, written)):
+        return "exported"
+    if written:
+        return "named"
+    variable = PROVIDERS[provider].endpoint_env
+    exported = base_url(work.lookup.exported(variable)) == endpoint(work, provider, None)
+    return "exported" if exported else "file"
 
 
-def named_key(work: Work, place: Place, key: SecretKeyRef, provider: Provider, written: str | None) -> SecretRef:
+def named_key(
+    work: Work,
+    place: Place,
+    key: SecretKeyRef,
+    provider: Provider,
+    written: str | None,
+    severity: Severity = "error",
+) -> SecretRef:
     """The key that the author names."""
-    return work.secret(place, key, own=own_variable(provider, written))
+    trusted, variable = trust(work, provider, written), PROVIDERS[provider].key_env
+    line = variable if trusted == "file" else ""
+    return work.secret(place, key, line=line, own=variable if trusted == "exported" else "", severity=severity)
 
 
 def default_key(work: Work, place: Place, provider: Provider, written: str | None, field: str) -> SecretRef | None:
@@ -39,16 +59,26 @@ def default_key(work: Work, place: Place, provider: Provider, written: str | Non
     if not defaults.key_env:
         return None
     ref = SecretRef(namespace=place.resource.namespace, env=defaults.key_env, exported=True)
+    line = SecretRef(namespace=ref.namespace, env=ref.env)
     there = work.lookup.secret(ref) == "found"
-    if not own_variable(provider, written):
-        if there:
-            message = f"{defaults.key_env} is not sent to {written}, which is not the provider's own address"
-            named = f"{field} with any name and key: {defaults.key_env}"
-            fix = f"if it is meant for it, name it, {named}, and have it as a line of .env or in that Secret"
-            work.problem(place, "KeyNotSent", message, fix, "warning")
-        return None
-    if not there and defaults.key_needed and endpoint(work, provider, written) == defaults.endpoint:
-        message = f"there is no API key for {provider}"
-        fix = f"set {defaults.key_env} in the environment or in .env, or write {field} with a Secret's name and key"
-        work.problem(place, "MissingSecret", message, f"{fix}; to try it without one, use --model scripted")
-    return ref
+    match trust(work, provider, written):
+        case "named":
+            if there:
+                message = f"{ref.env} is not sent to {written}, which is not the provider's own address"
+                named = f"{field} with any name and key: {ref.env}"
+                fix = f"if it is meant for it, name it, {named}, and have it as a line of .env or in that Secret"
+                work.problem(place, "KeyNotSent", message, fix, "warning")
+            return None
+        case "file":
+            if there and work.lookup.secret(line) != "found":
+                address = endpoint(work, provider, None)
+                message = f"{ref.env} of the environment is not sent to {address}, which .env names"
+                fix = f"if it is meant for it, have {ref.env} as a line of .env, or export {defaults.endpoint_env}"
+                work.problem(place, "KeyNotSent", message, fix, "warning")
+            return line
+        case "exported":
+            if not there and defaults.key_needed and endpoint(work, provider, written) == defaults.endpoint:
+                message = f"there is no API key for {provider}"
+                ways = f"set {ref.env} in the environment or in .env, or write {field} with a Secret's name and key"
+                work.problem(place, "MissingSecret", message, f"{ways}; to try it without one, use --model scripted")
+            return ref

@@ -58,6 +58,10 @@ class Lookup(Protocol):
         """A setting of the surroundings that is no secret, such as OLLAMA_BASE_URL; empty where it is not set."""
         ...
 
+    def exported(self, name: str) -> str:
+        """`setting`, as the process has it, whatever `.env` says."""
+        ...
+
 
 class Resources:
     """A Lookup over objects in memory."""
@@ -131,6 +135,10 @@ class Resources:
     def setting(self, name: str) -> str:
         """See Lookup."""
         return self._env.get(name, self._exported.get(name, ""))
+
+    def exported(self, name: str) -> str:
+        """See Lookup."""
+        return self._exported.get(name, "")
 
 
 def identity(resource: Resource) -> tuple[str, str, str, str]:

@@ -104,6 +104,7 @@ def _proxied(work: Work, api: ModelAPI, named: Entry[str], tool_calls: _ToolCall
         endpoint=keys.endpoint(work, provider, proxy.api_base),
         api_key=_key(work, api, proxy, provider),
         tool_calls=tool_calls,
+        exported=provider == "bedrock" and keys.trust(work, provider, proxy.api_base) == "exported",
     )
 
 

@@ -125,16 +125,18 @@ def _plan(work: Work, fields: _Fields) -> ModelPlan:
     values = {name: field.value for name, field in fields.items()}
     provider: Provider = values["provider"]
     defaults = PROVIDERS[provider]
+    written: str | None = values.get("endpoint")
     return ModelPlan(
         provider=provider,
         model=values["model"].removeprefix("ollama/") if provider == "ollama" else values["model"],
-        endpoint=keys.endpoint(work, provider, values.get("endpoint")),
+        endpoint=keys.endpoint(work, provider, written),
         api_key=_key(work, fields),
         params=_params(work, fields, defaults),
         headers=values.get("headers", {}),
         timeout=values.get("timeout", CALL_TIMEOUT),
         tool_calls=values.get("tool_calling", "auto"),
         region=_region(work, values) if provider == "bedrock" else "",
+        exported=provider == "bedrock" and keys.trust(work, provider, written) == "exported",
         rules=_rules(fields) if provider == "scripted" else "",
     )
 

@@ -5,6 +5,7 @@ One table, read when a ModelConfig leaves something out and when it asks for wha
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import get_args
 
@@ -44,8 +45,10 @@ PROVIDERS: dict[Provider, Defaults] = {
         key_needed=True,
         lacks=frozenset({"frequency_penalty", "presence_penalty", "seed"}),
     ),
-    # Bedrock's credentials come from the surroundings as AWS's own tools find them, and its address from the region.
-    "bedrock": Defaults(lacks=frozenset({"top_k", "frequency_penalty", "presence_penalty", "seed"})),
+    # Bedrock's address comes from the region, and where it has no key, AWS's own tools find credentials.
+    "bedrock": Defaults(
+        key_env="AWS_BEARER_TOKEN_BEDROCK", lacks=frozenset({"top_k", "frequency_penalty", "presence_penalty", "seed"})
+    ),
     "ollama": Defaults(
         endpoint="http://localhost:11434/v1", endpoint_env="OLLAMA_BASE_URL", lacks=frozenset({"top_k"})
     ),
@@ -58,6 +61,19 @@ PROVIDERS: dict[Provider, Defaults] = {
 ALL = tuple(get_args(Provider))
 
 _OWN = frozenset(name for known in PROVIDERS.values() for name in (known.key_env, known.endpoint_env) if name)
+
+
+# Not all of amazonaws.com: buckets and machines there are anybody's.
+_BEDROCK = re.compile(
+    r"https://(vpce-[a-z0-9-]+\.)?bedrock-runtime(-fips)?\.[a-z]{2}(-[a-z]+)+-\d\.((vpce\.)?amazonaws\.com(\.cn)?|api\.aws)"
+)
+
+
+def is_own_address(provider: Provider, endpoint: str) -> bool:
+    """Whether that base URL is the provider's own, which its key may always be sent to."""
+    if provider == "bedrock":
+        return not endpoint or _BEDROCK.fullmatch(endpoint.rstrip("/").lower()) is not None
+    return endpoint == PROVIDERS[provider].endpoint
 
 
 def is_own_variable(name: str) -> bool:

@@ -61,9 +61,8 @@ def check_tool(work: Work, place: Place, name: str, tool: ToolSpec) -> None:
     if store.secret_ref is not None:
         work.secret(here.below("vectorStore.secretRef"), store.secret_ref, severity="warning")
     if embedding is not None and embedding.api_key_secret_ref is not None:
-        own = keys.own_variable(embedding.provider, embedding.endpoint)
-        where = here.below("embedding.apiKeySecretRef")
-        work.secret(where, embedding.api_key_secret_ref, own=own, severity="warning")
+        where, key = here.below("embedding.apiKeySecretRef"), embedding.api_key_secret_ref
+        keys.named_key(work, where, key, embedding.provider, embedding.endpoint, "warning")
 
 
 def _referenced(work: Work, place: Place, reference: ToolReference) -> ToolPlan | None:

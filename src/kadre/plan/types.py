@@ -98,6 +98,8 @@ class ModelPlan(Data, frozen=True):
     """Seconds without a byte from the model before the call fails."""
     tool_calls: Literal["auto", "native", "shim"] = "auto"
     region: str = ""
+    exported: bool = False
+    """bedrock only: credentials that AWS's own tools find on the machine may sign: the address is Amazon's own."""
     hosted: bool = False
     """The author wants the model run for them (KAOS `mode: Hosted`): on a laptop a stand-in may take its place."""
     rules: str = ""

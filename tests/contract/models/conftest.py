@@ -31,13 +31,14 @@ ADD = (ToolSpec(name="add", description="Add numbers"),)
 
 
 class Secrets:
-    """Values by the variable that holds them."""
+    """Values by the variable that holds them: those of `.env`, and those the process exports."""
 
     def __init__(self, values: dict[str, str]) -> None:
         self.values = values
+        self.exported: dict[str, str] = {}
 
     def read(self, ref: SecretRef) -> str | None:
-        return self.values.get(ref.env)
+        return self.values.get(ref.env) or (self.exported.get(ref.env) if ref.exported else None)
 
 
 class Patience:

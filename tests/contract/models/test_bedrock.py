@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 from aiohttp import web
 
+from kadre.plan.types import SecretRef
 from tests.contract.models.conftest import Site, call, failure
 
 pytestmark = pytest.mark.needs("bedrock")
@@ -52,8 +53,27 @@ async def test_a_call_is_signed_as_aws_wants_it(bedrock: Site, stream: bool) -> 
 async def test_bedrocks_own_api_key_comes_before_signing(bedrock: Site) -> None:
     bedrock.secrets.values = {**STATIC, "AWS_BEARER_TOKEN_BEDROCK": "bearer-key\n"}
     bedrock.answers = [bedrock.well]
-    await call(bedrock.model(api_key=None, region=""), stream=True)
+    await call(bedrock.model(api_key=SecretRef(env="AWS_BEARER_TOKEN_BEDROCK")), stream=True)
     assert bedrock.asked[0].headers["Authorization"] == "Bearer bearer-key"
+
+
+async def test_what_is_only_exported_is_not_used_at_an_address_that_is_not_amazons(
+    bedrock: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.write_text("[default]\naws_access_key_id = AKIDPROFILE\naws_secret_access_key = first\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+    bedrock.secrets.exported = {**STATIC, "AWS_BEARER_TOKEN_BEDROCK": "bearer-key"}
+    error = await failure(bedrock.model(api_key=None), stream=True)
+    assert (error.reason, bedrock.asked) == ("ModelKeyMissing", [])
+    assert "only those in .env are used at an endpoint that is not Amazon's own" in str(error)
+
+    bedrock.secrets.values = {"AWS_ACCESS_KEY_ID": "AKIDFILE", "AWS_SECRET_ACCESS_KEY": "of-file"}
+    bedrock.answers = [bedrock.well]
+    await call(bedrock.model(api_key=None), stream=True)
+    (request,) = bedrock.asked
+    assert "Credential=AKIDFILE/" in request.headers["Authorization"]
+    assert "X-Amz-Security-Token" not in request.headers
 
 
 async def test_an_endpoint_is_called_with_the_path_it_is_written_with(bedrock: Site) -> None:
@@ -71,7 +91,7 @@ async def test_a_profile_gives_credentials_and_region(
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     bedrock.answers = [bedrock.well]
-    model = bedrock.model(api_key=None, region="")
+    model = bedrock.model(api_key=None, region="", exported=True)
     await call(model, stream=True)
     assert await signature(bedrock.asked[0], "first") == (
         f"AKIDPROFILE/{bedrock.asked[0].headers['X-Amz-Date'][:8]}/us-west-2/bedrock/aws4_request True"
@@ -90,7 +110,7 @@ async def test_a_profile_gives_credentials_and_region(
 
 
 async def test_without_credentials_the_ways_to_give_them_are_told(bedrock: Site) -> None:
-    error = await failure(bedrock.model(api_key=None), stream=True)
+    error = await failure(bedrock.model(api_key=None, exported=True), stream=True)
     assert (error.reason, bedrock.asked) == ("ModelKeyMissing", [])
     assert "no AWS credentials for bedrock model anthropic.a-model-v1:0: none were found" in str(error)
     assert "AWS_BEARER_TOKEN_BEDROCK" in str(error)
@@ -98,7 +118,7 @@ async def test_without_credentials_the_ways_to_give_them_are_told(bedrock: Site)
 
 async def test_a_profile_that_is_not_there_is_told(bedrock: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobody")
-    error = await failure(bedrock.model(api_key=None), stream=True)
+    error = await failure(bedrock.model(api_key=None, exported=True), stream=True)
     assert (error.reason, "nobody" in str(error)) == ("ModelKeyMissing", True)
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from kadre.base.problems import errors
 from kadre.plan.build import AllPlanned
-from kadre.plan.types import AgentKey, ModelPlan, Override, SecretRef
+from kadre.plan.providers import PROVIDERS
+from kadre.plan.types import AgentKey, ModelPlan, Override, Provider, SecretRef
 
 Plan = Callable[..., AllPlanned]
 
@@ -229,6 +230,75 @@ def test_the_providers_key_is_not_sent_to_an_address_in_a_manifest(planned: Plan
     assert reasons(planned(elsewhere)) == []
     (problem,) = planned(elsewhere, exported=KEY).problems
     assert "a line of .env" in problem.fix
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "vllm", "gpustack"])
+@pytest.mark.parametrize("named", [False, True], ids=["default", "named"])
+def test_an_address_out_of_the_file_gets_no_key_that_is_only_exported(
+    planned: Plan, provider: Provider, named: bool
+) -> None:
+    known = PROVIDERS[provider]
+    ref = f", apiKeySecretRef: {{name: x, key: {known.key_env}}}" if named else ""
+    text = agent(f"model: {{provider: {provider}, name: m{ref}}}")
+    address, exported = {known.endpoint_env: "https://elsewhere.example/v1"}, {known.key_env: "k"}
+    result = planned(text, address, exported=exported)
+    (problem,) = result.problems
+    assert problem.reason == ("MissingSecret" if named else "KeyNotSent")
+    if not named:
+        key = model_of(result).api_key
+        assert key is not None
+        assert (key.env, key.exported) == (known.key_env, False)
+        assert "https://elsewhere.example/v1, which .env names" in problem.message
+        assert f"{known.key_env} as a line of .env" in problem.fix
+    assert reasons(planned(text, {**address, **exported})) == []
+    assert reasons(planned(text, exported={**address, **exported})) == []
+    assert reasons(planned(text, address, exported={**address, **exported})) == []
+    assert reasons(planned(text, {known.endpoint_env: known.endpoint}, exported=exported)) == []
+
+
+TOKEN = "AWS_BEARER_TOKEN_BEDROCK"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "",
+        "https://bedrock-runtime.eu-west-1.amazonaws.com",
+        "https://bedrock-runtime-fips.us-gov-west-1.amazonaws.com/",
+        "https://bedrock-runtime.cn-north-1.amazonaws.com.cn",
+        "https://vpce-0a1-b2.bedrock-runtime.us-east-1.vpce.amazonaws.com",
+    ],
+)
+def test_amazons_own_address_gets_the_exported_credentials(planned: Plan, endpoint: str) -> None:
+    text = agent(f"model: {{provider: bedrock, name: m, region: eu-west-1, endpoint: '{endpoint}'}}")
+    model = model_of(planned(text, exported={TOKEN: "k"}))
+    assert model.exported
+    assert model.api_key == SecretRef(namespace="default", env=TOKEN, exported=True)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "https://elsewhere.example",
+        "https://bedrock-runtime.eu-west-1.amazonaws.com.elsewhere.example",
+        "https://bedrock-runtime.eu-west-1.amazonaws.com@elsewhere.example",
+        "https://elsewhere.example/bedrock-runtime.eu-west-1.amazonaws.com",
+        "http://bedrock-runtime.eu-west-1.amazonaws.com",
+        "https://ec2-1-2-3-4.eu-west-1.compute.amazonaws.com",  # anybody's machine
+        "https://bedrock-runtime.s3.amazonaws.com",  # anybody's bucket
+    ],
+)
+def test_bedrocks_exported_credentials_are_not_sent_elsewhere(planned: Plan, endpoint: str) -> None:
+    written = f"provider: bedrock, name: m, region: eu-west-1, endpoint: '{endpoint}'"
+    result = planned(agent(f"model: {{{written}}}"), exported={TOKEN: "k"})
+    assert reasons(result) == ["KeyNotSent"]
+    model = model_of(result)
+    assert (model.exported, model.api_key) == (False, None)
+    named = agent(f"model: {{{written}, apiKeySecretRef: {{name: x, key: {TOKEN}}}}}")
+    assert reasons(planned(named, exported={TOKEN: "k"})) == ["MissingSecret"]
+    key = model_of(planned(named, {TOKEN: "k"})).api_key
+    assert key is not None
+    assert not key.exported
 
 
 def test_a_named_key_is_not_replaced_by_the_providers_for_another_address(planned: Plan) -> None:

@@ -1,7 +1,7 @@
 """Models behind Amazon Bedrock's Converse API.
 
-A call carries Bedrock's API key where there is one (the model's own, or AWS_BEARER_TOKEN_BEDROCK), else it is signed
-with the credentials that Amazon's own tools would find.
+A call carries Bedrock's API key where there is one, else it is signed with the credentials that Amazon's own tools
+would find; at an address that is not Amazon's, with none but those in `.env`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from kadre.engine.models.target import Target, address
 from kadre.engine.models.tool_cache import ToolCache
 from kadre.engine.secrets import SecretReader
 from kadre.plan.types import ModelPlan
-
-TOKEN = "AWS_BEARER_TOKEN_BEDROCK"  # noqa: S105 - where it is, not what it is
 
 
 class BedrockModel:
@@ -76,14 +74,13 @@ class BedrockModel:
         return bedrock_wire.encode_tools(used) if used else b""
 
     async def _target(self, operation: str, body: bytes) -> Target:
-        key = keys.read(self._plan, self._secrets) or self._aws.setting(TOKEN)
+        key = keys.read(self._plan, self._secrets)
         headers = http.headers()
         if key:
             url = await self._url(operation)
             headers["Authorization"] = f"Bearer {key}"
             headers.update(self._plan.headers)
-            named = keys.told(self._plan, key) if self._plan.api_key else f"the API key in {TOKEN}"
-            return Target(url, headers, named)
+            return Target(url, headers, keys.told(self._plan, key))
         region = await self._aws.region()
         identity = await self._aws.identity()
         url = await self._url(operation)

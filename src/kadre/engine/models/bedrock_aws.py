@@ -46,13 +46,9 @@ class Surroundings:
         self._session: Any = None
         self._credentials: Any = None
 
-    def setting(self, name: str) -> str:
-        """An AWS setting that has the form of an environment variable; empty where there is none."""
-        return (self._secrets.read(SecretRef(env=name, exported=True)) or "").strip()
-
     async def region(self) -> str:
         """Where the model is called. Raises ModelError."""
-        region = self._plan.region or self.setting("AWS_REGION") or self.setting("AWS_DEFAULT_REGION")
+        region = self._plan.region or self._setting("AWS_REGION") or self._setting("AWS_DEFAULT_REGION")
         if not region:
             async with self._lock:
                 region = await self._look(lambda: self._opened().get_config_variable("region")) or ""
@@ -64,9 +60,13 @@ class Surroundings:
 
     async def identity(self) -> Identity:
         """Who calls, refreshed where it is about to expire. Raises ModelError."""
-        key, secret = self.setting("AWS_ACCESS_KEY_ID"), self.setting("AWS_SECRET_ACCESS_KEY")
+        exported = self._plan.exported
+        key = self._setting("AWS_ACCESS_KEY_ID", exported=exported)
+        secret = self._setting("AWS_SECRET_ACCESS_KEY", exported=exported)
         if key and secret:
-            return Identity(key, secret, self.setting("AWS_SESSION_TOKEN") or None)
+            return Identity(key, secret, self._setting("AWS_SESSION_TOKEN", exported=exported) or None)
+        if not exported:
+            raise self._none("only those in .env are used at an endpoint that is not Amazon's own")
         async with self._lock:
             if self._credentials is None:
                 self._credentials = await self._look(lambda: self._opened().get_credentials())
@@ -84,6 +84,9 @@ class Surroundings:
         """Look for everything anew at the next call."""
         self._session = self._credentials = None
 
+    def _setting(self, name: str, *, exported: bool = True) -> str:
+        return (self._secrets.read(SecretRef(env=name, exported=exported)) or "").strip()
+
     def _opened(self) -> Any:
         if self._session is None:
             import botocore.session
@@ -100,7 +103,8 @@ class Surroundings:
             raise self._none(shorten(str(error), 200)) from error
 
     def _none(self, why: str) -> ModelError:
-        ways = "set AWS_BEARER_TOKEN_BEDROCK, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile or role"
+        ways = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        ways += ", or AWS_BEARER_TOKEN_BEDROCK, or a profile or role" if self._plan.exported else " there"
         message = f"no AWS credentials for bedrock model {self._plan.model}: {why}; {ways}"
         return ModelError(message, reason=keys.MISSING)
 
