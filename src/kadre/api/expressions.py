@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-_BRACES = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _NAME = r"[A-Za-z0-9_-]+"
 _INPUT = re.compile(rf"\.input\.({_NAME})((?:\.{_NAME}|\[\d+\])*)")
 _OUTPUT = re.compile(rf"\.steps\.({_NAME})\.output(?:\.({_NAME})((?:\.{_NAME}|\[\d+\])*))?")
@@ -33,12 +32,14 @@ class Broken:
 
 def references(text: str) -> Iterator[Reference | Broken]:
     """Everything in `{{ }}` in one text, in order."""
-    end = 0
-    for match in _BRACES.finditer(text):
-        end = match.end()
-        yield _parse(match.group(1).strip())
-    if "{{" in text[end:]:
-        yield Broken(text[text.index("{{", end) :][:60])
+    start = text.find("{{")
+    while start >= 0:
+        end = text.find("}}", start + 2)
+        if end < 0:
+            yield Broken(text[start : start + 60])
+            return
+        yield _parse(text[start + 2 : end].strip())
+        start = text.find("{{", end + 2)
 
 
 def _parse(text: str) -> Reference | Broken:

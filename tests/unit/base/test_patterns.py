@@ -41,3 +41,22 @@ def test_no_pattern_takes_long(pattern: str) -> None:
 )
 def test_what_is_no_pattern_is_told(pattern: str, why: str) -> None:
     assert patterns.fault(pattern) == why
+
+
+def test_what_is_found_is_given_by_number_and_by_name() -> None:
+    pattern = patterns.Pattern(r"(\w+) in (?P<city>\pL+)( soon)?", ignore_case=True)
+    assert pattern.values == {"0", "1", "2", "3", "city"}
+    assert pattern.search("- RAIN IN Zürich\ud800") == {
+        "0": "RAIN IN Zürich",
+        "1": "RAIN",
+        "2": "Zürich",
+        "3": "",
+        "city": "Zürich",
+    }
+    assert pattern.search("rain") is None
+    assert patterns.Pattern("RAIN").search("rain") is None
+
+
+def test_a_pattern_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"missing \)"):
+        patterns.Pattern("(")

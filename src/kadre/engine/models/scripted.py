@@ -157,13 +157,8 @@ class Scripted:
         return fault
 
 
-def _values(turn: _Turn, found: re.Match[str] | None) -> dict[str, str]:
-    values = {"message": turn.message, "tool_output": "\n".join(turn.outputs)}
-    if found is not None:
-        values["0"] = found[0]
-        values.update((str(number), text or "") for number, text in enumerate(found.groups(), 1))
-        values.update((name, text or "") for name, text in found.groupdict().items())
-    return values
+def _values(turn: _Turn, found: dict[str, str] | None) -> dict[str, str]:
+    return {"message": turn.message, "tool_output": "\n".join(turn.outputs), **(found or {})}
 
 
 def _filled(text: str, values: dict[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 A rule is a mapping. It applies where all of its conditions hold:
 
-    match: hello (?P<who>\\w+)   regular expression searched in the last user message, upper and lower case alike
+    match: hello (?P<who>\\w+)   RE2 expression searched in the last user message, upper and lower case alike
     after_tool: true            tools have answered in this turn (false: none has); a rule with `tools` and without
                                 `call` stands for false, or it would call them for ever
     call: 2                     only the second model call of the turn (a turn begins with a user message)
@@ -28,6 +28,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from kadre.base import patterns
 from kadre.base.errors import ProblemError
 from kadre.base.problems import Problem, Source, did_you_mean
 
@@ -88,7 +89,7 @@ class Fault:
 class Rule:
     """See the module. Compared by identity: its faults are counted."""
 
-    match: re.Pattern[str] | None = None
+    match: patterns.Pattern | None = None
     after_tool: bool | None = None
     call: int = 0
     say: str | None = None
@@ -136,7 +137,7 @@ class _Parser:
         for name in ("delay", "word_delay"):
             if fields.get(name, 0) < 0:
                 self._problem(f"{path}.{name}", f"{fields[name]} is negative", "write seconds, as in 0.5")
-        known = COMMON if match is None else COMMON | match.groupindex.keys() | _numbers(match)
+        known = COMMON if match is None else COMMON | match.values
         tools = tuple(
             self._tool(tool, f"{path}.tools[{index}]", known) for index, tool in enumerate(fields.get("tools", ()))
         )
@@ -152,12 +153,12 @@ class _Parser:
             fields.get("word_delay", 0.0),
         )
 
-    def _pattern(self, text: str | None, path: str) -> re.Pattern[str] | None:
+    def _pattern(self, text: str | None, path: str) -> patterns.Pattern | None:
         if text is None:
             return None
         try:
-            return re.compile(text, re.IGNORECASE)
-        except (re.error, RecursionError, OverflowError) as error:
+            return patterns.Pattern(text, ignore_case=True)
+        except ValueError as error:
             fix = "mend it, or put a backslash before ( ) [ ] * + ? . where they are meant as they are"
             self._problem(path, f"{text!r} is not a regular expression: {error}", fix)
             return None
@@ -221,10 +222,6 @@ class _Parser:
 
     def _problem(self, path: str, message: str, fix: str) -> None:
         self.problems.append(Problem("InvalidRule", message, fix, path=path, source=self._source))
-
-
-def _numbers(match: re.Pattern[str]) -> set[str]:
-    return {str(number) for number in range(match.groups + 1)}
 
 
 BUILT_IN = parse_rules(

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-_FENCE = re.compile(r"\s*```(?:json)?\s*(.*?)\s*```\s*", re.DOTALL)
+_FENCE = "```"
 _ANSWER = re.compile(r'\s*(?:```(?:json)?\s*)?\{\s*"answer"\s*:\s*"')
 _MAY_BE_JSON = re.compile(r"\s*(?:[{`]|$)")
 _CHARACTERS = re.compile(r'(?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*')
@@ -75,9 +75,11 @@ class Reading:
 
 
 def _parse(text: str) -> Said | None:
-    fenced = _FENCE.fullmatch(text)
+    inner = text.strip()
+    if inner.startswith(_FENCE) and inner.endswith(_FENCE):
+        inner = inner.removeprefix(_FENCE).removesuffix(_FENCE).removeprefix("json").strip()
     try:
-        value: Any = msgspec.json.decode(fenced[1] if fenced else text)
+        value: Any = msgspec.json.decode(inner)
     except (msgspec.DecodeError, RecursionError):
         return None
     if not isinstance(value, dict):

@@ -58,6 +58,13 @@ async def test_texts_take_groups_and_what_was_said() -> None:
     assert await said(model) == 'hello|world||hello world|hello world|{who}|{"a": 1}'
 
 
+@pytest.mark.parametrize("rules", [({"match": "^(a|aa)+$", "say": "never"},), ()], ids=["written", "built-in"])
+@pytest.mark.timeout(10)  # with Python's own engine it would not end
+async def test_no_message_keeps_a_rule_busy(rules: tuple[dict[str, Any], ...]) -> None:
+    for text in ("a" * 20_000 + "!", "what is " + " " * 50_000 + "x"):
+        assert (await said(scripted(*rules), Message("user", text))).endswith(text)
+
+
 async def test_a_rule_may_wait_for_a_result_or_for_a_call_of_the_turn() -> None:
     model = scripted(
         {"after_tool": True, "call": 3, "say": "third"},
@@ -206,6 +213,7 @@ async def test_built_in_rules_find_a_tool_and_its_parameter(text: str, name: str
         ({}, "rule 1", "does nothing"),
         ({"mach": "x", "say": "y"}, "rule 1.mach", "did you mean match?"),
         ({"match": "(", "say": "{1}"}, "rule 1.match", "not a regular expression"),
+        ({"match": "(?=a)b", "say": "x"}, "rule 1.match", "invalid perl operator: (?="),
         ({"match": "(?P<city>x)", "say": "{ciy}"}, "rule 1.say", "did you mean city?"),
         ({"say": "{1}"}, "rule 1.say", "{1} stands for nothing"),
         ({"say": 1}, "rule 1.say", "not a text"),

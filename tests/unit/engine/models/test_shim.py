@@ -290,3 +290,9 @@ async def test_a_model_that_takes_no_schema_is_asked_in_words_alone(stream: bool
     assert [call.name for call in reply.message.tool_calls] == ["echo"]
     assert "Reply in JSON" in says.contents()[0]
     assert says.asked[0][1] == {}
+
+
+@pytest.mark.timeout(10)  # it once took the cube of the spaces
+async def test_a_fence_that_is_not_closed_does_not_take_long() -> None:
+    text = "```" + " " * 100_000 + "x"
+    assert (await answer(Shim(Worded(text)))).message.content == text
