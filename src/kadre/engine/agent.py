@@ -27,7 +27,7 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """The tools of one run, by the names the model sees; `notices` tells which could not be reached."""
+    """The tools of one run, by the names the model sees; `notices` tells which are not among them."""
 
     specs: tuple[ToolSpec, ...] = ()
     tools: dict[str, Bound] = {}
@@ -76,6 +76,8 @@ class HostedAgent:
             if isinstance(specs, ToolError):
                 notices.append(Notice(reason="ToolsUnavailable", message=str(specs)))
                 continue
+            if toolset.notice:
+                notices.append(Notice(reason="ToolsLeftOut", message=toolset.notice))
             for spec in specs:
                 name = _free_name(spec, tools)
                 shown = spec if name == spec.name else msgspec.structs.replace(spec, name=name)

@@ -1,7 +1,8 @@
 """An MCP server written by hand, for what the SDK's would never do: `rough.py (stdio | http | http-json | sse) OPTION`.
 
-`flood` answers with a gigabyte that never ends a message, `forget` ends all sessions. Options: `many` tools, `silent`
-from the start, `noisy` on stderr, `forgetful` of each session. Over HTTP it prints its port first.
+`flood` answers with a gigabyte that never ends a message, `forget` ends all sessions. Options: `many` tools, a `heavy`
+list of them, a `rotten` one, `silent` from the start, `noisy` on stderr, `forgetful` of each session. Over HTTP it
+prints its port first.
 """
 
 from __future__ import annotations
@@ -43,7 +44,13 @@ def text(content: str) -> dict[str, Any]:
 
 
 def listed(params: dict[str, Any]) -> dict[str, Any]:
-    """Five thousand tools in fifty pages for `many`; else a few."""
+    """Five thousand tools in fifty pages for `many`, pages of two large ones for `heavy`; else a few."""
+    if "heavy" in sys.argv:
+        turn = int(params.get("cursor", 0))
+        tools = [tool(f"tool-{2 * turn + number}", description="x" * 400_000) for number in range(2)]
+        return {"tools": tools, "nextCursor": str(turn + 1)}
+    if "rotten" in sys.argv:
+        return {"tools": [3, tool("good"), {"name": "no-schema"}, {"inputSchema": SCHEMA}, tool("x", annotations=1)]}
     if "many" in sys.argv:
         start = int(params.get("cursor", 0))
         page = [tool(f"tool-{number}") for number in range(start, start + PAGE)]

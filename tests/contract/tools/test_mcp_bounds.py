@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kadre.base.errors import ToolError
-from kadre.engine.tools import mcp
+from kadre.engine.tools import mcp, mcp_bounds
 from kadre.engine.tools.mcp import Command, McpPool, McpToolset
 from kadre.engine.tools.port import ToolOutput
 from kadre.plan.types import LaunchPlan, McpTools
@@ -79,13 +79,35 @@ async def test_a_large_answer_arrives_whole(kind: str, size: float) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_five_thousand_tools_are_cut_and_the_log_says_so(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_five_thousand_tools_are_cut_and_people_are_told(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     async with rough(kind, "many") as tools:
         with caplog.at_level(logging.WARNING, "kadre"):
             specs = await tools.specs()
-    assert [spec.name for spec in specs] == [f"tool-{number}" for number in range(1000)]
+        assert [spec.name for spec in specs] == [f"tool-{number}" for number in range(1000)]
+        assert tools.notice == "rough: the server lists more than 1000 tools; the first 1000 are offered"
+    assert [record.getMessage() for record in caplog.records] == [tools.notice]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_list_that_is_too_large_in_all_is_cut(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp_bounds, "LIST_LIMIT", 2_000_000)
+    async with rough(kind, "heavy") as tools:
+        specs = await tools.specs()
+        assert [spec.name for spec in specs] == [f"tool-{number}" for number in range(4)]
+        assert tools.notice == "rough: the server's list of tools is larger than 2 MB; the first 4 are offered"
+        assert await call(tools, "x") == ToolOutput("called x")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_malformed_tools_are_left_out_and_the_others_are_offered(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with rough(kind, "rotten") as tools:
+        with caplog.at_level(logging.WARNING, "kadre"):
+            assert [spec.name for spec in await tools.specs()] == ["good"]
+        assert tools.notice == ""
     assert [record.getMessage() for record in caplog.records] == [
-        "rough: the server lists more than 1000 tools; the first 1000 are offered"
+        "rough: 4 tools of the server are malformed and left out: (no name), no-schema, (no name), x"
     ]
 
 

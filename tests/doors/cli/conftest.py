@@ -61,6 +61,7 @@ class Obedient:
 class Desk:
     """`look` only reads; `write` needs a person's word."""
 
+    notice = ""
     ready = True
 
     def __init__(self) -> None:

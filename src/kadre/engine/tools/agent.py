@@ -52,6 +52,9 @@ class AgentToolset:
             ),
         )
 
+    notice = ""
+    """See Toolset."""
+
     @property
     def ready(self) -> bool:
         """See Toolset."""

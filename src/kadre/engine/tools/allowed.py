@@ -29,6 +29,11 @@ class Allowed:
         """See Toolset."""
         return self._inner.ready
 
+    @property
+    def notice(self) -> str:
+        """See Toolset."""
+        return self._inner.notice
+
     async def specs(self) -> Sequence[ToolSpec]:
         """See Toolset."""
         base = await self._inner.specs()

@@ -24,6 +24,9 @@ class Functions:
         self._tools = {function.__name__: _Function(function, read_only, server) for function in functions}
         self._specs = tuple(tool.spec for tool in self._tools.values())
 
+    notice = ""
+    """See Toolset."""
+
     @property
     def ready(self) -> bool:
         """See Toolset."""

@@ -164,6 +164,11 @@ class McpToolset:
         """See Toolset."""
         return self._server.ready
 
+    @property
+    def notice(self) -> str:
+        """See Toolset."""
+        return self._server.notice
+
     async def specs(self) -> Sequence[ToolSpec]:
         """See Toolset. The last tools known are offered while the server is away."""
         base = await self._server.tools()
@@ -207,6 +212,8 @@ class Server:
         self._link: _Link | None = None
         self._links: set[_Link] = set()
         self._tools: tuple[ToolSpec, ...] | None = None
+        self.notice = ""
+        """What was left out of the tools, for people."""
         self._changed = True
         self._listing = asyncio.Lock()
         self._failures = 0
@@ -239,13 +246,13 @@ class Server:
 
     async def _list(self, session: Session) -> None:
         try:
-            found = await session.tools(CONNECT_TIMEOUT)
+            found, notice = await session.tools(CONNECT_TIMEOUT)
         except ToolError as error:
             self._changed = True
             self._drop_if_broken(session, error)
             raise ToolError(f"{self.name}: its tools cannot be listed: {error}") from error
-        if found != self._tools:
-            self._tools = found
+        if (found, notice) != (self._tools, self.notice):
+            self._tools, self.notice = found, notice
 
     async def call(self, name: str, arguments: dict[str, Any], seconds: float) -> ToolOutput:
         """Call a tool, waiting at most that many seconds. Raises ToolError."""

@@ -10,6 +10,10 @@ import asyncio
 
 MESSAGE_LIMIT = 16 << 20
 """Bytes of one message: a picture of ten megabytes in base64 fits. What a model reads of it is bounded elsewhere."""
+LIST_LIMIT = 16 << 20
+"""Bytes of one server's whole list of tools, as a model would be sent it."""
+MAX_TOOLS = 1000
+MAX_PAGES = 50
 SSE_LIMIT = 1_000_000
 """Bytes of one message over the older transport: the SDK's own bound there is 1 MiB, and is not to be set."""
 

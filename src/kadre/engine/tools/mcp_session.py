@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import urlsplit, urlunsplit
 
 import mcp_types as types
@@ -26,7 +26,7 @@ from mcp.shared.message import SessionMessage
 from kadre.base.errors import ToolError, shorten
 from kadre.base.tasks import Tasks
 from kadre.engine.messages import ToolSpec
-from kadre.engine.tools import mcp_http
+from kadre.engine.tools import mcp_bounds, mcp_http, mcp_list
 from kadre.engine.tools.mcp import Address, CallFailed, Command, Target, shown
 from kadre.engine.tools.mcp_bounds import MESSAGE_LIMIT, End
 from kadre.engine.tools.mcp_process import Tail, serving, speaking
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     # The SDK gives no public name to what its public `Transport` yields; at run time nothing of it is needed.
     from mcp.client._transport import ReadStream, TransportStreams
 
-MAX_PAGES = 50
-MAX_TOOLS = 1000
-"""Bounds of one server's list of tools."""
 PING_TIMEOUT = 5.0
 _RELISTEN = 5.0
 """Seconds before a lost stream of change events is opened again."""
@@ -69,18 +66,21 @@ class Session:
         self._calls = 0
         self._session = client.session
 
-    async def tools(self, seconds: float) -> tuple[ToolSpec, ...]:
-        """Every tool the server lists, at most `MAX_TOOLS`, within that many seconds. Raises CallFailed."""
-        specs: dict[str, ToolSpec] = {}
+    async def tools(self, seconds: float) -> tuple[tuple[ToolSpec, ...], str]:
+        """Every tool the server lists, and what people should know of those left out, if any. Raises CallFailed.
+
+        At most that many seconds, `mcp_bounds.MAX_TOOLS`, and `mcp_bounds.LIST_LIMIT` bytes in all.
+        """
+        listing = mcp_list.Listing(self._name)
         cursor: str | None = None
         try:
             async with asyncio.timeout(seconds):
-                for _ in range(MAX_PAGES):
+                for _ in range(mcp_bounds.MAX_PAGES):
                     params = types.PaginatedRequestParams(cursor=cursor) if cursor else None
                     page = await self._session.list_tools(params=params)
-                    specs.update((tool.name, self._spec(tool)) for tool in page.tools)
                     cursor = page.next_cursor
-                    if not cursor or len(specs) >= MAX_TOOLS:
+                    listing.add(map(self._spec, page.tools), more=bool(cursor))
+                    if not cursor or listing.notice:
                         break
         except TimeoutError:
             raise CallFailed(f"no answer within {seconds:g} s", late=True) from None
@@ -88,10 +88,9 @@ class Session:
             raise self._failure(error) from error
         except ValueError as error:
             raise CallFailed(f"the server's list of tools is malformed: {shorten(str(error), 200)}") from error
-        if len(specs) > MAX_TOOLS or cursor:
-            kept = min(len(specs), MAX_TOOLS)
-            log.warning("%s: the server lists more than %d tools; the first %d are offered", self._name, kept, kept)
-        return tuple(specs.values())[:MAX_TOOLS]
+        if cursor and not listing.notice:
+            listing.stop(f"the server's list of tools has more than {mcp_bounds.MAX_PAGES} pages")
+        return tuple(listing.specs.values()), listing.notice
 
     def _spec(self, tool: types.Tool) -> ToolSpec:
         hints = tool.annotations
@@ -159,13 +158,14 @@ async def connected(name: str, target: Target, changed: Callable[[], None], seco
     Raises ToolError where no session comes about within that many seconds.
     """
     ended = End()
+    watch = _Watch(name, changed, ended)
     async with AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(seconds):
                 if isinstance(target, Address):
-                    client = await _by_address(stack, target, changed, ended)
+                    client = await _by_address(stack, target, watch)
                 else:
-                    client = await _by_command(stack, name, target, changed, ended)
+                    client = await _by_command(stack, target, watch)
         except TimeoutError:
             raise ToolError(f"{name}: no answer from the MCP server within {seconds:g} s") from None
         except ToolError as error:
@@ -178,9 +178,17 @@ async def connected(name: str, target: Target, changed: Callable[[], None], seco
         yield Session(name, client, ended)
 
 
-async def _by_address(stack: AsyncExitStack, target: Address, changed: Callable[[], None], ended: End) -> Client:
+class _Watch(NamedTuple):
+    """What is watched of one server's connection."""
+
+    name: str
+    changed: Callable[[], None]
+    ended: End
+
+
+async def _by_address(stack: AsyncExitStack, target: Address, watch: _Watch) -> Client:
     def sse_http(*_: object, **__: object) -> mcp_http.SseClient:
-        return mcp_http.SseClient(target.url, target.headers, ended)
+        return mcp_http.SseClient(target.url, target.headers, watch.ended)
 
     tried = []
     for url, kind in candidates(target):
@@ -193,11 +201,11 @@ async def _by_address(stack: AsyncExitStack, target: Address, changed: Callable[
                     )
                 else:
                     transport = sse_client(url, httpx_client_factory=sse_http)
-                client = await _enter(attempt, transport, changed, ended)
+                client = await _enter(attempt, transport, watch)
                 stack.push_async_exit(attempt.pop_all())
                 return client
         except Exception as raised:  # noqa: BLE001 - each transport has its own; all mean "not here, not so"
-            ended.clear()
+            watch.ended.clear()
             error = _innermost(raised)
             tried.append(f"{shown(url)} ({_said(error)})")
             if isinstance(error, MCPError) and error.code == mcp_http.UNSENT:
@@ -205,15 +213,14 @@ async def _by_address(stack: AsyncExitStack, target: Address, changed: Callable[
     raise ToolError(f"no MCP server at {' nor '.join(tried)}")
 
 
-async def _by_command(
-    stack: AsyncExitStack, name: str, target: Command, changed: Callable[[], None], ended: End
-) -> Client:
-    tail = await stack.enter_async_context(Tail(name))
+async def _by_command(stack: AsyncExitStack, target: Command, watch: _Watch) -> Client:
+    ended = watch.ended
+    tail = await stack.enter_async_context(Tail(watch.name))
     try:
         if target.serves == "http":
             url = await stack.enter_async_context(serving(target, tail, ended))
-            return await _by_address(stack, Address(url), changed, ended)
-        return await _enter(stack, speaking(target, tail, ended), changed, ended)
+            return await _by_address(stack, Address(url), watch)
+        return await _enter(stack, speaking(target, tail, ended), watch)
     except FileNotFoundError as error:
         raise ToolError(f"there is no program {target.command}") from error
     except Exception as error:
@@ -223,12 +230,16 @@ async def _by_command(
         tail.release()
 
 
-async def _enter(stack: AsyncExitStack, transport: Transport, changed: Callable[[], None], ended: End) -> Client:
+async def _enter(stack: AsyncExitStack, transport: Transport, watch: _Watch) -> Client:
+    def seen(message: SessionMessage | Exception) -> None:
+        if isinstance(message, SessionMessage):
+            mcp_list.leave_out_malformed(watch.name, message.message, lambda: client.session.protocol_version)
+
     async def on_message(message: Any) -> None:
         if isinstance(message, types.ToolListChangedNotification):
-            changed()
+            watch.changed()
 
-    watched = _watched(transport, ended)
+    watched = _watched(transport, watch.ended, seen)
     client = Client(watched, message_handler=on_message, client_info=_INFO, cache=None)
     return await stack.enter_async_context(client)
 
@@ -257,14 +268,23 @@ def _said(error: BaseException) -> str:
 
 
 class _Watched:
-    """A transport's incoming stream that tells when it ends: the SDK has no other word for it than failing calls."""
+    """A transport's incoming stream that tells when it ends: the SDK has no other word for it than failing calls.
+    `seen` is called with each message before the SDK is."""
 
-    def __init__(self, inner: ReadStream[SessionMessage | Exception], ended: End) -> None:
+    def __init__(
+        self,
+        inner: ReadStream[SessionMessage | Exception],
+        ended: End,
+        seen: Callable[[SessionMessage | Exception], None],
+    ) -> None:
         self._inner = inner
         self._ended = ended
+        self._seen = seen
 
     async def receive(self) -> SessionMessage | Exception:
-        return await self._inner.receive()
+        message = await self._inner.receive()
+        self._seen(message)
+        return message
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -274,10 +294,12 @@ class _Watched:
 
     async def __anext__(self) -> SessionMessage | Exception:
         try:
-            return await self._inner.__anext__()
+            message = await self._inner.__anext__()
         except BaseException:
             self._ended.set()
             raise
+        self._seen(message)
+        return message
 
     async def __aenter__(self) -> Self:
         await self._inner.__aenter__()
@@ -288,9 +310,11 @@ class _Watched:
 
 
 @asynccontextmanager
-async def _watched(transport: Transport, ended: End) -> AsyncIterator[TransportStreams]:
+async def _watched(
+    transport: Transport, ended: End, seen: Callable[[SessionMessage | Exception], None]
+) -> AsyncIterator[TransportStreams]:
     async with transport as (read, write):
-        yield _Watched(read, ended), write
+        yield _Watched(read, ended, seen), write
 
 
 async def _listen(client: Client, changed: Callable[[], None]) -> None:

@@ -42,6 +42,11 @@ class Toolset(Protocol):
         """Whether `specs` answers at once, from what is known: nobody need be asked for it."""
         ...
 
+    @property
+    def notice(self) -> str:
+        """What people should know of the tools that `specs` gave last: some were left out; else empty."""
+        ...
+
     async def specs(self) -> Sequence[ToolSpec]:
         """The tools offered now; cheap when nothing changed. Raises errors.ToolError where they cannot be known."""
         ...

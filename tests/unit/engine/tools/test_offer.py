@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from kadre.base.errors import ToolError
+from kadre.engine import events as ev
 from kadre.engine.messages import ToolSpec
+from kadre.engine.tools.allowed import Allowed
 from kadre.engine.tools.functions import Functions
 from tests.support.scene import Scene
 
@@ -72,3 +74,16 @@ async def test_what_is_known_is_read_without_a_task(scene: Scene) -> None:
     (agent,) = scene.host.agents.values()
     await agent.offer()
     assert [toolset.asked for toolset in tools] == [asyncio.current_task()] * 2
+
+
+class Cut(Functions):
+    """Leaves some tools out."""
+
+    notice = "the first one is offered"
+
+
+async def test_what_a_server_left_out_is_told_in_the_run(scene: Scene) -> None:
+    await scene.says("hello", tools=[Allowed(Cut(look, server="here"), (), granted=True)])
+    live = await scene.ask()
+    told = [(event.reason, event.message) for event in live.events if isinstance(event, ev.System)]
+    assert told == [("ToolsLeftOut", "the first one is offered")]
