@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from pydantic.alias_generators import to_camel
 
@@ -134,7 +134,7 @@ def _plan(work: Work, fields: _Fields) -> ModelPlan:
         params=_params(work, fields, defaults),
         headers=values.get("headers", {}),
         timeout=values.get("timeout", CALL_TIMEOUT),
-        tool_calls=values.get("tool_calling", "auto"),
+        tool_calls=_tool_calls(work, fields),
         region=_region(work, values) if provider == "bedrock" else "",
         exported=provider == "bedrock" and keys.trust(work, provider, written) == "exported",
         rules=_rules(fields) if provider == "scripted" else "",
@@ -149,6 +149,23 @@ def _key(work: Work, fields: _Fields) -> SecretRef | None:
         return keys.named_key(work, place, key, provider, written)
     place = fields["endpoint" if written else "provider"].place
     return keys.default_key(work, place, provider, written, "apiKeySecretRef:")
+
+
+def _tool_calls(work: Work, fields: _Fields) -> Literal["auto", "native", "shim"]:
+    """As the author set it, where the provider can do it."""
+    provider: Provider = fields["provider"].value
+    if "tool_calling" not in fields:
+        return "auto"
+    place, asked = fields["tool_calling"]
+    without = {
+        ("local", "native"): "local has no tool calls of its own, it is asked with the shim",
+        ("scripted", "shim"): "scripted makes its own tool calls",
+    }
+    if (provider, asked) in without:
+        message = f"{without[provider, asked]}: toolCalling: {asked} is not used"
+        work.problem(place, "UnsupportedParameter", message, "remove toolCalling", "warning")
+        return "auto"
+    return cast("Literal['auto', 'native', 'shim']", asked)
 
 
 def _params(work: Work, fields: _Fields, defaults: Defaults) -> dict[str, Any]:

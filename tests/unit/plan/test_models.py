@@ -315,6 +315,25 @@ def test_a_field_its_provider_lacks_is_a_warning_and_is_not_sent(planned: Plan) 
     assert model_of(result).params == {"top_k": 5}
 
 
+@pytest.mark.parametrize(
+    ("provider", "asked", "told"), [("local", "native", "shim"), ("scripted", "shim", "scripted makes its own")]
+)
+def test_a_way_of_calling_tools_that_a_provider_has_not_is_a_warning(
+    planned: Plan, provider: str, asked: str, told: str
+) -> None:
+    result = planned(agent(f"model: {{provider: {provider}, name: m, toolCalling: {asked}}}"))
+    (problem,) = result.problems
+    assert (problem.reason, problem.severity, problem.path) == (
+        "UnsupportedParameter",
+        "warning",
+        "spec.model.toolCalling",
+    )
+    assert told in problem.message
+    assert model_of(result).tool_calls == "auto"
+    for works in {"auto", "native", "shim"} - {asked}:
+        assert reasons(planned(agent(f"model: {{provider: {provider}, name: m, toolCalling: {works}}}"))) == []
+
+
 def test_every_other_field_reaches_the_plan(planned: Plan) -> None:
     text = agent(
         "model: {provider: bedrock, name: m, region: eu-west-1, timeout: 5s, toolCalling: shim, headers: {X-Team: a}}"
