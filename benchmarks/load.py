@@ -121,7 +121,13 @@ class _Run:
     async def run(self) -> Outcome:
         """Send everything, or as much as the time allows."""
         job = self._job
-        clients = [] if job.fresh else await asyncio.gather(*(_connect(job.port) for _ in range(job.concurrency)))
+        try:
+            async with asyncio.timeout(job.timeout):
+                clients = (
+                    [] if job.fresh else await asyncio.gather(*(_connect(job.port) for _ in range(job.concurrency)))
+                )
+        except OSError as error:  # which a TimeoutError is, too
+            return Outcome([], self._turns, job.timeout, f"cannot connect: {type(error).__name__} {error}")
         started = time.perf_counter()
         workers = [
             asyncio.create_task(self._work(index, clients[index] if clients else None))

@@ -122,7 +122,8 @@ class Bench:
                 for concurrency in self._effort.concurrency:
                     for system in order:
                         if (rate := sizes.get((system.name, scenario.name))) is not None:
-                            self._found.cells.append(self._cell(system, scenario, concurrency, turn, rate))
+                            with self._noting(f"{system.name}, {scenario.name}"):
+                                self._found.cells.append(self._cell(system, scenario, concurrency, turn, rate))
             say(f"round {turn}/{self._effort.rounds}")
 
     def _server(self, system: System, scenario: str) -> Process:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import http.client
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -22,6 +24,16 @@ from benchmarks.systems import Launch
 ROOT = Path(__file__).resolve().parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
 START_TIMEOUT = 90.0
+PATIENCE = 30.0
+"""Seconds that the load generator may take for a job beside those the job has."""
+_LIBC = ctypes.CDLL(None)  # before a fork: nothing is loaded between fork and exec
+PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """In a child before it becomes another program: on Linux it is killed when this process ends, however that does."""
+    if sys.platform == "linux":
+        _LIBC.prctl(PDEATHSIG, signal.SIGKILL)
 
 
 def cores() -> tuple[set[int], set[int]]:
@@ -53,8 +65,14 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 - there are no threads
             )
         os.sched_setaffinity(self._popen.pid, cpus)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._popen.pid
 
     def wait_for(self, shot: load.Shot) -> float:
         """Seconds from its start until that request was answered with 200 and the right text.
@@ -131,26 +149,67 @@ def free_port() -> int:
 
 
 class Loader:
-    """The load generator's process."""
+    """The load generator's process; another one takes its place where it gives no answer."""
 
     def __init__(self, cpus: set[int]) -> None:
-        self._popen = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.load"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        self._cpus = cpus
+        self._popen = self._started()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._popen.pid
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        popen = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.load"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - there are no threads
         )
-        os.sched_setaffinity(self._popen.pid, cpus)
+        os.sched_setaffinity(popen.pid, self._cpus)
+        return popen
 
     def run(self, job: load.Job) -> load.Outcome:
-        """Send a job and wait for its end."""
-        line = _pipe(self._popen.stdin)
-        line.write(msgspec.json.encode(job) + b"\n")
-        line.flush()
-        return msgspec.json.decode(_pipe(self._popen.stdout).readline(), type=load.Outcome)
+        """Send a job and wait for its end. Raises RuntimeError where that does not come: the job is not measured."""
+        seconds = 2 * job.timeout + PATIENCE  # it may use up its time for connecting, and again for sending
+        try:
+            answer = _exchange(self._popen, msgspec.json.encode(job) + b"\n", seconds)
+        except (OSError, EOFError) as error:
+            self._popen.kill()
+            self.stop()
+            self._popen = self._started()
+            raise RuntimeError(f"the load generator did not answer within {seconds:g} s ({error!r})") from error
+        return msgspec.json.decode(answer, type=load.Outcome)
 
     def stop(self) -> None:
         """End it."""
         _pipe(self._popen.stdin).close()
         self._popen.wait(10)
         _pipe(self._popen.stdout).close()
+
+
+def _exchange(popen: subprocess.Popen[bytes], line: bytes, seconds: float) -> bytes:
+    """Write a line and read one. Raises TimeoutError, and EOFError or OSError where the process has ended."""
+    writing, reading = _pipe(popen.stdin).fileno(), _pipe(popen.stdout).fileno()
+    os.set_blocking(writing, False)
+    until = time.monotonic() + seconds
+    answer = bytearray()
+    while not answer.endswith(b"\n"):
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        readable, writable, _ = select.select([reading], [writing] if line else [], [], left)
+        if writable:
+            line = line[os.write(writing, line) :]
+        if readable:
+            chunk = os.read(reading, 1 << 16)
+            if not chunk:
+                raise EOFError("it ended")
+            answer += chunk
+    return bytes(answer)
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
