@@ -23,7 +23,7 @@ import msgspec
 
 from kadre.base.errors import ToolError, shorten
 from kadre.engine.secrets import SecretReader, describe
-from kadre.engine.tools.mcp import Command
+from kadre.engine.tools.mcp_target import Command
 from kadre.local.mcp_catalogue import CATALOGUE, Entry
 from kadre.plan.types import LaunchPlan, Notice
 

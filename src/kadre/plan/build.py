@@ -9,8 +9,9 @@ from kadre.api.kinds.agent import Agent
 from kadre.api.resource import Resource
 from kadre.base.problems import Problem, errors
 from kadre.plan import delegation, memory, models, references, settings, tools
-from kadre.plan.drafts import AnyAgent, draft, key_of
+from kadre.plan.draft import AnyAgent, key_of
 from kadre.plan.lookup import Lookup
+from kadre.plan.merging import draft
 from kadre.plan.types import AgentKey, AgentPlan, Override
 from kadre.plan.work import Work
 

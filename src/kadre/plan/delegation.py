@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from kadre.api.dialects.kaos import KaosAgent
 from kadre.api.kinds.agent import Agent
-from kadre.plan.drafts import AnyAgent, Draft, Entry, agent_named, draft, key_of
+from kadre.plan.draft import AnyAgent, Draft, Entry, Place, key_of
 from kadre.plan.graph import cycle_through, cycles
 from kadre.plan.lookup import find
+from kadre.plan.merging import agent_named, draft
 from kadre.plan.names import tool_name
 from kadre.plan.types import NATIVE_GROUP, AgentKey, AgentTool, ToolPlan
-from kadre.plan.work import Place, Work
+from kadre.plan.work import Work
 
 Cycle = tuple[AgentKey, ...]
 """Agents that hand work to each other, the first one again at the end."""

@@ -12,9 +12,10 @@ from typing import Literal
 
 from kadre.api.parts import SecretKeyRef
 from kadre.base.problems import Severity
+from kadre.plan.draft import Place
 from kadre.plan.providers import PROVIDERS, base_url, is_own_address
 from kadre.plan.types import Provider, SecretRef
-from kadre.plan.work import Place, Work
+from kadre.plan.work import Work
 
 Trust = Literal["exported", "file", "named"]
 """Which keys an address may get: also those the process exports; those of `.env` too; only one named for it."""

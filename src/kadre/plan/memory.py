@@ -7,9 +7,9 @@ from typing import Any, Literal
 from kadre.api.dialects.kaos import KaosAgent
 from kadre.api.kinds.memory_store import MemoryPolicy, MemoryStore, PostgresStore, RedisStore
 from kadre.api.parts import SecretKeyRef
-from kadre.plan.drafts import Draft
+from kadre.plan.draft import Draft, Place
 from kadre.plan.types import MemoryPlan, SecretRef
-from kadre.plan.work import Place, Work
+from kadre.plan.work import Work
 
 Kind = Literal["default", "in-memory", "sqlite", "redis", "postgres"]
 BUILT: dict[str, Kind] = {"in-memory": "in-memory", "sqlite": "sqlite"}

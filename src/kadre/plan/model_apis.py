@@ -12,9 +12,9 @@ from typing import Literal
 from kadre.api.dialects.kaos import KaosAgent, ModelAPI, ProxyConfig
 from kadre.base.problems import did_you_mean
 from kadre.plan import keys
-from kadre.plan.drafts import Entry
+from kadre.plan.draft import Entry, Place
 from kadre.plan.types import ModelPlan, Provider, SecretRef
-from kadre.plan.work import Place, Work
+from kadre.plan.work import Work
 
 LITELLM: dict[str, Provider] = {
     "anthropic": "anthropic",

@@ -14,10 +14,10 @@ from kadre.api.kinds.agent_template import AgentTemplate
 from kadre.api.kinds.model_config import ModelConfig, ModelSettings
 from kadre.api.resource import Resource
 from kadre.plan import keys, model_apis
-from kadre.plan.drafts import Draft, Entry
+from kadre.plan.draft import Draft, Entry, Place
 from kadre.plan.providers import PROVIDERS, SAMPLING, Defaults
 from kadre.plan.types import ModelPlan, Provider, SecretRef
-from kadre.plan.work import Place, Work
+from kadre.plan.work import Work
 
 MODEL_VARIABLES = ("LLM_MODEL", "MODEL_NAME")
 """Variables that name the model where nothing else does; the first that is set wins."""

@@ -12,8 +12,9 @@ from kadre.api.kinds.workflow import Workflow
 from kadre.api.kinds.workflow_run import WorkflowRun
 from kadre.api.resource import Resource
 from kadre.plan import delegation, memory, model_apis, models, tools
-from kadre.plan.drafts import templates
-from kadre.plan.work import Place, Work
+from kadre.plan.draft import Place
+from kadre.plan.merging import templates
+from kadre.plan.work import Work
 
 
 def check(work: Work, resource: Resource) -> None:

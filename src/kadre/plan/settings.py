@@ -9,7 +9,7 @@ import msgspec
 from kadre.api.dialects.kaos import KaosAgent
 from kadre.api.kinds.agent import AgentSpec
 from kadre.api.resource import Spec
-from kadre.plan.drafts import Draft
+from kadre.plan.draft import Draft
 from kadre.plan.types import Limits
 from kadre.plan.work import Work
 

@@ -9,10 +9,10 @@ from kadre.api.kinds.agent import ToolReference
 from kadre.api.kinds.tool import McpTool, Tool, ToolSpec
 from kadre.api.parts import SecretKeyRef
 from kadre.plan import keys
-from kadre.plan.drafts import Draft, Entry
+from kadre.plan.draft import Draft, Entry, Place
 from kadre.plan.lookup import find
 from kadre.plan.types import LaunchPlan, McpTools, SecretRef, ToolPlan, UnsupportedTool
-from kadre.plan.work import Place, Work
+from kadre.plan.work import Work
 
 CALL_TIMEOUT = McpTools(name="").timeout
 

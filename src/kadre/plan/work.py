@@ -1,4 +1,4 @@
-"""What the parts of planning share: where a value was written, the Problems found so far, and references followed.
+"""What the parts of planning share: the Problems found so far, and references followed.
 
 One `Work` is one plan being made. Nothing outside this package sees it.
 """
@@ -7,36 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from kadre.api.parts import EnvVar, SecretKeyRef
 from kadre.api.resource import Resource
 from kadre.base.problems import Problem, Severity, did_you_mean
+from kadre.plan.draft import Draft, Place
 from kadre.plan.lookup import Lookup, find, group_and_kind
 from kadre.plan.names import secret_variable
 from kadre.plan.types import AgentKey, Notice, Override, SecretRef
 
-if TYPE_CHECKING:
-    from kadre.plan.drafts import Draft
-
 R = TypeVar("R", bound=Resource)
-
-
-class Place(NamedTuple):
-    """A field of an object: the object, and the path as YAML spells it."""
-
-    resource: Resource
-    path: str
-
-    def below(self, field_name: str) -> Place:
-        """A field of this field."""
-        return Place(self.resource, f"{self.path}.{field_name}")
-
-    def item(self, number: int) -> Place:
-        """An item of this list."""
-        return Place(self.resource, f"{self.path}[{number}]")
 
 
 @dataclass(slots=True)

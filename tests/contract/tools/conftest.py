@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from kadre.engine.tools.mcp import Command, McpPool, McpToolset
+from kadre.engine.tools.mcp import McpPool, McpToolset
+from kadre.engine.tools.mcp_target import Command
 from kadre.engine.tools.port import CallContext, ToolOutput, Toolset
 from kadre.plan.types import LaunchPlan, McpTools, SecretRef
 

@@ -14,7 +14,8 @@ import pytest
 
 from kadre.base.errors import ToolError
 from kadre.engine.tools import mcp, mcp_bounds
-from kadre.engine.tools.mcp import Command, McpPool, McpToolset
+from kadre.engine.tools.mcp import McpPool, McpToolset
+from kadre.engine.tools.mcp_target import Command
 from kadre.engine.tools.port import ToolOutput
 from kadre.plan.types import LaunchPlan, McpTools
 from tests.contract.tools.conftest import Secrets, call

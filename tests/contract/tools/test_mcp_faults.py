@@ -13,7 +13,8 @@ import pytest
 from kadre.base.clock import FakeClock
 from kadre.base.errors import ToolError
 from kadre.base.tasks import Tasks
-from kadre.engine.tools.mcp import Command, McpPool
+from kadre.engine.tools.mcp import McpPool
+from kadre.engine.tools.mcp_target import Command
 from kadre.engine.tools.port import ToolOutput
 from kadre.plan.types import LaunchPlan, McpTools, SecretRef
 from tests.contract.tools.conftest import SERVER, Secrets, World, call

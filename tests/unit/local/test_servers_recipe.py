@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kadre.base.errors import ToolError
-from kadre.engine.tools.mcp import Command
+from kadre.engine.tools.mcp_target import Command
 from kadre.local.servers import Programs, Recipe, recipe_of
 from kadre.plan.types import LaunchPlan
 

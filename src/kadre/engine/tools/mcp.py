@@ -14,8 +14,7 @@ import asyncio
 import importlib
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,8 +24,9 @@ from kadre.base.retry import Backoff
 from kadre.base.tasks import Tasks, first_of
 from kadre.engine.messages import ToolSpec
 from kadre.engine.secrets import SecretReader, describe
+from kadre.engine.tools.mcp_target import Address, CallFailed, Command, Launch, Target
 from kadre.engine.tools.port import CallContext, ToolOutput
-from kadre.plan.types import LaunchPlan, McpTools
+from kadre.plan.types import McpTools
 
 if TYPE_CHECKING:
     from kadre.engine.tools.mcp_session import Session
@@ -37,60 +37,6 @@ STEADY = 60.0
 """Seconds a connection must have held for its end not to count as one more failure to start."""
 RESTARTS = Backoff(attempts=1_000_000_000, first=0.5, limit=30.0)
 """Waits before a process that ended is started again; the first restart is at once."""
-
-
-class Address(msgspec.Struct, frozen=True):
-    """A server that is there already. A URL without a path is tried at `/mcp`, then `/sse`."""
-
-    url: str
-    transport: Literal["auto", "http", "sse"] = "auto"
-    headers: dict[str, str] = {}
-
-    def __repr__(self) -> str:
-        return f"Address({shown(self.url)})"
-
-
-class Command(msgspec.Struct, frozen=True):
-    """A server to be run as a child process.
-
-    `env` is added to a handful of harmless variables (HOME, PATH and kin), never to the whole environment. `serves`
-    http: it listens on the address in `MCP_HOST` and `MCP_PORT`, which are set for it.
-    """
-
-    command: str
-    args: tuple[str, ...] = ()
-    env: dict[str, str] = {}
-    cwd: str = ""
-    serves: Literal["stdio", "http"] = "stdio"
-
-    def __repr__(self) -> str:
-        return f"Command({self.command})"
-
-
-Target = Address | Command
-Launch = Callable[[str, LaunchPlan], Awaitable[Command]]
-"""Says how the server of that name is run, having installed what it needs. Raises ToolError."""
-
-
-def shown(url: str) -> str:
-    """The URL without what may be secret in it."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
-
-
-class CallFailed(ToolError):
-    """A call that got no answer.
-
-    `broken`: the connection is of no use any more; `unsent`: it may be made again; `late`: time was up.
-    """
-
-    def __init__(
-        self, message: str, *, unknown: bool = False, broken: bool = False, unsent: bool = False, late: bool = False
-    ) -> None:
-        self.broken = broken
-        self.unsent = unsent
-        self.late = late
-        super().__init__(message, unknown=unknown)
 
 
 class McpPool:

@@ -22,8 +22,8 @@ from mcp_types import jsonrpc_message_adapter
 
 from kadre.base.errors import ToolError, shorten
 from kadre.base.tasks import Tasks
-from kadre.engine.tools.mcp import Command
 from kadre.engine.tools.mcp_bounds import MESSAGE_LIMIT, End, too_large
+from kadre.engine.tools.mcp_target import Command
 
 log = logging.getLogger(__name__)
 TAIL_BYTES = 8192

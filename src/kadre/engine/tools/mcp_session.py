@@ -27,9 +27,9 @@ from kadre.base.errors import ToolError, shorten
 from kadre.base.tasks import Tasks
 from kadre.engine.messages import ToolSpec
 from kadre.engine.tools import mcp_bounds, mcp_http, mcp_list
-from kadre.engine.tools.mcp import Address, CallFailed, Command, Target, shown
 from kadre.engine.tools.mcp_bounds import MESSAGE_LIMIT, End
 from kadre.engine.tools.mcp_process import Tail, serving, speaking
+from kadre.engine.tools.mcp_target import Address, CallFailed, Command, Target, shown
 from kadre.engine.tools.port import ToolOutput
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import sys
 from kadre.engine.tools.agent import AgentToolset
 from kadre.engine.tools.allowed import Allowed
 from kadre.engine.tools.factory import build
-from kadre.engine.tools.mcp import Address, McpPool
+from kadre.engine.tools.mcp import McpPool
+from kadre.engine.tools.mcp_target import Address
 from kadre.engine.tools.port import CallContext, ToolOutput
 from kadre.plan.types import AgentKey, AgentTool, LaunchPlan, McpTools, SecretRef, UnsupportedTool
 

@@ -8,80 +8,19 @@ for memory, and a model (which is put together later, from all levels).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
-
-from pydantic.alias_generators import to_camel
+from typing import Any, TypeVar
 
 from kadre.api.dialects.kaos import KaosAgent, agent_spec
-from kadre.api.kinds.agent import Agent, AgentSpec, ToolReference
+from kadre.api.kinds.agent import Agent, AgentSpec
 from kadre.api.kinds.agent_template import AgentTemplate
 from kadre.api.kinds.scaling import Metric
-from kadre.api.parts import EnvVar
 from kadre.api.resource import Spec
-from kadre.base.problems import Problem
-from kadre.plan.lookup import find, identity
-from kadre.plan.types import AgentKey
-from kadre.plan.work import Place, Work
+from kadre.plan.draft import AnyAgent, Draft, Entry, Place, key_of
+from kadre.plan.lookup import find
+from kadre.plan.work import Work
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Spec)
-AnyAgent = Agent | KaosAgent
-
-# Paths of a KAOS agent's fields that have another place than the native kind's.
-_KAOS_PATHS = {
-    "memory": "spec.config.memory",
-    "env": "spec.config.env",
-    "description": "spec.config.description",
-    "timeout": "spec.gatewayRoute.timeout",
-    "observability": "spec.config.telemetry",
-    "runtime": "spec.container.image",
-}
-
-
-class Entry(NamedTuple, Generic[T]):
-    """An item of a list, and where it was written."""
-
-    place: Place
-    value: T
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """One agent, merged. `levels`: the agent, its template, that one's template, and so on."""
-
-    resource: AnyAgent
-    spec: AgentSpec
-    levels: tuple[AnyAgent | AgentTemplate, ...]
-    tools: Sequence[Entry[ToolReference]]
-    servers: Sequence[Entry[str]]
-    """KAOS: names of MCPServers."""
-    agents: Sequence[Entry[str]]
-    """Names of agents it may hand work to."""
-    env: Sequence[Entry[EnvVar]]
-    problems: tuple[Problem, ...] = ()
-    whole: bool = True
-    """False where a template is missing: what seems to be missing besides may be in it."""
-
-    @property
-    def key(self) -> AgentKey:
-        """Which agent."""
-        return key_of(self.resource)
-
-    def place(self, field: str) -> Place:
-        """Where a field of the spec was written: at the first level that has it."""
-        if isinstance(self.resource, KaosAgent):
-            return Place(self.resource, _KAOS_PATHS.get(field, f"spec.{to_camel(field)}"))
-        for level in self.levels:
-            if getattr(level.spec, field, None) is not None:
-                return Place(level, f"spec.{_yaml_name(field)}")
-        return Place(self.resource, "spec")
-
-
-def key_of(agent: AnyAgent) -> AgentKey:
-    """Which agent."""
-    group, _, namespace, name = identity(agent)
-    return AgentKey(namespace, name, group)
 
 
 def draft(work: Work, agent: AnyAgent) -> Draft:
@@ -192,10 +131,6 @@ def _entries(
 def _unique(entries: Iterable[Entry[str]]) -> list[Entry[str]]:
     """An agent named in `agents` and in `agentNetwork.access` is one agent."""
     return list({entry.value: entry for entry in reversed(list(entries))}.values())[::-1]
-
-
-def _yaml_name(field: str) -> str:
-    return AgentSpec.model_fields[field].alias or field
 
 
 def _merged(child: S, parent: Spec) -> S:

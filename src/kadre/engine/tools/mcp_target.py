@@ -1,0 +1,66 @@
+"""What an MCP server is reached by, and how a call to it fails: the words its pool and its sessions share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from kadre.base.errors import ToolError
+from kadre.plan.types import LaunchPlan
+
+
+class Address(msgspec.Struct, frozen=True):
+    """A server that is there already. A URL without a path is tried at `/mcp`, then `/sse`."""
+
+    url: str
+    transport: Literal["auto", "http", "sse"] = "auto"
+    headers: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"Address({shown(self.url)})"
+
+
+class Command(msgspec.Struct, frozen=True):
+    """A server to be run as a child process.
+
+    `env` is added to a handful of harmless variables (HOME, PATH and kin), never to the whole environment. `serves`
+    http: it listens on the address in `MCP_HOST` and `MCP_PORT`, which are set for it.
+    """
+
+    command: str
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    cwd: str = ""
+    serves: Literal["stdio", "http"] = "stdio"
+
+    def __repr__(self) -> str:
+        return f"Command({self.command})"
+
+
+Target = Address | Command
+Launch = Callable[[str, LaunchPlan], Awaitable[Command]]
+"""Says how the server of that name is run, having installed what it needs. Raises ToolError."""
+
+
+def shown(url: str) -> str:
+    """The URL without what may be secret in it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+
+
+class CallFailed(ToolError):
+    """A call that got no answer.
+
+    `broken`: the connection is of no use any more; `unsent`: it may be made again; `late`: time was up.
+    """
+
+    def __init__(
+        self, message: str, *, unknown: bool = False, broken: bool = False, unsent: bool = False, late: bool = False
+    ) -> None:
+        self.broken = broken
+        self.unsent = unsent
+        self.late = late
+        super().__init__(message, unknown=unknown)
