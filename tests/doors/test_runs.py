@@ -152,6 +152,17 @@ async def test_what_was_too_large_for_an_event_is_served_whole(scene: Scene, htt
     assert await whole(run.info.run_id, named["tool_end", "tool_call.output"]) == (200, text, result)
     status, kind, arguments = await whole(run.info.run_id, named["tool_start", "tool_call.arguments"])
     assert (status, kind, json.loads(arguments)) == (200, "application/json", {"text": large})
+    async with http.get(f"/sessions/{run.info.session_id}") as answer:
+        said = (await answer.json())["messages"][1:]
+    assert [(message["role"], message.get("run_id"), message.get("blobs")) for message in said] == [
+        (
+            "assistant",
+            run.info.run_id,
+            {"tool_calls.0.arguments": named["assistant_message", "tool_calls.0.arguments"]},
+        ),
+        ("tool", run.info.run_id, {"content": named["tool_end", "tool_call.output"]}),
+        ("assistant", run.info.run_id, {"content": named["assistant_message", "content"]}),
+    ]
     unnamed = await scene.journal.put_blob(b"of no event")
     for run_id, digest in (
         (other.info.run_id, named["assistant_message", "content"]),

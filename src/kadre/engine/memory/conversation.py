@@ -8,11 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from kadre.engine import events as ev
 from kadre.engine import loop
 from kadre.engine.messages import Message
 
 LOST = "Error: the run was interrupted before this call's outcome was recorded; it may or may not have happened"
+
+
+class Cut(Message, frozen=True, gc=False, omit_defaults=True):
+    """A message of which only the beginning is here. `blobs`: its fields' whole texts, by digest, kept for that run."""
+
+    run_id: str = ""
+    blobs: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 def messages(events: Sequence[ev.Event], limit: int) -> list[Message]:
@@ -32,9 +41,9 @@ def messages(events: Sequence[ev.Event], limit: int) -> list[Message]:
             if isinstance(event, ev.UserMessage):
                 if not said:  # later in a session, what the caller brought repeats what is already here
                     said.extend(event.history)
-                said.append(Message("user", event.content))
+                said.append(_told(event, Message("user", event.content)))
             elif event.content or event.tool_calls:
-                said.append(Message("assistant", event.content, event.tool_calls))
+                said.append(_told(event, Message("assistant", event.content, event.tool_calls)))
                 asked = event
     _answer(said, asked, results)
     return _last(said, limit)
@@ -42,7 +51,18 @@ def messages(events: Sequence[ev.Event], limit: int) -> list[Message]:
 
 def _result(event: ev.ToolEnd) -> Message:
     call = event.tool_call
-    return Message("tool", loop.result_text(call), tool_call_id=call.id, name=event.name)
+    return _told(event, Message("tool", loop.result_text(call), tool_call_id=call.id, name=event.name))
+
+
+def _told(event: ev.Event, message: Message) -> Message:
+    """The message, with where the whole of it is where the event has only the beginning."""
+    if not event.blobs:
+        return message
+    here = {path: digest for path, digest in event.blobs.items() if not path.startswith("tool_call.")}
+    for path in ("tool_call.output", "tool_call.error"):  # one of them is what a result says
+        if path in event.blobs:
+            here["content"] = event.blobs[path]
+    return Cut(**msgspec.structs.asdict(message), run_id=event.run_id, blobs=here) if here else message
 
 
 def _answer(said: list[Message], asked: ev.AssistantMessage | None, results: dict[str, Message]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,6 +39,24 @@ def test_messages_alternate_as_they_were_said() -> None:
     run = Teller("run-1", "s")
     said = [_user(run, "a"), _calls(run, content="b"), _user(run, "c"), _calls(run, content="d")]
     assert _shape(conversation.messages(said, 10)) == ["user:a", "assistant:b", "user:c", "assistant:d"]
+
+
+def test_a_message_whose_texts_were_too_large_says_where_they_are_whole() -> None:
+    run = Teller("run-1", "s")
+    moved = [
+        (_user(run, "a…", (Message("user", "before"),)), {"content": "1", "history": "2"}),
+        (_calls(run, "c"), {"tool_calls.0.arguments": "3"}),
+        (_result(run, "c", "", "error", "no…"), {"tool_call.error": "4", "tool_call.arguments": "3"}),
+    ]
+    events = [msgspec.structs.replace(event, blobs=blobs) for event, blobs in moved]
+    told = msgspec.to_builtins(conversation.messages([*events, _user(run, "b")], 10))
+    assert [(message.get("run_id"), message.get("blobs")) for message in told] == [
+        (None, None),
+        ("run-1", {"content": "1", "history": "2"}),
+        ("run-1", {"tool_calls.0.arguments": "3"}),
+        ("run-1", {"content": "4"}),
+        (None, None),
+    ]
 
 
 def test_results_follow_their_calls_in_the_order_of_the_calls() -> None:
