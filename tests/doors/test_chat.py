@@ -186,7 +186,9 @@ async def test_a_run_that_waits_for_a_person_is_202_with_what_it_asks(scene: Sce
     assert status == 202
     assert body["status"] == "waiting"
     (approval,) = body["approvals"]
-    status, _ = await post(http, f"/runs/{body['run_id']}/approve", {"approval_id": approval["id"]})
+    status, _ = await post(
+        http, f"/runs/{body['run_id']}/approve", {"approval_id": approval["id"], "decision": "allow"}
+    )
     assert status == 200
     run = await scene.host.open(body["run_id"])
     await asyncio.wait_for(run.wait(), 5)

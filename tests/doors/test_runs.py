@@ -11,7 +11,7 @@ import pytest
 
 from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.tools.functions import Functions
-from tests.support.scene import Scene
+from tests.support.scene import Asking, Scene
 
 Http = aiohttp.ClientSession
 
@@ -195,5 +195,21 @@ async def test_what_is_not_there_or_not_built_yet_says_so(scene: Scene, http: Ht
     async with http.post(f"/runs/{live.info.run_id}/fork") as answer:
         assert answer.status == 501
         assert (await answer.json())["error"]["reason"] == "NotSupportedYet"
-    async with http.post(f"/runs/{live.info.run_id}/approve", json={}) as answer:
+    async with http.post(f"/runs/{live.info.run_id}/approve", json={"decision": "allow"}) as answer:
         assert answer.status == 409
+
+
+@pytest.mark.parametrize("sent", [{}, {"decison": "deny"}, {"decision": None}, {"decision": "Allow"}])
+async def test_nothing_is_allowed_by_a_body_that_does_not_say_so(
+    scene: Scene, http: Http, sent: dict[str, Any]
+) -> None:
+    def write(text: str) -> str:
+        """Write it down."""
+        return text
+
+    await scene.says([("write", {"text": "x"})], "done", tools=[Asking(write)])
+    live = await scene.start()
+    await scene.approval(live)
+    async with http.post(f"/runs/{live.info.run_id}/approve", json=sent) as answer:
+        assert (answer.status, (await answer.json())["error"]["reason"]) == (400, "InvalidBody")
+    assert len(live.pending_approvals()) == 1

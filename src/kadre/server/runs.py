@@ -33,7 +33,8 @@ class RunRequest(chat.ChatRequest):
 class ApproveRequest(msgspec.Struct):
     """`POST /runs/{id}/approve`: `approval_id` may be left out where only one is open."""
 
-    decision: Literal["allow", "deny"] = "allow"
+    decision: Literal["allow", "deny"]
+    """Never taken for granted: a misspelt field must not let a write through."""
     approval_id: str = ""
     note: str = ""
 
