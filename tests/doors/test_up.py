@@ -59,7 +59,7 @@ async def test_what_was_acknowledged_survives_a_kill_in_the_middle_of_a_turn(fil
     asked = len(model.requests)
     model.does = "answer"
     async with up(files, port=port) as upped:
-        assert "1 runs were cut off" in upped.said
+        assert "1 run was cut off" in upped.said
         shown = await upped.get(f"/runs/{run['run_id']}")
         assert shown["status"] == "interrupted"
         assert shown["events"][-1]["type"] == "run_finished"
@@ -198,6 +198,24 @@ async def test_a_folder_that_another_took_the_place_of_is_followed_again(files: 
     async with up(files) as upped:
         replace(files, AGENT.format(name="b", url=model.url, prompt="Be brief."))
         await upped.until_said("kagent/b added", 10)
+
+
+def move(folder: Path, where: Path) -> None:
+    folder.rename(where)
+
+
+@pytest.mark.requirement("reload-keeps-streams")
+async def test_a_folder_that_was_away_for_a_while_is_followed_again(files: Path, tmp_path: Path) -> None:
+    away = tmp_path / "away"
+    async with up(files, "--data-dir", tmp_path / "data") as upped:
+        move(files, away)
+        await upped.until_said("no such file or folder", 10)
+        assert len((await upped.get("/agents"))["agents"]) == 1
+        move(away, files)
+        await upped.until_said("the files can be used again", 10)
+        assert (await upped.get("/health"))["problems"] == []
+        (files / "a.yaml").write_text((files / "a.yaml").read_text().replace("Be kind.", "Be brief."))
+        await upped.until_said("kagent/a reloaded", 10)
 
 
 @pytest.mark.requirement("command-line")

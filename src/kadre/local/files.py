@@ -51,6 +51,7 @@ def read_files(paths: Iterable[str]) -> Files:
             files.folders.append(where.parent)
             _read(where, files)
         else:
+            files.folders.extend((where, where.parent))  # it may come back
             fix = "check the path; it is taken from the folder you are in"
             files.problems.append(Problem("NoSuchFile", "no such file or folder", fix, source=Source(path)))
     return files

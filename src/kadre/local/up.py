@@ -27,7 +27,7 @@ from kadre.engine.agent import HostedAgent
 from kadre.engine.host import Host
 from kadre.engine.models.port import Startable
 from kadre.engine.tools.mcp import McpPool
-from kadre.local import planner, servers, standin, watch
+from kadre.local import hints, planner, servers, standin, watch
 from kadre.local.console import Console
 from kadre.local.files import STDIN
 from kadre.local.hosting import Assembly, Journals
@@ -85,7 +85,8 @@ class Up:
         self._files: frozenset[str] = frozenset()
         """Names of the files that were read, some of which no other rule would tell for manifests."""
         self._seen = ""
-        """The fingerprint of the files looked at last, whether they could be used or not."""
+        """The fingerprint of the files looked at last, usable or not; empty where they could not be looked at."""
+        self._unusable = False
         self._stop = asyncio.Event()
 
     async def serve(self, resolving: planner.Planner) -> int:
@@ -137,7 +138,7 @@ class Up:
     async def _take(self, resolved: Resolved, assembly: Assembly, http: aiohttp.ClientSession) -> None:
         """Serve what the files come to now, or raise ProblemError and leave all as it was."""
         self._folders = [Path(folder) for folder in resolved.folders]  # what is wrong is mended there, too
-        self._files = frozenset(Path(file).name for file in resolved.files)
+        self._files = frozenset(Path(file).name for file in (*resolved.files, *self._settings.paths))
         resolved.raise_errors()
         plans = {plan.key: plan for plan in resolved.plans}
         agents = await assembly.build(plans, self._settings.maps, standin.StandIns(http))
@@ -152,8 +153,11 @@ class Up:
         async for _ in watch.changes(lambda: self._folders, lambda: self._files):
             try:
                 await self._reload(assembly, http)
+                if self._unusable:
+                    self._unusable = False
+                    self._console.done("the files can be used again")
             except ProblemError as error:
-                self._problems = error.problems
+                self._problems, self._unusable = error.problems, True
                 self._console.warn("the changed files cannot be used; what was served before goes on")
                 self._console.problems(error.problems)
             except Exception:
@@ -161,10 +165,11 @@ class Up:
 
     async def _reload(self, assembly: Assembly, http: aiohttp.ClientSession) -> None:
         before = dict(self._host.agents)
+        seen, self._seen = self._seen, ""
         resolved = await asyncio.to_thread(lambda: planner.finish(planner.start(self._settings)))
-        if resolved.fingerprint == self._seen:
-            return
         self._seen = resolved.fingerprint
+        if resolved.fingerprint == seen:
+            return
         await self._take(resolved, assembly, http)
         self._console.problems(resolved.problems)
         after = self._host.agents
@@ -225,11 +230,12 @@ class Up:
             for notice in plan.notices:
                 console.warn(f"{plan.key.short}: {notice.reason}: {notice.message}")
         console.table(("AGENT", "MODEL", "TOOLS"), rows)
-        base = f"http://{'127.0.0.1' if settings.host == '0.0.0.0' else settings.host}:{settings.port}"  # noqa: S104
+        base = hints.base_url(settings.host, settings.port)
         if cut_off:
-            console.warn(f"{cut_off} runs were cut off when the last process ended; they are marked interrupted")
-        first = next((key.name for key in sorted(self._host.agents)), "NAME")
-        console.say(f"\n  chat     kadre chat {first}   or   POST {base}/agents/{first}/chat")
+            runs = "1 run was" if cut_off == 1 else f"{cut_off} runs were"
+            console.warn(f"{runs} cut off when the last process ended, and marked interrupted")
+        first = hints.entrance(agent.plan for agent in self._host.agents.values())
+        console.say(f"\n  chat     {hints.chat_command(first, base)}   or   POST {base}/agents/{first}/chat")
         console.say(f"  openai   {base}/v1        runs  {base}/runs        metrics  {base}/metrics")
         console.say(f"  data     {settings.data_path()}")
         console.done(f"ready in {self._clock.monotonic() - settings.started:.1f} s; Ctrl-C stops it")

@@ -38,12 +38,17 @@ async def changes(folders: Callable[[], Sequence[Path]], files: Callable[[], Col
             or (not name.startswith(".") and "." not in name)
         )
 
+    away = False
     while True:
         watched = _existing(folders())
-        if not watched:  # moved away, perhaps to be replaced
-            await asyncio.sleep(SETTLE_MS / 1000)
+        if not watched:  # moved away, perhaps to be replaced: told once, and then waited for
+            if away:
+                await asyncio.sleep(SETTLE_MS / 1000)
+            else:
+                away = True
+                yield
             continue
-        watching = False
+        away = watching = False
         batches = awatch(
             *watched.values(),
             recursive=False,
