@@ -89,6 +89,11 @@ def _notices(item: Item, _: datetime) -> str:
     return _text([notice["reason"] for notice in item["notices"]])
 
 
+def _tools(item: Item, _: datetime) -> str:
+    """What the agent can use, the agents it hands work to after its servers, as `kadre up` shows them."""
+    return _text([*item["tools"], *(agent.rpartition("/")[2].partition(".")[0] for agent in item["agents"])])
+
+
 def _tokens(item: Item, _: datetime) -> str:
     return str(item["usage"]["total_tokens"])
 
@@ -101,7 +106,7 @@ AGENTS = Listing(
         _field("NAMESPACE", "namespace"),
         _field("NAME", "name"),
         _field("MODEL", "model"),
-        _field("TOOLS", "tools"),
+        Column("TOOLS", _tools),
         _field("STATUS", "status"),
         _field("RUNNING", "running"),
         _field("GROUP", "group", wide=True),
