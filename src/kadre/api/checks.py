@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -175,6 +177,18 @@ def violation(parameter: Parameter, value: Any) -> str | None:
         if parameter.max_items is not None and len(value) > parameter.max_items:
             return f"has more than {parameter.max_items} items"
     return None
+
+
+def check_python(source: str, path: str) -> Iterator[Problem]:
+    """Code that Python cannot read, told before a process fails to start with it."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of style, which is the author's own
+            ast.parse(source)
+    except SyntaxError as error:
+        message = f"this is not Python: line {error.lineno} of it: {error.msg}"
+        yield Problem("InvalidPython", message, fix="mend the line, or the one above it", path=path)
+    except (ValueError, RecursionError, MemoryError) as error:
+        yield Problem("InvalidPython", f"Python cannot read this: {error}", fix="write it more simply", path=path)
 
 
 def _text_violation(parameter: Parameter, value: str) -> str | None:

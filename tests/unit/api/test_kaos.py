@@ -132,6 +132,20 @@ def test_a_hosted_model_has_two_names(load_kaos: Load, name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (r"def f(:\n  pass\n", "line 1 of it: "),
+        (r"def f():\n  return 'open\n", "line 2 of it: unterminated string literal"),
+        (r"def f():\n return '\\d'\n", ""),
+    ],
+)
+def test_code_that_is_no_python_is_told_with_its_line(load_kaos: Load, code: str, says: str) -> None:
+    loaded = load_kaos("MCPServer", f'type: python-runtime\nconfig: {{tools: {{fromString: "{code}"}}}}')
+    assert told(loaded) == ([("InvalidPython", "spec.config.tools.fromString")] if says else [])
+    assert all(says in problem.message for problem in loaded.problems)
+
+
+@pytest.mark.parametrize(
     "spec",
     [
         "type: python-runtime\nconfig: {tools: {fromString: 'def f(): ...'}}",

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from kadre.api import checks
 from kadre.api.dialects.kaos_parts import (
     AgenticLoop,
     Autonomous,
@@ -308,7 +309,7 @@ class MCPServer(Resource):
     spec: MCPServerSpec
 
     def check(self) -> Iterator[Problem]:
-        """Exactly one place the tools come from."""
+        """Exactly one place the tools come from, and code that is code."""
         config = self.spec.config
         tools = config.tools
         image = config.image or (self.spec.container.image if self.spec.container else None)
@@ -327,6 +328,8 @@ class MCPServer(Resource):
                 " or, with type: custom, config.image",
                 path="spec.config",
             )
+        if tools and tools.from_string is not None:
+            yield from checks.check_python(tools.from_string, "spec.config.tools.fromString")
         yield from check_env(config.env, "spec.config.env")
 
 
