@@ -81,6 +81,7 @@ class Approvals:
                 self._decided.clear()
                 if left > 0:
                     await first_of(self._decided.wait(), self._clock.sleep(left))
+                    await self._recorder.commit()  # what somebody decided who left before it was durable
                 for approval in undecided:
                     if approval.id in self._open and approval.expires <= self._clock.now():
                         await self.decide(approval.id, "deny", "expiry", "nobody answered in time")

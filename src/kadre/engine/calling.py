@@ -73,11 +73,11 @@ def distinct(message: Message, state: loop.State) -> Message:
 
 
 def cut(text: str, limit: int) -> str:
-    """`text` in at most `limit` bytes of UTF-8, with a mark that it was cut."""
-    if len(text) <= limit // 4:
+    """`text` in at most `limit` bytes of UTF-8, with a mark that it was cut; what UTF-8 does not have becomes `?`."""
+    if len(text) <= limit and text.isascii():
         return text
-    data = text.encode()
+    data = text.encode(errors="replace")
     if len(data) <= limit:
-        return text
+        return data.decode()
     kept = data[:limit].decode(errors="ignore")
     return f"{kept}\n[cut: {len(data) - len(kept.encode())} of {len(data)} bytes left out]"

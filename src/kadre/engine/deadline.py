@@ -40,9 +40,10 @@ class Deadline:
 
     def hold(self, who: str) -> None:
         """Stop the clock until `who` releases it."""
-        if not self._holders and self._timeout is not None and (when := self._timeout.when()) is not None:
+        timeout = self._running()
+        if not self._holders and timeout is not None and (when := timeout.when()) is not None:
             self._left = when - asyncio.get_running_loop().time()
-            self._timeout.reschedule(None)
+            timeout.reschedule(None)
         self._holders.add(who)
 
     def release(self, who: str) -> None:
@@ -50,5 +51,9 @@ class Deadline:
         if who not in self._holders:
             return
         self._holders.discard(who)
-        if not self._holders and self._timeout is not None and not self._timeout.expired():
-            self._timeout.reschedule(asyncio.get_running_loop().time() + self._left)
+        if not self._holders and (timeout := self._running()) is not None:
+            timeout.reschedule(asyncio.get_running_loop().time() + self._left)
+
+    def _running(self) -> asyncio.Timeout | None:
+        """The timeout, while it can still be moved."""
+        return None if self._timeout is None or self._timeout.expired() else self._timeout

@@ -6,6 +6,7 @@ The same host is the laptop, a dedicated pod and a pooled pod. Doors call it; it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -35,7 +36,7 @@ from kadre.engine.memory import projection, spill
 from kadre.engine.memory.port import Created, Journal, NewRun, RunInfo
 from kadre.engine.messages import Message
 from kadre.engine.observe import Observer, Unobserved
-from kadre.engine.runner import Runner, opening
+from kadre.engine.runner import END_RETRY_SECONDS, Runner, opening
 from kadre.engine.tools.port import CallContext, ToolOutput
 from kadre.plan.types import AgentKey
 
@@ -67,6 +68,10 @@ class Parent(msgspec.Struct, frozen=True):
 ROOT = Parent()
 
 
+Waiting = tuple[RunInfo, Journal]
+"""A run that waits for a person and that nobody drives, and where it is kept."""
+
+
 class Host:
     """Agents and their runs. `journals`: every store an agent may use, the default one first."""
 
@@ -80,6 +85,10 @@ class Host:
         self._runners: dict[str, Runner] = {}
         self._tasks = Tasks("host")
         self._draining = False
+        self._closed = False
+        """Nothing is driven any more: what is accepted from now on is the next process's to end."""
+        self._taking_up = asyncio.Lock()
+        """Held by whoever claims a run that nobody drives, until it is driven or has ended."""
         self._sole = False
         """Whether these journals are this process's alone: `recover` was called."""
         self._recovered: list[Journal] = []
@@ -100,11 +109,12 @@ class Host:
             await self._recover_journals()  # before the first run in one that is new here
         before, self._agents = self._agents, dict(agents)
         kept = {id(agent) for agent in agents.values()}
-        for agent in before.values():
-            if id(agent) not in kept:
-                agent.retired = True
-                if not agent.running:
-                    await agent.aclose()
+        left = [agent for agent in before.values() if id(agent) not in kept]
+        for agent in left:
+            agent.retired = True
+        for agent in left:
+            if not agent.running:
+                await agent.aclose()
         if self._sole:
             await self._take_up_waiting()
 
@@ -153,6 +163,9 @@ class Host:
         if created.existing:
             await self._leave(agent, unused=True)
             return await self.open(ask.run_id)
+        if self._closed:
+            await self._leave(agent)
+            raise _shutting_down()
         if created.position:
             first[0] = msgspec.structs.replace(first[0], position=created.position)
         live = Live(created.run, stream=ask.stream)
@@ -165,7 +178,7 @@ class Host:
     def _admit(self, agent: HostedAgent) -> None:
         """Take a place among the agent's runs, before anything is waited for: a burst is counted as it comes."""
         if self._draining:
-            raise Unavailable("the host is shutting down", reason="ShuttingDown", retry_after=5)
+            raise _shutting_down()
         limits = agent.plan.limits
         if agent.running >= limits.max_concurrent_runs:
             raise TooMany(
@@ -203,7 +216,10 @@ class Host:
             first = [await spill.spill(agent.journal, e) if spill.is_large(e) else e for e in first]
             return await agent.journal.create(new, first), first
         except asyncio.CancelledError:
-            self._tasks.spawn(f"{new.run_id}/abandoned", self._abandon(agent, new.run_id, len(first)))
+            if self._closed:
+                await self._leave(agent)
+            else:
+                self._tasks.spawn(f"{new.run_id}/abandoned", self._abandon(agent, new.run_id, len(first)))
             raise
         except BaseException:
             await self._leave(agent, unused=True)
@@ -211,15 +227,31 @@ class Host:
 
     async def _abandon(self, agent: HostedAgent, run_id: str, first: int) -> None:
         """End the run that may have been created for a caller who has gone: nobody else would, and it has a session."""
-        info = await agent.journal.run(run_id)
-        if info is None or info.last_seq != first or info.status in ev.ENDED or run_id in self._runners:
-            await self._leave(agent, unused=True)
-            return
-        live = Live(info)
-        live.publish(await agent.journal.events(run_id))
-        runner = Runner(agent, live, self.clock, self.observer)
-        self._drive(runner, wait=False)
-        runner.life.stop("cancelled")
+        live: Live | None = None
+        try:
+            live = await self._abandoned(agent.journal, run_id, first)
+        finally:
+            if live is None:
+                await self._leave(agent, unused=True)
+        if live is not None:
+            runner = Runner(agent, live, self.clock, self.observer)
+            self._drive(runner, wait=False)
+            runner.life.stop("cancelled")
+
+    async def _abandoned(self, journal: Journal, run_id: str, first: int) -> Live | None:
+        """The run, if it was created and nothing has happened in it; a store that cannot say is asked again."""
+        while True:
+            try:
+                info = await journal.run(run_id)
+                if info is None or info.last_seq != first or info.status in ev.ENDED or run_id in self._runners:
+                    return None
+                live = Live(info)
+                live.publish(await journal.events(run_id))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the run may hold its session
+                log.warning("whether run %s was created is not known yet: %s", run_id, error)
+                await self.clock.sleep(END_RETRY_SECONDS)
+            else:
+                return live
 
     def _drive(self, runner: Runner, *, wait: bool) -> None:
         run_id = runner.live.info.run_id
@@ -231,7 +263,10 @@ class Host:
         try:
             await runner.drive(wait)
         finally:
-            self._runners.pop(runner.live.info.run_id, None)
+            run_id = runner.live.info.run_id
+            self._runners.pop(run_id, None)
+            if not runner.live.ended:  # left to the next process, or its driver failed
+                runner.live.fail(_elsewhere(run_id))
             await self._leave(runner.agent)
 
     def _interrupt_before(self, run: RunInfo) -> None:
@@ -254,31 +289,40 @@ class Host:
                 live.publish(await journal.events(run_id, limit=info.last_seq))
                 await _recall(journal, live)
                 if live.finished is None:
-                    live.fail(Unavailable(f"run {run_id} is not driven by this process", reason="RunElsewhere"))
+                    live.fail(_elsewhere(run_id))
                 return live
         raise NotFound(f"there is no run {run_id!r}", reason="NoSuchRun")
 
     async def cancel(self, run_id: str) -> Live:
         """End the run as cancelled; one that has ended stays as it is. Raises NotFound."""
         runner = self._runners.get(run_id)
+        if runner is None and self._sole:
+            async with self._taking_up:
+                runner = self._runners.get(run_id)
+                children = await self._end_undriven(run_id, "cancelled") if runner is None else []
+            for child in children:
+                with contextlib.suppress(NotFound):  # its store did not outlive the process
+                    await self.cancel(child)
         if runner is None:
-            await self._end_undriven(run_id)
             return await self.open(run_id)
         runner.life.stop("cancelled")
         await runner.live.wait()
         return runner.live
 
-    async def _end_undriven(self, run_id: str) -> None:
-        """End a run that waits under an agent that is not served: nobody else would, and it holds its session."""
-        for journal in self.journals if self._sole else ():
+    async def _end_undriven(self, run_id: str, status: ev.RunStatus) -> list[str]:
+        """End a run that waits and that nobody drives: nobody else would, and it holds its session.
+
+        Returns the runs it delegated to that may be open.
+        """
+        for journal in self.journals:
             info = await journal.run(run_id)
             if info is not None and info.status not in ev.ENDED:
                 held = await journal.claim(run_id)
                 events = await journal.events(run_id, limit=held.last_seq)
-                last = projection.closing(held, events, "cancelled", projection.OUTCOME_UNKNOWN, self.clock.now())
+                last = projection.closing(held, events, status, projection.OUTCOME_UNKNOWN, self.clock.now())
                 await journal.append(run_id, held.last_seq, last, held.epoch)
-                for child in delegation.unfinished(events):
-                    await self.cancel(child)
+                return delegation.unfinished(events)
+        return []
 
     async def approve(self, run_id: str, approval_id: str, decision: Decision, by: str, note: str = "") -> None:
         """Decide one open question of the run, or of a run below it. Raises NotFound; Conflict once it has ended."""
@@ -328,31 +372,52 @@ class Host:
 
     async def _recover_journals(self) -> list[RunInfo]:
         cut_off: list[RunInfo] = []
-        for journal in self.journals:
-            if journal not in self._recovered:
-                self._recovered.append(journal)
-                cut_off.extend(await journal.recover())
+        async with self._taking_up:
+            for journal in self.journals:
+                if journal not in self._recovered:
+                    cut_off.extend(await journal.recover())
+                    self._recovered.append(journal)  # not where it failed: it is asked again
         return cut_off
 
     async def _take_up_waiting(self) -> None:
-        by_name = {str(key): agent for key, agent in self._agents.items()}
-        revived = []
-        for journal in self.journals:
-            waiting = {info.run_id: info for info in await journal.runs(status="waiting", limit=10_000)}
-            for info in waiting.values():
+        async with self._taking_up:
+            waiting = {
+                info.run_id: (info, journal)
+                for journal in self.journals
+                for info in await journal.runs(status="waiting", limit=10_000)
+                if info.run_id not in self._runners
+            }
+            await self._end_orphans(waiting)
+            by_name = {str(key): agent for key, agent in self._agents.items()}
+            revived = []
+            for info, journal in waiting.values():
                 agent = by_name.get(info.agent)
-                if agent is not None and agent.journal is journal and info.run_id not in self._runners:
-                    revived.append(await self._revive(agent, info, waiting))
-        for runner in revived:  # all at once: a parent must find its child's runner
-            runner.agent.running += 1
-            self._drive(runner, wait=False)
+                if agent is not None and agent.journal is journal:
+                    with contextlib.suppress(Conflict):  # it has ended meanwhile
+                        revived.append(await self._revive(agent, info, waiting))
+            for runner in revived:  # all at once: a parent must find its child's runner
+                if not self._closed and not runner.agent.retired:
+                    runner.agent.running += 1
+                    self._drive(runner, wait=False)
 
-    async def _revive(self, agent: HostedAgent, info: RunInfo, waiting: Mapping[str, RunInfo]) -> Runner:
+    async def _end_orphans(self, waiting: dict[str, Waiting]) -> None:
+        """End runs whose parent was cut off before it knew that they wait: nobody will read their answer."""
+
+        def orphaned(info: RunInfo) -> bool:
+            parent = info.parent_run_id
+            return bool(parent) and parent not in waiting and parent not in self._runners
+
+        while orphans := [run_id for run_id, (info, _) in waiting.items() if orphaned(info)]:
+            for run_id in orphans:
+                del waiting[run_id]
+                await self._end_undriven(run_id, "interrupted")
+
+    async def _revive(self, agent: HostedAgent, info: RunInfo, waiting: Mapping[str, Waiting]) -> Runner:
         chain: tuple[str, ...] = ()
-        parent = waiting.get(info.parent_run_id)
-        while parent is not None:
-            chain = (parent.agent, *chain)
-            parent = waiting.get(parent.parent_run_id)
+        above = waiting.get(info.parent_run_id)
+        while above is not None:
+            chain = (above[0].agent, *chain)
+            above = waiting.get(above[0].parent_run_id)
         live = Live(await agent.journal.claim(info.run_id), stream=True)
         events = await agent.journal.events(info.run_id, limit=info.last_seq)
         live.publish(events)
@@ -368,18 +433,33 @@ class Host:
         if self._draining:
             return
         self._draining = True
-        runners = list(self._runners.values())
-        working = [r.life.task for r in runners if r.life.task is not None and not r.live.pending_approvals()]
+        runners = self._runners.values()
+        working = [r.life.task for r in runners if r.life.task is not None and not self._waits(r)]
         if working:
             await asyncio.wait(working, timeout=grace)
-        for runner in runners:
-            if runner.live.pending_approvals():
-                runner.life.stop("left")
+        self._closed = True
+        for runner in list(self._runners.values()):
+            runner.life.stop("left" if self._waits(runner) else "interrupted")
+        await asyncio.sleep(0)  # a task that is cancelled before its first step never runs
         await self._tasks.aclose()
-        for agent in self._agents.values():
-            await agent.aclose()
-        for journal in self.journals:
-            await journal.aclose()
+        async with contextlib.AsyncExitStack() as rest:  # all of it, though one fails
+            for journal in self.journals:
+                rest.push_async_callback(journal.aclose)
+            for agent in self._agents.values():
+                rest.push_async_callback(agent.aclose)
+
+    def _waits(self, runner: Runner) -> bool:
+        """Whether it waits for a person, as those above it know: the next process could not go on without them."""
+        above = self._runners.get(runner.live.info.parent_run_id)
+        return bool(runner.live.pending_approvals()) and (above is None or self._waits(above))
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable("the host is shutting down", reason="ShuttingDown", retry_after=5)
+
+
+def _elsewhere(run_id: str) -> Unavailable:
+    return Unavailable(f"run {run_id} is not driven by this process", reason="RunElsewhere")
 
 
 def _same(live: Live, ask: Ask) -> Live:

@@ -21,6 +21,8 @@ class Life:
     def __init__(self) -> None:
         self.phase: Phase = "accepted"
         self.task: asyncio.Task[None] | None = None
+        self.process_ends = False
+        """What cannot be recorded now never will be, here."""
         self._wish: How | None = None
 
     @property
@@ -30,6 +32,8 @@ class Life:
 
     def stop(self, how: How) -> None:
         """Have the run end that way: now, or at its first step."""
+        if how != "cancelled":
+            self.process_ends = True
         if self._wish is not None or self.phase == "ending":
             return
         self._wish = how

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from kadre.base.clock import Clock
-from kadre.base.errors import KadreError
+from kadre.base.errors import Fenced
 from kadre.engine import events as ev
 from kadre.engine.live import Live
 from kadre.engine.memory import spill
-from kadre.engine.memory.port import Journal
+from kadre.engine.memory.port import Journal, RunInfo
 
 E = TypeVar("E", bound=ev.EventBase)
 
@@ -27,6 +26,8 @@ class Recorder:
         self._journal = journal
         self._clock = clock
         self._unwritten: list[ev.Event] = []
+        self._in_doubt = False
+        """Whether the first of the unwritten may be in the journal: asked before they are sent again."""
         self._lock = asyncio.Lock()
 
     @property
@@ -55,37 +56,48 @@ class Recorder:
     async def commit(self) -> None:
         """Make what was emitted durable, then visible. Two callers at once keep the order of their events.
 
-        Raises Unavailable where the store cannot take it: what was emitted is kept and told with the next commit.
+        Where it fails or is cancelled, what was emitted is kept and told with the next commit. Raises Unavailable
+        where the store cannot take it.
         """
         async with self._lock:
             if not self._unwritten:
                 return
             batch, self._unwritten = self._unwritten, []
-            journal, info = self._journal, self.live.info
-            kept: list[ev.Event] = []
             try:
+                journal = self._journal
                 kept = [await spill.spill(journal, event) if spill.is_large(event) else event for event in batch]
-                await journal.append(info.run_id, batch[0].seq - 1, kept, info.epoch)
-            except KadreError:
+                await self._append(kept)
+            except BaseException:
                 self._unwritten[:0] = batch
-                raise
-            except asyncio.CancelledError:
-                if await self._is_durable(batch[-1].seq):  # it is, or it is not; either must be told on
-                    self._publish(batch, kept)
-                else:
-                    self._unwritten[:0] = batch
                 raise
             self._publish(batch, kept)
 
-    async def _is_durable(self, seq: int) -> bool:
-        """Whether the journal has the run's events up to that one; cancelled again, it asks again."""
-        while True:
-            with contextlib.suppress(asyncio.CancelledError):
-                try:
-                    run = await self._journal.run(self.live.info.run_id)
-                except KadreError:
-                    return False
-                return run is not None and run.last_seq >= seq
+    async def _append(self, events: Sequence[ev.Event]) -> None:
+        info, before = self.live.info, events[0].seq - 1
+        if self._in_doubt:
+            durable = (await self._held()).last_seq
+            events, before = events[durable - before :], durable
+        if events:
+            self._in_doubt = True  # until it returns: one that fails or is cancelled may have been written all the same
+            await self._journal.append(info.run_id, before, events, info.epoch)
+        self._in_doubt = False
+
+    async def _held(self) -> RunInfo:
+        """The run as the journal has it. Raises Fenced where it has another writer."""
+        info = self.live.info
+        run = await self._journal.run(info.run_id)
+        if run is None or run.epoch != info.epoch:
+            raise Fenced(f"run {info.run_id} has another writer now")
+        return run
+
+    async def shed(self) -> None:
+        """Give up what is not durable, one of which cannot be made so, and go on after what is."""
+        async with self._lock:
+            durable = (await self._held()).last_seq
+            shown = self.live.events[-1].seq
+            if durable > shown:
+                self.live.publish(await self._journal.events(self.live.info.run_id, after=shown, limit=durable - shown))
+            self._unwritten, self.seq, self._in_doubt = [], durable, False
 
     def _publish(self, batch: Sequence[ev.Event], kept: Sequence[ev.Event]) -> None:
         for whole, event in zip(batch, kept, strict=True):

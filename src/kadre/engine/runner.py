@@ -6,7 +6,6 @@ The only writer of its run. What was sent and not recorded ends `unknown`; a fen
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Sequence
 
@@ -78,7 +77,7 @@ class Runner:
                 return
             status = self.life.how
         except Fenced:
-            self.live.fail(Unavailable("the run is driven elsewhere now", reason="Fenced"))
+            self.live.fail(_driven_elsewhere())
             self._observer.run_finished(self.agent.plan, "interrupted", self._clock.monotonic() - started, "Fenced")
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the run ends and people are told
@@ -103,28 +102,51 @@ class Runner:
         self.recorder.emit(ev.Error, reason=reason, message=message, retry_after=retry_after)
 
     async def _end(self, status: ev.RunStatus, seconds: float) -> None:
-        recorder, info = self.recorder, self.live.info
+        """Record the end. Where the store cannot take it, callers are told, and it is tried until the host ends."""
         self.approvals.close()
-        at = msgspec.structs.replace(info, last_seq=recorder.seq, usage=self._usage)
+        self._close(status)
+        self._observer.run_finished(self.agent.plan, status, seconds, self._why)
+        while not (self.live.lost and self.life.process_ends):  # its successor finds the run cut off
+            try:
+                await self._commit_end()
+            except asyncio.CancelledError:
+                continue  # it is ending: there is nothing left to cancel
+            except Fenced:
+                self.live.fail(_driven_elsewhere())
+                return
+            except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told
+                self._lost(error)
+                if not self.life.process_ends:
+                    await self._clock.sleep(END_RETRY_SECONDS)
+            else:
+                return
+
+    def _close(self, status: ev.RunStatus) -> None:
+        recorder = self.recorder
+        at = msgspec.structs.replace(self.live.info, last_seq=recorder.seq, usage=self._usage)
         why = f"the run ended ({status}) while this call was under way; whether it took effect is not known"
         recorder.add(projection.closing(at, (*self.live.events, *recorder.unwritten), status, why, self._clock.now()))
-        self._observer.run_finished(self.agent.plan, status, seconds, self._why)
-        try:
-            while recorder.unwritten:
-                with contextlib.suppress(asyncio.CancelledError):  # it is ending: there is nothing left to cancel
-                    await recorder.commit()
-        except KadreError as error:
-            log.exception("the end of run %s (%s) could not be recorded", info.run_id, status)
-            self.live.fail(error)
-            if isinstance(error, Unavailable):
-                await self._end_later()
 
-    async def _end_later(self) -> None:
-        """Try until the store takes the end; cancelled with the host, whose successor finds the run cut off."""
-        while self.recorder.unwritten:
-            await self._clock.sleep(END_RETRY_SECONDS)
-            with contextlib.suppress(Unavailable):
-                await self.recorder.commit()
+    async def _commit_end(self) -> None:
+        try:
+            await self.recorder.commit()
+        except (Fenced, Unavailable):
+            raise
+        except Exception:
+            run_id = self.live.info.run_id
+            log.exception("what run %s did last cannot be recorded, and it ends without that", run_id)
+            await self.recorder.shed()
+            self._tell_error("InternalError", "what the run did last could not be recorded; see Kadre's log")
+            self._close("failed")
+            await self.recorder.commit()
+
+    def _lost(self, error: Exception) -> None:
+        """Tell those who wait for the end that it cannot be recorded now."""
+        if self.live.lost is None:
+            run_id = self.live.info.run_id
+            log.error("the end of run %s could not be recorded", run_id, exc_info=error)
+            unexpected = Unavailable(f"the end of run {run_id} could not be recorded; see Kadre's log")
+            self.live.fail(error if isinstance(error, KadreError) else unexpected)
 
     async def _until_end(self, wait: bool) -> ev.RunStatus:
         if wait:
@@ -235,7 +257,8 @@ class Runner:
         return [results[call.id] for call in calls]
 
     async def _approve_and_call(self, prepared: list[Prepared], asked: Sequence[ev.Approval]) -> list[Message]:
-        denied = await self.approvals.settle(prepared, asked) if any(item.asks for item in prepared) else {}
+        must_settle = asked or any(item.asks for item in prepared)
+        denied = await self.approvals.settle(prepared, asked) if must_settle else {}
         for item in prepared:
             self.recorder.emit(ev.ToolStart, name=item.call.name, tool_call=item.state("running"))
         await self.recorder.commit()
@@ -293,6 +316,10 @@ class Runner:
         if output.is_error:
             return item.state("error", error=text)
         return item.state("complete", output=text)
+
+
+def _driven_elsewhere() -> Unavailable:
+    return Unavailable("the run is driven elsewhere now", reason="Fenced")
 
 
 async def opening(agent: HostedAgent, info: RunInfo) -> list[Message]:

@@ -11,10 +11,12 @@ from kadre.base.clock import FakeClock
 from kadre.base.errors import Conflict, NotFound, Refused
 from kadre.engine import events as ev
 from kadre.engine.approvals import EXPIRY
+from kadre.engine.host import Ask, Parent
 from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.memory.port import NewRun
 from kadre.engine.messages import Usage
 from kadre.engine.tools.agent import AgentToolset
+from kadre.engine.tools.functions import Functions
 from kadre.plan.types import AgentKey, AgentTool, Limits
 from tests.support.scene import USAGE
 
@@ -166,6 +168,59 @@ async def test_a_run_that_waits_under_an_agent_not_served_is_taken_up_when_it_is
     again = await after.host.open(live.info.run_id)
     await asyncio.wait_for(again.wait(), 5)
     assert pen.written == ["hi"]
+
+
+async def test_what_was_denied_is_not_done_though_its_author_allows_it_after_a_restart(
+    scene: Any, asking: Any, pen: Pen
+) -> None:
+    both = [("write", {"text": "one"}), ("write", {"text": "two"})]
+    await scene.says(both, tools=[asking(pen.write)])
+    live = await scene.start()
+    await scene.until(live, lambda: bool(live.pending_approvals()))
+    one, two = live.pending_approvals()
+    await scene.host.approve(live.info.run_id, one.id, "deny", "alice")
+    after = await restarted(scene)
+    await after.says("done", tools=[Functions(pen.write)])
+    await after.host.recover()
+    await after.host.approve(live.info.run_id, two.id, "allow", "alice")
+    again = await after.host.open(live.info.run_id)
+    await asyncio.wait_for(again.wait(), 5)
+    assert pen.written == ["two"]
+
+
+async def test_a_run_not_served_is_cancelled_though_what_it_delegated_is_gone(
+    scene: Any, asking: Any, pen: Pen
+) -> None:
+    await scene.says(CALL, name="writer", tools=[asking(pen.write)])
+    boss = AgentToolset(AgentTool(name="writer", agent=AgentKey("default", "writer")), scene.host, 5)
+    await scene.says([("writer", {"message": "write hi"})], name="boss", tools=[boss])
+    live = await scene.start(name="boss")
+    child = (await scene.approval(live)).run_id
+    after = await restarted(scene)
+    run = scene.journal.run
+
+    async def forgotten(run_id: str) -> Any:
+        return None if run_id == child else await run(run_id)
+
+    scene.journal.run = forgotten
+    await after.host.recover()
+    ended = await after.host.cancel(live.info.run_id)
+    assert ended.finished.status == "cancelled"
+
+
+async def test_a_run_that_waits_is_ended_where_the_run_that_asked_for_it_was_cut_off(
+    scene: Any, asking: Any, pen: Pen
+) -> None:
+    ids: dict[str, Any] = {"run_id": "parent", "session_id": "p", "time": FakeClock().now()}
+    begun = [ev.RunStarted(seq=1, agent="default/boss", **ids), ev.UserMessage(seq=2, content="hi", **ids)]
+    await scene.journal.create(NewRun(run_id="parent", session_id="p", agent="default/boss"), begun)
+    await scene.says(CALL, tools=[asking(pen.write)])
+    child = await scene.host.start(Ask(agent=AgentKey("default", "a"), message="hi"), Parent("parent"))
+    await scene.approval(child)
+    after = await restarted(scene)
+    await after.says("never", tools=[asking(pen.write)])
+    await after.host.recover()
+    assert (await scene.journal.run(child.info.run_id)).status == "interrupted"
 
 
 async def test_a_run_that_waits_under_an_agent_not_served_can_be_cancelled(scene: Any, asking: Any, pen: Pen) -> None:

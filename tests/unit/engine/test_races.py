@@ -214,6 +214,38 @@ async def test_a_decision_that_cannot_be_recorded_does_not_leave_the_run_waiting
         await asyncio.wait_for(live.wait(), 5)
 
 
+class Encoding(InMemoryJournal):
+    """Writes JSON, as a store on a disk does."""
+
+    async def append(self, run_id: str, expected_seq: int, events: Sequence[ev.Event], epoch: int) -> None:
+        ev.encode_lines(events)
+        await super().append(run_id, expected_seq, events, epoch)
+
+
+async def test_a_run_whose_last_words_cannot_be_written_ends_without_them() -> None:
+    scene = Scene(Encoding())
+    await scene.says("no UTF-8: \udc80", "well")
+    live = await scene.ask(session_id="s")
+    assert live.finished is not None
+    assert live.finished.status == "failed"
+    error = live.error()
+    assert error is not None
+    assert error.reason == "InternalError"
+    assert (await scene.ask(session_id="s")).answer() == "well"
+
+
+async def test_what_a_tool_says_that_is_no_utf8_is_made_so() -> None:
+    def names() -> str:
+        """List files, one of which has an odd name."""
+        return "odd\udc80name"
+
+    scene = Scene(Encoding())
+    model = await scene.says([("names", {})], "done", tools=[Functions(names)])
+    live = await scene.ask()
+    assert live.answer() == "done"
+    assert model.requests[1].messages[-1].content == "odd?name"
+
+
 async def test_sessions_are_still_forgotten_after_the_store_failed_once(scene: Scene) -> None:
     await scene.says("hello", memory=MemoryPlan(session_ttl=60))
     journal: Any = scene.journal
