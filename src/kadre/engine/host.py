@@ -243,15 +243,14 @@ class Host:
         while True:
             try:
                 info = await journal.run(run_id)
-                if info is None or info.last_seq != first or info.status in ev.ENDED or run_id in self._runners:
+                if info is None or info.last_seq != first or info.status in ev.ENDED:
                     return None
                 live = Live(info)
                 live.publish(await journal.events(run_id))
+                return live if run_id not in self._runners else None
             except Exception as error:  # noqa: BLE001 - whatever it is, the run may hold its session
                 log.warning("whether run %s was created is not known yet: %s", run_id, error)
                 await self.clock.sleep(END_RETRY_SECONDS)
-            else:
-                return live
 
     def _drive(self, runner: Runner, *, wait: bool) -> None:
         run_id = runner.live.info.run_id
@@ -407,10 +406,10 @@ class Host:
             parent = info.parent_run_id
             return bool(parent) and parent not in waiting and parent not in self._runners
 
-        while orphans := [run_id for run_id, (info, _) in waiting.items() if orphaned(info)]:
-            for run_id in orphans:
-                del waiting[run_id]
-                await self._end_undriven(run_id, "interrupted")
+        # A host that has closed knows no parents any more: what it left is no orphan.
+        while not self._closed and (orphan := next((i.run_id for i, _ in waiting.values() if orphaned(i)), "")):
+            del waiting[orphan]
+            await self._end_undriven(orphan, "interrupted")
 
     async def _revive(self, agent: HostedAgent, info: RunInfo, waiting: Mapping[str, Waiting]) -> Runner:
         chain: tuple[str, ...] = ()
