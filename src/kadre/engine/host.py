@@ -247,10 +247,11 @@ class Host:
                     return None
                 live = Live(info)
                 live.publish(await journal.events(run_id))
-                return live if run_id not in self._runners else None
             except Exception as error:  # noqa: BLE001 - whatever it is, the run may hold its session
                 log.warning("whether run %s was created is not known yet: %s", run_id, error)
                 await self.clock.sleep(END_RETRY_SECONDS)
+            else:
+                return live if run_id not in self._runners else None
 
     def _drive(self, runner: Runner, *, wait: bool) -> None:
         run_id = runner.live.info.run_id
