@@ -44,3 +44,22 @@ async def test_a_last_event_id_that_is_none_begins_at_the_beginning(scene: Scene
     await asyncio.wait_for(live.wait(), 5)
     async with http.get("/runs/run-1/events", headers={"Last-Event-ID": last_id}) as answer:
         assert (await answer.text()).startswith("id: 1\n")
+
+
+@pytest.mark.parametrize("head", [b"GET /" + b"x" * 1_000_000, b"GET /health HTTP/1.1\r\n" + b"A: b\r\n" * 200_000])
+async def test_headers_that_do_not_end_are_refused(http: Http, head: bytes) -> None:
+    assert http._base_url is not None
+    reader, writer = await asyncio.open_connection(http._base_url.host, http._base_url.port)
+    writer.write(head)
+    async with asyncio.timeout(5):
+        assert b"400 Bad Request" in await reader.readline()
+    writer.transport.abort()
+
+
+async def test_a_body_far_larger_than_headers_may_be_is_read_and_so_is_the_request_after_it(
+    scene: Scene, http: Http
+) -> None:
+    await scene.says("one", "two")
+    for expected in ("one", "two"):
+        async with http.post("/chat", json={"message": "x" * 1_000_000}) as answer:
+            assert (await answer.json())["response"] == expected

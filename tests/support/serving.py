@@ -11,6 +11,7 @@ import uvicorn
 
 from kadre.server import app
 from kadre.server.metrics import Metrics
+from kadre.server.protocol import BoundedHttp
 from tests.support.scene import Scene
 
 
@@ -29,6 +30,7 @@ async def serving(scene: Scene) -> AsyncIterator[str]:
     listening = socket.create_server(("127.0.0.1", 0), backlog=512)
     config = uvicorn.Config(
         app.build(scene.host, metrics),
+        http=BoundedHttp,
         log_config=None,
         lifespan="off",
         ws="none",

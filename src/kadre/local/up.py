@@ -37,6 +37,7 @@ from kadre.local.settings import UpSettings
 from kadre.plan.types import AgentTool, McpTools
 from kadre.server import app
 from kadre.server.metrics import Metrics
+from kadre.server.protocol import BoundedHttp
 
 log = logging.getLogger(__name__)
 
@@ -258,7 +259,7 @@ class _Server(uvicorn.Server):
     def __init__(self, listening: socket.socket, application: object) -> None:
         config = uvicorn.Config(
             application,  # type: ignore[arg-type]  # an ASGI 3 callable
-            http="httptools",
+            http=BoundedHttp,
             lifespan="off",
             ws="none",
             access_log=False,
