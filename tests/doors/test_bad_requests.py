@@ -63,3 +63,9 @@ async def test_a_body_far_larger_than_headers_may_be_is_read_and_so_is_the_reque
     for expected in ("one", "two"):
         async with http.post("/chat", json={"message": "x" * 1_000_000}) as answer:
             assert (await answer.json())["response"] == expected
+
+
+async def test_a_status_that_no_run_has_is_refused_with_those_there_are(http: Http) -> None:
+    async with http.get("/runs", params={"status": "stuck"}) as answer:
+        assert (answer.status, (await answer.json())["error"]["reason"]) == (400, "BadStatus")
+        assert "queued, running, waiting, completed" in (await answer.json())["error"]["message"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 from datetime import datetime
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 import msgspec
 from starlette.requests import Request
@@ -193,4 +193,5 @@ def _status(text: str | None) -> RunStatus | None:
     try:
         return cast("RunStatus", msgspec.convert(text, RunStatus))
     except msgspec.ValidationError as error:
-        raise BadRequest(f"status: {error}", reason="BadStatus") from error
+        known = ", ".join(get_args(RunStatus))
+        raise BadRequest(f"status must be one of {known}", reason="BadStatus") from error
