@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 
-from kadre.base.errors import Fenced, KadreError, ToolError
+from kadre.base.errors import KadreError, ToolError
 from kadre.engine import approvals
 from kadre.engine import events as ev
 from kadre.engine.live import Live
@@ -43,13 +42,8 @@ async def answer(parent: Runner, child: Live, message: str, context: CallContext
     """The child's answer, when it has ended. Raises ToolError where the child was lost."""
     recorder, agent = parent.recorder, child.info.agent
     told = {"agent": agent, "child_run_id": child.info.run_id, "tool_call_id": context.tool_call_id}
-    try:
-        await recorder.tell(ev.DelegateStart, message=message[:MESSAGE_PREVIEW], **told)
-        status = await _follow(parent, child)
-    except (Fenced, asyncio.CancelledError):
-        raise
-    except KadreError as error:
-        raise ToolError(f"{agent} was lost while it worked: {error}") from error
+    await recorder.tell(ev.DelegateStart, message=message[:MESSAGE_PREVIEW], **told)
+    status = await _follow(parent, child)
     await recorder.tell(ev.DelegateEnd, status=status, **told)
     if status == "completed":
         return ToolOutput(child.answer())
@@ -57,11 +51,19 @@ async def answer(parent: Runner, child: Live, message: str, context: CallContext
     return ToolOutput(f"{agent} ended {status}" + (f": {cause.message}" if cause else ""), is_error=True)
 
 
+async def _heard(child: Live) -> AsyncIterator[ev.Event]:
+    try:
+        async for event in child.follow():
+            yield event
+    except KadreError as error:
+        raise ToolError(f"{child.info.agent} was lost while it worked: {error}") from error
+
+
 async def _follow(parent: Runner, child: Live) -> ev.RunStatus:
     """Wait for the child's end. While it waits for a person, so does the parent."""
     holder = child.info.run_id
     try:
-        async for event in child.follow():
+        async for event in _heard(child):
             if isinstance(event, ev.ApprovalRequired | ev.ApprovalDecided):
                 if child.pending_approvals():
                     parent.deadline.hold(holder)

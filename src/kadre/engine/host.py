@@ -27,16 +27,16 @@ from kadre.base.errors import (
 )
 from kadre.base.ids import is_id, new_id
 from kadre.base.tasks import Tasks
-from kadre.engine import delegation, loop
+from kadre.engine import delegation, recovery
 from kadre.engine import events as ev
 from kadre.engine.agent import HostedAgent
 from kadre.engine.approvals import Decision
 from kadre.engine.live import Live
-from kadre.engine.memory import projection, spill
+from kadre.engine.memory import spill
 from kadre.engine.memory.port import Created, Journal, NewRun, RunInfo
 from kadre.engine.messages import Message
 from kadre.engine.observe import Observer, Unobserved
-from kadre.engine.runner import END_RETRY_SECONDS, Runner, opening
+from kadre.engine.runner import END_RETRY_SECONDS, Runner
 from kadre.engine.tools.port import CallContext, ToolOutput
 from kadre.plan.types import AgentKey
 
@@ -66,10 +66,6 @@ class Parent(msgspec.Struct, frozen=True):
 
 
 ROOT = Parent()
-
-
-Waiting = tuple[RunInfo, Journal]
-"""A run that waits for a person and that nobody drives, and where it is kept."""
 
 
 class Host:
@@ -310,19 +306,7 @@ class Host:
         return runner.live
 
     async def _end_undriven(self, run_id: str, status: ev.RunStatus) -> list[str]:
-        """End a run that waits and that nobody drives: nobody else would, and it holds its session.
-
-        Returns the runs it delegated to that may be open.
-        """
-        for journal in self.journals:
-            info = await journal.run(run_id)
-            if info is not None and info.status not in ev.ENDED:
-                held = await journal.claim(run_id)
-                events = await journal.events(run_id, limit=held.last_seq)
-                last = projection.closing(held, events, status, projection.OUTCOME_UNKNOWN, self.clock.now())
-                await journal.append(run_id, held.last_seq, last, held.epoch)
-                return delegation.unfinished(events)
-        return []
+        return await recovery.end(self.journals, run_id, status, self.clock)
 
     async def approve(self, run_id: str, approval_id: str, decision: Decision, by: str, note: str = "") -> None:
         """Decide one open question of the run, or of a run below it. Raises NotFound; Conflict once it has ended."""
@@ -381,49 +365,22 @@ class Host:
 
     async def _take_up_waiting(self) -> None:
         async with self._taking_up:
-            waiting = {
-                info.run_id: (info, journal)
-                for journal in self.journals
-                for info in await journal.runs(status="waiting", limit=10_000)
-                if info.run_id not in self._runners
-            }
-            await self._end_orphans(waiting)
+            waiting = await recovery.waiting(self.journals, self._runners)
+            # A host that has closed knows no parents any more: what it left is no orphan.
+            while not self._closed and (orphan := recovery.orphan(waiting, self._runners)):
+                del waiting[orphan]
+                await self._end_undriven(orphan, "interrupted")
             by_name = {str(key): agent for key, agent in self._agents.items()}
             revived = []
             for info, journal in waiting.values():
                 agent = by_name.get(info.agent)
                 if agent is not None and agent.journal is journal:
                     with contextlib.suppress(Conflict):  # it has ended meanwhile
-                        revived.append(await self._revive(agent, info, waiting))
+                        revived.append(await recovery.revive(agent, info, waiting, self.clock, self.observer))
             for runner in revived:  # all at once: a parent must find its child's runner
                 if not self._closed and not runner.agent.retired:
                     runner.agent.running += 1
                     self._drive(runner, wait=False)
-
-    async def _end_orphans(self, waiting: dict[str, Waiting]) -> None:
-        """End runs whose parent was cut off before it knew that they wait: nobody will read their answer."""
-
-        def orphaned(info: RunInfo) -> bool:
-            parent = info.parent_run_id
-            return bool(parent) and parent not in waiting and parent not in self._runners
-
-        # A host that has closed knows no parents any more: what it left is no orphan.
-        while not self._closed and (orphan := next((i.run_id for i, _ in waiting.values() if orphaned(i)), "")):
-            del waiting[orphan]
-            await self._end_undriven(orphan, "interrupted")
-
-    async def _revive(self, agent: HostedAgent, info: RunInfo, waiting: Mapping[str, Waiting]) -> Runner:
-        chain: tuple[str, ...] = ()
-        above = waiting.get(info.parent_run_id)
-        while above is not None:
-            chain = (above[0].agent, *chain)
-            above = waiting.get(above[0].parent_run_id)
-        live = Live(await agent.journal.claim(info.run_id), stream=True)
-        events = await agent.journal.events(info.run_id, limit=info.last_seq)
-        live.publish(events)
-        whole = [await spill.restore(agent.journal, event) if event.blobs else event for event in events]
-        before = await opening(agent, live.info)
-        return Runner(agent, live, self.clock, self.observer, chain, loop.resume(tuple(before), whole))
 
     async def aclose(self, grace: float = 5.0) -> None:
         """Take no new run, give those under way `grace` seconds, end the rest as interrupted, close everything. Once.

@@ -300,8 +300,8 @@ class Runner:
             output = await bound.toolset.call(bound.name, item.arguments, context)
         except ToolError as error:
             state = item.state("unknown" if error.unknown else "error", error=str(error))
-        except (Fenced, asyncio.CancelledError):
-            raise
+        except (Fenced, Unavailable, asyncio.CancelledError):
+            raise  # this run's own journal, not the tool
         except Exception as error:
             log.exception("tool %s failed", item.call.name)
             state = item.state("error", error=f"the tool failed: {type(error).__name__}: {shorten(str(error))}")

@@ -71,7 +71,7 @@ class Reading:
         text = _HALF.sub("", found[0]) if found else ""
         self._at += len(text)
         decoded: str = json.loads(f'"{text}"', strict=False)
-        return decoded
+        return decoded.encode(errors="replace").decode()  # half a pair in the middle is no text
 
 
 def _parse(text: str) -> Said | None:
