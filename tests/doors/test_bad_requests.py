@@ -7,6 +7,7 @@ import asyncio
 import aiohttp
 import pytest
 
+from kadre.server import protocol
 from tests.support.scene import Scene
 
 pytestmark = pytest.mark.requirement("bodies-bounded")
@@ -54,6 +55,37 @@ async def test_headers_that_do_not_end_are_refused(http: Http, head: bytes) -> N
     async with asyncio.timeout(5):
         assert b"400 Bad Request" in await reader.readline()
     writer.transport.abort()
+
+
+@pytest.mark.parametrize("head", [b"", b"GET /health HTTP/1.1\r\nHost: loc"])
+async def test_headers_that_do_not_arrive_in_time_are_refused(
+    http: Http, monkeypatch: pytest.MonkeyPatch, head: bytes
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    assert http._base_url is not None
+    reader, writer = await asyncio.open_connection(http._base_url.host, http._base_url.port)
+    writer.write(head)
+    async with asyncio.timeout(5):
+        assert b"did not arrive within 0.1 s" in await reader.read()
+    writer.transport.abort()
+
+
+async def test_a_connection_with_whole_requests_outlives_the_time_for_headers(
+    scene: Scene, http: Http, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    go_on = asyncio.Event()
+    await scene.says(go_on, "late but whole")
+    asked = asyncio.create_task(http.post("/chat", json={"message": "hi"}))
+    asyncio.get_running_loop().call_later(0.3, go_on.set)
+    assert (await (await asked).json())["response"] == "late but whole"
+
+
+async def test_a_message_that_says_nothing_is_refused(scene: Scene, http: Http) -> None:
+    await scene.says()
+    for path in ("/chat", "/runs"):
+        async with http.post(path, json={"message": "", "agent": "a"}) as answer:
+            assert (answer.status, (await answer.json())["error"]["reason"]) == (400, "InvalidBody")
 
 
 async def test_a_body_far_larger_than_headers_may_be_is_read_and_so_is_the_request_after_it(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
 import pytest
 
-from kadre.base.errors import ModelError
+from kadre.base.errors import ModelError, ToolError
+from kadre.engine.messages import ToolSpec
+from kadre.engine.tools.functions import Functions
 from kadre.plan.types import Limits
 from tests.support.scene import Asking, Scene
 
@@ -65,6 +68,30 @@ async def test_an_unknown_agent_is_404_with_the_nearest_name(scene: Scene, http:
     status, body = await post(http, "/agents/asistant/chat")
     assert status == 404
     assert body["error"]["message"] == "there is no agent 'asistant'; did you mean assistant?"
+
+
+async def test_an_unknown_agent_that_is_like_none_is_404_with_those_there_are(scene: Scene, http: Http) -> None:
+    for number in range(12):
+        await scene.says("x", name=f"agent-{number:02}")
+    status, body = await post(http, "/agents/zzz/chat")
+    assert status == 404
+    assert body["error"]["message"].startswith("there is no agent 'zzz'; there is agent-00, agent-01, ")
+    assert body["error"]["message"].endswith(", agent-09 and 2 more")
+
+
+class Gone(Functions):
+    """A server that is not there."""
+
+    async def specs(self) -> Sequence[ToolSpec]:
+        raise ToolError("desk: nothing answers at 127.0.0.1:9")
+
+
+async def test_an_agent_shows_which_of_its_tools_are_not_there(scene: Scene, http: Http) -> None:
+    await scene.says("hello", tools=[Gone()])
+    await post(http, "/chat")
+    async with http.get("/agents") as answer:
+        (notice,) = (await answer.json())["agents"][0]["notices"]
+    assert notice == {"reason": "ToolsUnavailable", "message": "desk: nothing answers at 127.0.0.1:9"}
 
 
 async def test_events_are_sent_to_who_accepts_them(scene: Scene, http: Http) -> None:

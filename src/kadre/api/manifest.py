@@ -36,7 +36,7 @@ class Named:
     source: Source
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}"
+        return f"{self.kind} {self.namespace}/{self.name}" if self.name else f"{self.kind} without a name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,9 @@ def _no_object(value: Any, source: Source) -> Problem | None:
         return Problem("NotAnObject", message, fix=fix, source=source, severity="warning")
     if missing:
         close = "".join(did_you_mean(key, missing) for key in value if key != "kind")
-        return Problem("MissingField", f"{' and '.join(missing)} must be a text{close}", fix=fix, source=source)
+        written = any(name in value for name in missing)
+        wrong = "must be a text" if written else "is missing" if len(missing) == 1 else "are missing"
+        return Problem("MissingField", f"{' and '.join(missing)} {wrong}{close}", fix=fix, source=source)
     return None
 
 

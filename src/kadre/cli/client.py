@@ -109,7 +109,9 @@ class Client:
                 raise Unreachable(
                     f"no kadre up answers at {self.server}; start one with `kadre up`, or say where it is with --server"
                 ) from error
-            except (OSError, http.client.HTTPException) as error:
+            except OSError as error:
+                raise self._stranger(error.strerror or str(error)) from error
+            except http.client.HTTPException as error:
                 raise self._stranger(str(error)) from error
             with response:
                 if response.status >= 400:

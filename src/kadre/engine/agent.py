@@ -52,6 +52,11 @@ class HostedAgent:
         self._offered: tuple[Sequence[ToolSpec] | ToolError, ...] | None = None
         self._offer = Offer()
 
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """What people should know: parts it does without, and tools that were not there when it last asked for them."""
+        return (*self.plan.notices, *self._offer.notices)
+
     async def offer(self) -> Offer:
         """The tools offered now: the same object as last time where nothing changed, so that adapters can cache."""
         if not self.toolsets:

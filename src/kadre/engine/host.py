@@ -42,6 +42,8 @@ from kadre.plan.types import AgentKey
 
 log = logging.getLogger(__name__)
 
+WARN_SECONDS = 10.0
+"""Between two warnings of messages that could not be taken: a full disk refuses thousands of them."""
 SWEEP_SECONDS = 60.0
 """How often sessions past their time to live are looked for: TTLs are minutes or hours, so a minute late is on time."""
 
@@ -81,6 +83,7 @@ class Host:
         self._runners: dict[str, Runner] = {}
         self._tasks = Tasks("host")
         self._draining = False
+        self._warned = -WARN_SECONDS
         self._closed = False
         """Nothing is driven any more: what is accepted from now on is the next process's to end."""
         self._taking_up = asyncio.Lock()
@@ -155,6 +158,8 @@ class Host:
             created, first = await self._create(agent, ask, parent)
         except Refused as error:
             self.observer.refused(agent.plan, error.reason)
+            if isinstance(error, Unavailable):
+                self._warn(f"a message to {ask.agent} was refused: {error}")
             raise
         if created.existing:
             await self._leave(agent, unused=True)
@@ -170,6 +175,13 @@ class Host:
             self._interrupt_before(created.run)
         self._drive(Runner(agent, live, self.clock, self.observer, parent.chain), wait=created.position > 0)
         return live
+
+    def _warn(self, message: str) -> None:
+        """Tell whoever runs this, once in a while where it goes on: callers read it each time."""
+        now = self.clock.monotonic()
+        if now - self._warned >= WARN_SECONDS:
+            self._warned = now
+            log.warning("%s", message)
 
     def _admit(self, agent: HostedAgent) -> None:
         """Take a place among the agent's runs, before anything is waited for: a burst is counted as it comes."""

@@ -26,6 +26,8 @@ class Recorder:
         self._journal = journal
         self._clock = clock
         self._unwritten: list[ev.Event] = []
+        self._sending: list[ev.Event] = []
+        """The batch that is being committed."""
         self._in_doubt = False
         """Whether the first of the unwritten may be in the journal: asked before they are sent again."""
         self._lock = asyncio.Lock()
@@ -33,7 +35,7 @@ class Recorder:
     @property
     def unwritten(self) -> Sequence[ev.Event]:
         """Emitted, and not durable yet."""
-        return self._unwritten
+        return (*self._sending, *self._unwritten)
 
     def emit(self, kind: type[E], **fields: Any) -> E:
         """The run's next event: durable with the next commit."""
@@ -63,6 +65,7 @@ class Recorder:
             if not self._unwritten:
                 return
             batch, self._unwritten = self._unwritten, []
+            self._sending = batch
             try:
                 journal = self._journal
                 kept = [await spill.spill(journal, event) if spill.is_large(event) else event for event in batch]
@@ -70,6 +73,8 @@ class Recorder:
             except BaseException:
                 self._unwritten[:0] = batch
                 raise
+            finally:
+                self._sending = []
             self._publish(batch, kept)
 
     async def _append(self, events: Sequence[ev.Event]) -> None:

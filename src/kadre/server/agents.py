@@ -58,7 +58,7 @@ def shown(agent: HostedAgent) -> dict[str, Any]:
         "provider": plan.model.provider,
         "tools": [tool.name for tool in plan.tools if isinstance(tool, McpTools)],
         "agents": [str(tool.agent) for tool in plan.tools if isinstance(tool, AgentTool)],
-        "notices": [msgspec.to_builtins(notice) for notice in plan.notices],
+        "notices": [msgspec.to_builtins(notice) for notice in agent.notices],
         "status": "Ready",
         "durable": agent.journal.durable,
         "running": agent.running,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Annotated
 
 import msgspec
 from starlette.requests import Request
@@ -19,7 +20,7 @@ from kadre.server import body, errors, names, sse
 class ChatRequest(msgspec.Struct):
     """What a client sends: a message, and the session it belongs to (a new one where it says none)."""
 
-    message: str
+    message: Annotated[str, msgspec.Meta(min_length=1)]
     session_id: str = ""
     run_id: str = ""
 

@@ -17,6 +17,9 @@ RESERVED = frozenset(
 )
 """Agents of these names get no short route: the route was there first."""
 
+LISTED = 10
+"""Names that an answer lists where none is close to the one that was asked for."""
+
 
 class Directory(Protocol):
     """Who is served here. On a laptop the host's own agents, in a cluster everything the gateway sees."""
@@ -39,9 +42,17 @@ def resolve(directory: Directory, name: str, namespace: str = "") -> AgentKey:
         return found[0]
     if not found:
         shown = f"{namespace}/{name}" if namespace else name
-        close = did_you_mean(name, [key.name for key in directory.all()])
-        raise NotFound(f"there is no agent {shown!r}{close}", reason="NoSuchAgent")
+        known = sorted({key.name for key in directory.all()})
+        raise NotFound(f"there is no agent {shown!r}{_hint(name, known)}", reason="NoSuchAgent")
     raise _ambiguous(f"several agents are named {name!r}; say which, as in /agents/NAMESPACE/{name}/chat", found)
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    close = did_you_mean(name, known)
+    if close or not known:
+        return close
+    rest = len(known) - LISTED
+    return f"; there is {', '.join(known[:LISTED])}" + (f" and {rest} more" if rest > 0 else "")
 
 
 def only(directory: Directory) -> AgentKey:

@@ -246,6 +246,51 @@ async def test_what_a_tool_says_that_is_no_utf8_is_made_so() -> None:
     assert model.requests[1].messages[-1].content == "odd?name"
 
 
+async def test_a_decision_under_way_when_the_run_is_cancelled_is_the_only_one(scene: Scene) -> None:
+    def write() -> str:
+        """Write."""
+        return "written"
+
+    await scene.says([("write", {})], tools=[Asking(write)])
+    live = await scene.start()
+    approval = await scene.approval(live)
+    journal: Any = scene.journal
+    append, committing, go_on = journal.append, asyncio.Event(), asyncio.Event()
+
+    async def slow(*words: Any) -> None:
+        journal.append = append
+        committing.set()
+        await go_on.wait()
+        await append(*words)
+
+    journal.append = slow
+    approving = asyncio.create_task(scene.host.approve(live.info.run_id, approval.id, "allow", "local"))
+    await asyncio.wait_for(committing.wait(), 5)
+    cancelling = asyncio.create_task(scene.host.cancel(live.info.run_id))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.wait_for(asyncio.gather(approving, cancelling), 5)
+    decided = [event.by for event in live.events if isinstance(event, ev.ApprovalDecided)]
+    assert decided == ["local"]
+
+
+async def test_messages_that_cannot_be_taken_are_told_to_who_runs_it_but_not_each(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    await scene.says()
+    journal: Any = scene.journal
+
+    async def full(*_: Any) -> None:
+        raise Unavailable("the disk is full", reason="JournalUnavailable")
+
+    journal.create = full
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await scene.start()
+    assert caplog.messages == ["a message to default/a was refused: the disk is full"]
+
+
 async def test_sessions_are_still_forgotten_after_the_store_failed_once(scene: Scene) -> None:
     await scene.says("hello", memory=MemoryPlan(session_ttl=60))
     journal: Any = scene.journal
