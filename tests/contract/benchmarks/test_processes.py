@@ -13,15 +13,15 @@ import pytest
 from benchmarks import load, processes
 
 PARENT = """
-import sys, tempfile, time
+import signal, sys, tempfile
 from pathlib import Path
 from benchmarks import processes
 from benchmarks.systems import Launch
 folder = Path(tempfile.mkdtemp())
-server = processes.Process(Launch([sys.executable, "-c", "import time; time.sleep(600)"]), 1, folder, {0})
+server = processes.Process(Launch([sys.executable, "-c", "import signal; signal.pause()"]), 1, folder, {0})
 loader = processes.Loader({0})
 print(server.pid, loader.pid, flush=True)
-time.sleep(600)
+signal.pause()
 """
 
 

@@ -53,7 +53,7 @@ async def _nothing() -> None:
     pass
 
 
-def scene_usage(calls: int) -> Usage:
+def used(calls: int) -> Usage:
     """What so many calls of a scene's model use."""
     return sum((USAGE for _ in range(calls)), Usage())
 
@@ -148,7 +148,7 @@ async def test_a_waiting_run_survives_a_restart_and_is_then_decided(scene: Any, 
     assert pen.written == ["hi"]
     assert again.answer() == "done"
     assert [event.seq for event in again.events] == list(range(1, len(again.events) + 1))
-    assert again.finished.usage == scene_usage(2)  # of the model call before the restart, too
+    assert again.finished.usage == used(2)  # of the model call before the restart, too
 
 
 async def test_a_run_that_waits_under_an_agent_not_served_is_taken_up_when_it_is(
@@ -231,7 +231,7 @@ async def test_a_run_that_waits_under_an_agent_not_served_can_be_cancelled(scene
     await after.host.recover()
     ended = await after.host.cancel(live.info.run_id)
     assert ended.finished is not None
-    assert (ended.finished.status, ended.finished.usage) == ("cancelled", scene_usage(1))
+    assert (ended.finished.status, ended.finished.usage) == ("cancelled", used(1))
     assert ended.pending_approvals() == []
     await after.says("free again")
     assert (await after.ask(session_id="s")).answer() == "free again"
