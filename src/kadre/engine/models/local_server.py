@@ -1,6 +1,7 @@
 """The embedded model's process: `python -m kadre.engine.models.local_server MODEL PARENT`.
 
-Serves OpenAI's API on a free port of 127.0.0.1, which it prints as one line of JSON; every request must carry the key
+Serves OpenAI's API on a free port of 127.0.0.1, which it prints as one line of JSON, `{"address": URL}`, or why it
+cannot, `{"error": TEXT}`; every request must carry the key
 in `LOCAL_MODEL_KEY`, so that no other program on the machine uses it. Ends with its
 parent (process id PARENT), however that ends: when its standard input does, and on Linux by a signal.
 """
@@ -64,12 +65,18 @@ def main() -> None:
     try:
         server = xllamacpp.Server(params)
     except RuntimeError as error:
-        sys.exit(f"llama.cpp cannot serve {params.model.path} ({error}); pip install --force-reinstall 'kadre[local]'")
-    sys.stdout.write(json.dumps({"address": server.listening_address}) + "\n")
-    sys.stdout.flush()
+        # Not on standard error: llama.cpp writes there from a thread of its own, before or after this.
+        _tell(error=f"llama.cpp cannot serve {params.model.path} ({error})")
+        sys.exit(1)
+    _tell(address=server.listening_address)
     os.dup2(2, 1)  # nobody reads any more there: what llama.cpp may say goes where somebody does
     sys.stdin.buffer.read()
     os._exit(0)  # whatever it is computing is for nobody now
+
+
+def _tell(**what: str) -> None:
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
 
 
 def _end_with(parent: int) -> None:
