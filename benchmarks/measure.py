@@ -54,7 +54,9 @@ class Bench:
     def _helper(self, name: str) -> int:
         port = processes.free_port()
         launch = processes.module(name, "--port", str(port))
-        self._stack.callback(Process(launch, port, self._new_folder(), self._other_cpus).stop)
+        helper = Process(launch, port, self._new_folder(), self._other_cpus)
+        self._stack.callback(helper.stop)
+        helper.wait_until_open()
         return port
 
     def _new_folder(self) -> Path:

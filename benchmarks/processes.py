@@ -91,6 +91,16 @@ class Process:
             time.sleep(0.002)
         raise RuntimeError(f"a server did not answer within {START_TIMEOUT:g} s:\n{self.tail()}")
 
+    def wait_until_open(self) -> None:
+        """Wait until it takes connections. Raises RuntimeError where it exits or takes none in time."""
+        while time.perf_counter() - self.started < START_TIMEOUT:
+            if self._popen.poll() is not None:
+                raise RuntimeError(f"a server exited with {self._popen.returncode}:\n{self.tail()}")
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
+            time.sleep(0.002)
+        raise RuntimeError(f"a server took no connection within {START_TIMEOUT:g} s:\n{self.tail()}")
+
     def tail(self) -> str:
         """The end of what it printed."""
         return self._output.read_text(errors="replace")[-2000:]
