@@ -56,7 +56,7 @@ async def turn(journal: Journal | None, session_id: str) -> None:
         ev.UsageEvent(run_id=run_id, session_id=session_id, seq=4, time=now, model="m", usage=Usage(12, 5, 17)),
         ev.RunFinished(run_id=run_id, session_id=session_id, seq=5, time=now, status="completed"),
     )
-    new = NewRun(run_id=run_id, session_id=session_id, agent=AGENT, caller="local")
+    new = NewRun(run_id=run_id, session_id=session_id, agent=AGENT, caller="local", fresh=True)
     if journal is None:
         work(WORK_SECONDS / 2)
         await asyncio.sleep(random.uniform(*MODEL_SECONDS))

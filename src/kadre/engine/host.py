@@ -218,6 +218,7 @@ class Host:
             parent_run_id=parent.run_id,
             on_busy=limits.on_busy,
             queue_limit=limits.queue_limit,
+            fresh=not ask.run_id and not ask.session_id,
         )
         first = first_events(agent, new, ask, self.clock)
         try:

@@ -67,7 +67,10 @@ class SessionInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class NewRun(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A run to be created. `session_id` is scoped to the agent: two agents' sessions of one name are two sessions."""
+    """A run to be created. `session_id` is scoped to the agent: two agents' sessions of one name are two sessions.
+
+    `fresh`: both ids were made for it just now, so that a store need not look whether it has them.
+    """
 
     run_id: str
     session_id: str
@@ -76,6 +79,7 @@ class NewRun(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     parent_run_id: str = ""
     on_busy: OnBusy = "queue"
     queue_limit: int = 8
+    fresh: bool = False
 
 
 class Created(msgspec.Struct, frozen=True, gc=False):

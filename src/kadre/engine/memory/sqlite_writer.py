@@ -52,6 +52,8 @@ class Changes:
         self.runs: dict[str, Row] = {}
         self.sessions: dict[SessionKey, SessionRow | None] = {}
         """None: deleted."""
+        self.longer: dict[SessionKey, None] = {}
+        """Sessions that have got a run. What else changes of one, its open runs, is not in its row."""
         self.entries: list[tuple[int, bytes]] = []
         self.uses: list[tuple[int, str]] = []
         self.blobs: list[tuple[str, int, bytes]] = []
@@ -143,6 +145,7 @@ class Create(Write):
         changes.sessions[self.key] = SessionRow(
             no, new.agent, new.session_id, new.caller, head.info.order, created, (*still, new.run_id)
         )
+        changes.longer[self.key] = None
         changes.record(Row(changes.number_run(), head), first, data)
         return Created(head.info, position)
 
@@ -293,7 +296,7 @@ class Writer:
 
     def _look_up(self, batch: Sequence[Write], changes: Changes) -> None:
         """Read what is not remembered of the runs and sessions to be created."""
-        creates = [job for job in batch if isinstance(job, Create)]
+        creates = [job for job in batch if isinstance(job, Create) and not job.new.fresh]
         ids = [job.new.run_id for job in creates if changes.run(job.new.run_id) is None]
         for row in self._matching(_RUNS_WANTED, "(?)", ids):
             info = run_of(row).head.info
@@ -319,7 +322,8 @@ class Writer:
         try:
             if changes.deleted:
                 self._delete(changes.deleted)
-            _insert(db, _SESSIONS, [_session_values(session) for session in changes.sessions.values() if session])
+            sessions = [changes.sessions[key] for key in changes.longer]
+            _insert(db, _SESSIONS, [_session_values(session) for session in sessions if session])
             _insert(db, _RUNS, [_run_values(row, changes) for row in changes.runs.values()])
             _insert(db, _ENTRIES, changes.entries)
             _insert(db, _BLOBS, changes.blobs)
