@@ -25,6 +25,14 @@ from benchmarks.systems.kadre import Kadre
 STATS = Shot("GET /stats HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "calls")
 CHECK_TURNS = 20
 MAX_TURNS = 20_000
+SLICES = 12
+"""Parts in which a cell is driven, at most."""
+SLICE_TURNS = 8
+"""Turns of each connection in a slice, at least: connecting is part of a slice."""
+RATE_SECONDS = 0.25
+"""How long a warm system is driven to find how many turns fit into a cell."""
+Sizes = dict[tuple[str, str], float]
+"""Turns a second by system and scenario."""
 SESSIONS_TIMEOUT = 300.0
 """Seconds in which tens of thousands of turns are done on a busy machine, too."""
 
@@ -32,6 +40,44 @@ SESSIONS_TIMEOUT = 300.0
 def say(text: str) -> None:
     """Tell whoever waits; the report alone goes to stdout."""
     print(text, file=sys.stderr, flush=True)
+
+
+class _Driven:
+    """What came of a cell's slices."""
+
+    def __init__(self) -> None:
+        self._all = Outcome([], 0, 0.0)
+        self._cpu = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long it was driven."""
+        return self._all.seconds
+
+    def add(self, outcome: Outcome, cpu: float) -> None:
+        """One slice more, and the seconds of CPU it took."""
+        self._all.latencies += outcome.latencies
+        self._all.lost += outcome.lost
+        self._all.seconds += outcome.seconds
+        self._all.first_loss = self._all.first_loss or outcome.first_loss
+        self._cpu += cpu
+
+    def cell(self, system: str, scenario: str, concurrency: int, turn: int) -> results.Cell:
+        """All slices as one figure."""
+        answered = len(self._all.latencies)
+        return results.Cell(
+            system=system,
+            scenario=scenario,
+            concurrency=concurrency,
+            round=turn,
+            turns=answered,
+            lost=self._all.lost,
+            cpu_ms=1000 * self._cpu / max(answered, 1),
+            p50_ms=results.percentile(self._all, 0.5),
+            p99_ms=results.percentile(self._all, 0.99),
+            rate=answered / self._all.seconds,
+            first_loss=self._all.first_loss,
+        )
 
 
 class Bench:
@@ -111,7 +157,7 @@ class Bench:
 
     def turns(self, systems: Sequence[System], scenarios: Sequence[Scenario]) -> None:
         """Every system, scenario and concurrency, in rounds."""
-        sizes: dict[tuple[str, str], float] = {}
+        sizes: Sizes = {}
         for system in systems:
             for scenario in scenarios:
                 if scenario.name not in system.cannot:
@@ -121,11 +167,9 @@ class Bench:
         for turn in range(1, self._effort.rounds + 1):
             order = [*systems[turn % len(systems) :], *systems[: turn % len(systems)]]
             for scenario in scenarios:
+                ready = [system for system in order if (system.name, scenario.name) in sizes]
                 for concurrency in self._effort.concurrency:
-                    for system in order:
-                        if (rate := sizes.get((system.name, scenario.name))) is not None:
-                            with self._noting(f"{system.name}, {scenario.name}"):
-                                self._found.cells.append(self._cell(system, scenario, concurrency, turn, rate))
+                    self._found.cells += self._line(ready, scenario, concurrency, turn, sizes)
             say(f"round {turn}/{self._effort.rounds}")
 
     def _server(self, system: System, scenario: str) -> Process:
@@ -162,7 +206,9 @@ class Bench:
             self._found.notes.append(f"{where}: asks the model for {asked} a turn, where the scenario is {expected}.")
         if checked.lost:
             self._found.notes.append(f"{where}: lost {checked.lost} of {CHECK_TURNS} turns: {checked.first_loss}")
-        return len(warm.latencies) / warm.seconds
+        rate = len(warm.latencies) / warm.seconds
+        again = self._drive(server, system, scenario, min(32, most), max(64, int(rate * RATE_SECONDS)))
+        return len(again.latencies) / again.seconds
 
     def _stats(self) -> dict[str, int]:
         _, body = processes.ask(self._model_port, STATS)
@@ -175,24 +221,29 @@ class Bench:
         own = len(shots) > 1
         return self._loader.run(Job(port=server.port, shots=shots, turns=turns, concurrency=concurrency, own=own))
 
-    def _cell(self, system: System, scenario: Scenario, concurrency: int, turn: int, rate: float) -> results.Cell:
-        server = self._server(system, scenario.name)
-        turns = min(MAX_TURNS, max(int(rate * self._effort.seconds), self._effort.least, 2 * concurrency))
-        before = server.cpu()
-        outcome = self._drive(server, system, scenario, concurrency, turns - turns % concurrency)
-        answered = len(outcome.latencies)
-        return results.Cell(
-            system=system.name,
-            scenario=scenario.name,
-            concurrency=concurrency,
-            round=turn,
-            turns=answered,
-            lost=outcome.lost,
-            cpu_ms=1000 * (server.cpu() - before) / max(answered, 1),
-            p50_ms=results.percentile(outcome, 0.5),
-            p99_ms=results.percentile(outcome, 0.99),
-            rate=answered / outcome.seconds,
-            first_loss=outcome.first_loss,
+    def _line(
+        self, systems: Sequence[System], scenario: Scenario, concurrency: int, turn: int, sizes: Sizes
+    ) -> Iterator[results.Cell]:
+        """The cells of one line, driven in slices, by turns: a slow moment of the machine meets all of them."""
+        driven = {system.name: _Driven() for system in systems}
+        turns = {system.name: self._turns_of(concurrency, sizes[system.name, scenario.name]) for system in systems}
+        for slice_ in range(SLICES):
+            for system in systems:
+                slices = max(1, min(SLICES, turns[system.name] // (SLICE_TURNS * concurrency)))
+                if slice_ < slices:
+                    count = turns[system.name] // slices
+                    with self._noting(f"{system.name}, {scenario.name}"):
+                        server = self._server(system, scenario.name)
+                        before = server.cpu()
+                        outcome = self._drive(server, system, scenario, concurrency, count - count % concurrency)
+                        driven[system.name].add(outcome, server.cpu() - before)
+        for name, all_ in driven.items():
+            if all_.seconds:
+                yield all_.cell(name, scenario.name, concurrency, turn)
+
+    def _turns_of(self, concurrency: int, rate: float) -> int:
+        return min(
+            MAX_TURNS, max(int(rate * self._effort.seconds_at(concurrency)), self._effort.least, 2 * concurrency)
         )
 
     def bursts(self, systems: Sequence[System]) -> None:

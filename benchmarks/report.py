@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.results import Results, middle
+from benchmarks.results import BUSY, Results, middle
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.targets import REFERENCE, TARGETS
 
@@ -26,7 +26,10 @@ def _parts(found: Results) -> Iterator[str]:
     effort = found.effort
     if effort.smoke:
         yield "A smoke test: too short for its figures to mean much.\n"
-    yield f"Medians of {effort.rounds} rounds of about {effort.seconds:g} s a line; ratios are taken within a round.\n"
+    yield (
+        f"Medians of {effort.rounds} rounds of about {effort.seconds:g} s a line, {effort.busy_seconds:g} s with {BUSY}"
+        " at once; within a round the systems are driven by turns and ratios are taken.\n"
+    )
     yield from _turns(found)
     yield from _starts(found)
     yield from _bursts(found)

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.results import Results, middle
-
-BUSY = 32
-"""The concurrency at which CPU and turns a second are compared: enough to keep one core busy, too few to queue long."""
+from benchmarks.results import BUSY, Results, middle
 
 REFERENCE = (
     "Reference, measured elsewhere and not in this run: kagent's Go runtime takes 2.0-2.9 ms CPU per hello turn and "

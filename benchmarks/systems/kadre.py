@@ -39,7 +39,8 @@ class Kadre(System):
         count = int(process.removeprefix("fleet-")) if process.startswith("fleet-") else 0
         names = [f"agent-{index}" for index in range(count)] or ["assistant"]
         tools = [{"name": TOOL_NAME, "endpoint": world.mcp_url}] if process == "mcp" else []
-        file = world.scratch / "agents.yaml"
+        file = world.scratch / "manifests" / "agents.yaml"  # not beside the data: making those changes the folder
+        file.parent.mkdir(exist_ok=True)
         file.write_text("\n---\n".join([_model(world), *(self._agent(name, tools) for name in names)]))
         kadre = [sys.executable, "-m", "benchmarks.apps.kadre_tool"] if process == "tool" else [str(COMMAND)]
         data = str(world.scratch / "data")

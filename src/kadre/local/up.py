@@ -85,8 +85,8 @@ class Up:
         self._folders: Sequence[Path] = ()
         self._files: frozenset[str] = frozenset()
         """Names of the files that were read, some of which no other rule would tell for manifests."""
-        self._seen = ""
-        """The fingerprint of the files looked at last, usable or not; empty where they could not be looked at."""
+        self._seen: Resolved | None = None
+        """What the files looked at last came to, usable or not; None where they could not be looked at."""
         self._unusable = False
         self._stop = asyncio.Event()
 
@@ -95,7 +95,7 @@ class Up:
         settings = self._settings
         resolved = await self._planned(resolving)
         resolved.raise_errors()
-        self._seen = resolved.fingerprint
+        self._seen = resolved
         listening = listen(settings.host, settings.port)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(_leave_signals)  # last of all: a second Ctrl-C does not cut short what the first began
@@ -151,7 +151,7 @@ class Up:
     # -- following the files -------------------------------------------------------------------------------------
 
     async def _follow(self, assembly: Assembly, http: aiohttp.ClientSession) -> None:
-        async for _ in watch.changes(lambda: self._folders, lambda: self._files):
+        async for _ in watch.changes(lambda: self._folders, lambda: self._files, self._untouched):
             try:
                 await self._reload(assembly, http)
                 if self._unusable:
@@ -164,12 +164,20 @@ class Up:
             except Exception:
                 log.exception("the changed files could not be taken over")  # and the next change is looked at
 
+    def _untouched(self) -> bool:
+        """Whether the files are as they were when read last: a few stats, where planning takes 0.3 s of CPU."""
+        if self._seen is None:
+            return False
+        folders = [Path(folder) for folder in self._seen.folders]
+        env = [file for folder in (Path(), *folders) if (file := folder / ".env").exists()]
+        return watch.untouched([*map(Path, self._seen.files), *folders, *env], self._seen.begun)
+
     async def _reload(self, assembly: Assembly, http: aiohttp.ClientSession) -> None:
         before = dict(self._host.agents)
-        seen, self._seen = self._seen, ""
+        seen, self._seen = self._seen, None
         resolved = await asyncio.to_thread(lambda: planner.finish(planner.start(self._settings)))
-        self._seen = resolved.fingerprint
-        if resolved.fingerprint == seen:
+        self._seen = resolved
+        if seen is not None and resolved.fingerprint == seen.fingerprint:
             return
         await self._take(resolved, assembly, http)
         self._console.problems(resolved.problems)
