@@ -194,6 +194,32 @@ async def test_a_new_folder_whose_file_is_wrong_is_followed_until_it_is_right(fi
 
 
 @pytest.mark.requirement("reload-keeps-streams")
+async def test_a_new_folder_is_followed_though_there_is_nothing_in_it_yet(files: Path, model: FaultyModel) -> None:
+    async with up(files) as upped:
+        await upped.until_it_watches(2)
+        before = upped.watched()
+        (files / "team").mkdir()
+        await upped.until_it_watches(before + 1)
+        (files / "team" / "b.yaml").write_text(AGENT.format(name="b", url=model.url, prompt="x"))
+        await upped.until_said("kagent/b added", 10)
+
+
+@pytest.mark.requirement("reload-keeps-streams")
+async def test_the_env_of_the_folder_we_are_in_is_followed(files: Path) -> None:
+    with_key = (
+        (files / "a.yaml").read_text().replace("timeout: 1s", "apiKeySecretRef: {name: any, key: OPENAI_API_KEY}")
+    )
+    (files.parent / ".env").write_text("OPENAI_API_KEY=one\n")
+    async with up(files.name, cwd=files.parent, OPENAI_API_KEY="") as upped:
+        (files / "a.yaml").write_text(with_key)
+        await upped.until_said("kagent/a reloaded", 10)
+        (files.parent / ".env").unlink()
+        await upped.until_said("cannot be used", 10)
+        (files.parent / ".env").write_text("OPENAI_API_KEY=two\n")
+        await upped.until_said("the files can be used again", 10)
+
+
+@pytest.mark.requirement("reload-keeps-streams")
 async def test_a_folder_that_another_took_the_place_of_is_followed_again(files: Path, model: FaultyModel) -> None:
     async with up(files) as upped:
         replace(files, AGENT.format(name="b", url=model.url, prompt="Be brief."))

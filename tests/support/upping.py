@@ -65,6 +65,17 @@ class Upped:
         """File descriptors the process has open."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
+    async def until_it_watches(self, count: int) -> None:
+        """Wait until it watches at least so many folders (Linux)."""
+        async with asyncio.timeout(START_SECONDS):
+            while self.watched() < count:
+                await self.get("/health")
+
+    def watched(self) -> int:
+        """Folders it watches (Linux)."""
+        kept = Path(f"/proc/{self.process.pid}/fdinfo").iterdir()
+        return sum(file.read_text().count("inotify wd:") for file in kept)
+
     async def until_no_more_files_than(self, count: int) -> None:
         """Wait until it has given back what it had open for a while only, such as the pipes to a planner."""
         async with asyncio.timeout(START_SECONDS):
@@ -82,12 +93,14 @@ class Upped:
 
 
 @asynccontextmanager
-async def up(*words: str | Path, port: int = 0, ready: bool = True, **env: str) -> AsyncIterator[Upped]:
+async def up(
+    *words: str | Path, port: int = 0, ready: bool = True, cwd: Path | None = None, **env: str
+) -> AsyncIterator[Upped]:
     """Run `kadre up WORDS`, wait until it is ready, end it with the block."""
     port = port or free_port()
     command = [sys.executable, "-m", "kadre", "up", *map(str, words), "--port", str(port)]
     process = await asyncio.create_subprocess_exec(
-        *command, stderr=asyncio.subprocess.PIPE, env={**os.environ, "NO_COLOR": "1", **env}
+        *command, stderr=asyncio.subprocess.PIPE, cwd=cwd, env={**os.environ, "NO_COLOR": "1", **env}
     )
     upped = Upped(process, port)
     try:

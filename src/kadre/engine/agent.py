@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import AsyncExitStack
 
 import msgspec
 
@@ -90,10 +91,11 @@ class HostedAgent:
         return Offer(tuple(bound.spec for bound in tools.values()), tools, tuple(notices))
 
     async def aclose(self) -> None:
-        """Close the model and the toolsets."""
-        for toolset in self.toolsets:
-            await toolset.aclose()
-        await self.model.aclose()
+        """Close the model and the toolsets, all of them though one fails. Once."""
+        async with AsyncExitStack() as rest:
+            rest.push_async_callback(self.model.aclose)
+            for toolset in self.toolsets:
+                rest.push_async_callback(toolset.aclose)
 
 
 def _free_name(spec: ToolSpec, taken: Collection[str]) -> str:

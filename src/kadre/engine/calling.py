@@ -15,6 +15,9 @@ from kadre.engine import loop
 from kadre.engine.agent import Bound, Offer
 from kadre.engine.messages import Message, ToolCall
 
+MAX_NAME = 256
+"""Characters of a call's id and of the name of its tool: no provider's are as long, and events keep them whole."""
+
 
 class Prepared(msgspec.Struct):
     """A call the model asked for, checked: `problem` says why it cannot be sent."""
@@ -55,7 +58,7 @@ def prepare(call: ToolCall, offer: Offer) -> Prepared:
 
 
 def distinct(message: Message, state: loop.State) -> Message:
-    """The reply with ids that no other call of the run has.
+    """The reply with ids that no other call of the run has, and no name or id that is not one.
 
     Some endpoints number the calls of each reply from 0, and a call's id is what its result, its approval and the run
     it delegates to go by.
@@ -67,7 +70,8 @@ def distinct(message: Message, state: loop.State) -> Message:
         used.update(call.id for call in earlier.tool_calls)
     calls = []
     for call in message.tool_calls:
-        calls.append(msgspec.structs.replace(call, id=new_id("call")) if call.id in used else call)
+        new = call.id in used or len(call.id) > MAX_NAME
+        calls.append(ToolCall(new_id("call") if new else call.id, call.name[:MAX_NAME], call.arguments))
         used.add(call.id)
     return message if calls == list(message.tool_calls) else msgspec.structs.replace(message, tool_calls=tuple(calls))
 

@@ -77,7 +77,7 @@ class Token(EventBase, frozen=True, kw_only=True, tag="token"):
 
 
 class ToolStart(EventBase, frozen=True, kw_only=True, tag="tool_start"):
-    """A call is about to be sent; committed before it is."""
+    """A call that the model asked for is taken up: committed before it is sent, or refused."""
 
     name: str
     tool_call: ToolCallState

@@ -10,7 +10,6 @@ import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any
 
 import msgspec
 
@@ -29,6 +28,7 @@ from kadre.base.ids import is_id, new_id
 from kadre.base.tasks import Tasks
 from kadre.engine import delegation, recovery
 from kadre.engine import events as ev
+from kadre.engine.accepting import Accepting, first_events
 from kadre.engine.agent import HostedAgent
 from kadre.engine.approvals import Decision
 from kadre.engine.live import Live
@@ -81,6 +81,7 @@ class Host:
         self.observer: Observer = observer or Unobserved()
         self._agents: dict[AgentKey, HostedAgent] = {}
         self._runners: dict[str, Runner] = {}
+        self._accepting = Accepting()
         self._tasks = Tasks("host")
         self._draining = False
         self._warned = -WARN_SECONDS
@@ -102,7 +103,8 @@ class Host:
     async def replace(self, agents: Mapping[AgentKey, HostedAgent]) -> None:
         """Serve exactly these. An agent that is no longer among them finishes its runs first.
 
-        Runs that waited for an agent that was not served are taken up.
+        Runs that waited for an agent that was not served are taken up. Where it raises, what was served is served on;
+        what fails once these are served is logged.
         """
         if self._sole:
             await self._recover_journals()  # before the first run in one that is new here
@@ -111,11 +113,16 @@ class Host:
         left = [agent for agent in before.values() if id(agent) not in kept]
         for agent in left:
             agent.retired = True
-        for agent in left:
-            if not agent.running:
+        for agent in [agent for agent in left if not agent.running]:  # another one is closed by its last run
+            try:
                 await agent.aclose()
+            except Exception:
+                log.exception("what %s used could not all be given back", agent.plan.key)
         if self._sole:
-            await self._take_up_waiting()
+            try:
+                await self._take_up_waiting()
+            except Unavailable as error:
+                log.warning("runs that wait for a person cannot be taken up now: %s", error)
 
     def add_journal(self, journal: Journal) -> None:
         """Look for runs in this store too."""
@@ -143,7 +150,8 @@ class Host:
     async def start(self, ask: Ask, parent: Parent = ROOT) -> Live:
         """Accept a run and start driving it; the same run id again returns the run that is there.
 
-        Raises Refused: NotFound for the agent, TooMany past a limit, Conflict for a busy session, Unavailable.
+        Raises Refused: NotFound for the agent, BadRequest for an id, TooMany past a limit, Conflict for a busy session
+        or an id that is taken, Unavailable.
         """
         agent = self._agents.get(ask.agent)
         if agent is None:
@@ -151,19 +159,30 @@ class Host:
         for what, value in (("run_id", ask.run_id), ("session_id", ask.session_id)):
             if value and not is_id(value):
                 raise BadRequest(f"{what} must match [A-Za-z0-9][A-Za-z0-9._:-]{{0,127}}", reason="BadId")
-        if ask.run_id and (known := self._runners.get(ask.run_id)) is not None:
-            return _same(known.live, ask)
+        if ask.run_id:
+            await self._accepting.over(ask.run_id)
+            if (known := self._runners.get(ask.run_id)) is not None:
+                return _same(known.live, ask)
+        run_id = ask.run_id or new_id("run")
+        self._accepting.hold(run_id)
         try:
-            self._admit(agent)
-            created, first = await self._create(agent, ask, parent)
+            return await self._accept(agent, ask, run_id, parent)
         except Refused as error:
             self.observer.refused(agent.plan, error.reason)
             if isinstance(error, Unavailable):
                 self._warn(f"a message to {ask.agent} was refused: {error}")
             raise
+        finally:
+            self._accepting.release(run_id)
+
+    async def _accept(self, agent: HostedAgent, ask: Ask, run_id: str, parent: Parent) -> Live:
+        if ask.run_id and await self._kept_elsewhere(agent, run_id):
+            raise _taken(run_id)
+        self._admit(agent)
+        created, first = await self._create(agent, ask, run_id, parent)
         if created.existing:
             await self._leave(agent, unused=True)
-            return await self.open(ask.run_id)
+            return await recovery.kept(agent.journal, created.run)
         if self._closed:
             await self._leave(agent)
             raise _shutting_down()
@@ -175,6 +194,11 @@ class Host:
             self._interrupt_before(created.run)
         self._drive(Runner(agent, live, self.clock, self.observer, parent.chain), wait=created.position > 0)
         return live
+
+    async def _kept_elsewhere(self, agent: HostedAgent, run_id: str) -> bool:
+        """Whether a run of that id is in another store than the agent's: doors go by ids alone."""
+        others = [journal for journal in self.journals if journal is not agent.journal]
+        return any([await journal.run(run_id) is not None for journal in others])
 
     def _warn(self, message: str) -> None:
         """Tell whoever runs this, once in a while where it goes on: callers read it each time."""
@@ -208,10 +232,12 @@ class Host:
         if agent.retired and not agent.running:
             await agent.aclose()
 
-    async def _create(self, agent: HostedAgent, ask: Ask, parent: Parent) -> tuple[Created, list[ev.Event]]:
+    async def _create(
+        self, agent: HostedAgent, ask: Ask, run_id: str, parent: Parent
+    ) -> tuple[Created, list[ev.Event]]:
         limits = agent.plan.limits
         new = NewRun(
-            run_id=ask.run_id or new_id("run"),
+            run_id=run_id,
             session_id=ask.session_id or new_id("ses"),
             agent=str(agent.plan.key),
             caller=ask.caller,
@@ -220,7 +246,7 @@ class Host:
             queue_limit=limits.queue_limit,
             fresh=not ask.run_id and not ask.session_id,
         )
-        first = first_events(agent, new, ask, self.clock)
+        first = first_events(new, ask.message, ask.history, agent.plan.notices, self.clock.now())
         try:
             first = [await spill.spill(agent.journal, e) if spill.is_large(e) else e for e in first]
             return await agent.journal.create(new, first), first
@@ -228,31 +254,36 @@ class Host:
             if self._closed:
                 await self._leave(agent)
             else:
-                self._tasks.spawn(f"{new.run_id}/abandoned", self._abandon(agent, new.run_id, len(first)))
+                self._accepting.hold(run_id)
+                self._tasks.spawn(f"{run_id}/abandoned", self._abandon(agent, run_id, len(first)))
             raise
         except BaseException:
             await self._leave(agent, unused=True)
             raise
 
-    async def _abandon(self, agent: HostedAgent, run_id: str, first: int) -> None:
-        """End the run that may have been created for a caller who has gone: nobody else would, and it has a session."""
+    async def _abandon(self, agent: HostedAgent, run_id: str, begun: int) -> None:
+        """End the run that may have been created for a caller who has gone: nobody else would, and it has a session.
+
+        `begun`: the number of events it was created with.
+        """
         live: Live | None = None
         try:
-            live = await self._abandoned(agent.journal, run_id, first)
+            live = await self._find_untouched(agent.journal, run_id, begun)
+            if live is not None:
+                runner = Runner(agent, live, self.clock, self.observer)
+                self._drive(runner, wait=False)
+                runner.life.stop("cancelled")
         finally:
+            self._accepting.release(run_id)
             if live is None:
                 await self._leave(agent, unused=True)
-        if live is not None:
-            runner = Runner(agent, live, self.clock, self.observer)
-            self._drive(runner, wait=False)
-            runner.life.stop("cancelled")
 
-    async def _abandoned(self, journal: Journal, run_id: str, first: int) -> Live | None:
+    async def _find_untouched(self, journal: Journal, run_id: str, begun: int) -> Live | None:
         """The run, if it was created and nothing has happened in it; a store that cannot say is asked again."""
         while True:
             try:
                 info = await journal.run(run_id)
-                if info is None or info.last_seq != first or info.status in ev.ENDED:
+                if info is None or info.last_seq != begun or info.status in ev.ENDED:
                     return None
                 live = Live(info)
                 live.publish(await journal.events(run_id))
@@ -275,7 +306,7 @@ class Host:
             run_id = runner.live.info.run_id
             self._runners.pop(run_id, None)
             if not runner.live.ended:  # left to the next process, or its driver failed
-                runner.live.fail(_elsewhere(run_id))
+                runner.live.fail(recovery.elsewhere(run_id))
             await self._leave(runner.agent)
 
     def _interrupt_before(self, run: RunInfo) -> None:
@@ -287,23 +318,19 @@ class Host:
     # -- beside a run --------------------------------------------------------------------------------------------
 
     async def open(self, run_id: str) -> Live:
-        """The run's stream, live or from the journal. Raises NotFound."""
+        """The run's stream, live or from the journal. Raises NotFound, and Unavailable where a store cannot say."""
         runner = self._runners.get(run_id)
         if runner is not None:
             return runner.live
         for journal in self.journals:
             info = await journal.run(run_id)
             if info is not None:
-                live = Live(info)
-                live.publish(await journal.events(run_id, limit=info.last_seq))
-                await _recall(journal, live)
-                if live.finished is None:
-                    live.fail(_elsewhere(run_id))
-                return live
+                return await recovery.kept(journal, info)
         raise NotFound(f"there is no run {run_id!r}", reason="NoSuchRun")
 
     async def cancel(self, run_id: str) -> Live:
-        """End the run as cancelled; one that has ended stays as it is. Raises NotFound."""
+        """End the run as cancelled; one that has ended stays as it is. Raises NotFound, and Unavailable."""
+        await self._accepting.over(run_id)
         runner = self._runners.get(run_id)
         if runner is None and self._sole:
             async with self._taking_up:
@@ -312,6 +339,8 @@ class Host:
             for child in children:
                 with contextlib.suppress(NotFound):  # its store did not outlive the process
                     await self.cancel(child)
+        if runner is None and not self._free(run_id):
+            return await self.cancel(run_id)  # it was started meanwhile
         if runner is None:
             return await self.open(run_id)
         runner.life.stop("cancelled")
@@ -319,16 +348,25 @@ class Host:
         return runner.live
 
     async def _end_undriven(self, run_id: str, status: ev.RunStatus) -> list[str]:
-        return await recovery.end(self.journals, run_id, status, self.clock)
+        return await recovery.end(self.journals, run_id, status, self.clock, self._free)
+
+    def _free(self, run_id: str) -> bool:
+        """Whether nobody here drives the run or is about to."""
+        return run_id not in self._runners and run_id not in self._accepting
 
     async def approve(self, run_id: str, approval_id: str, decision: Decision, by: str, note: str = "") -> None:
-        """Decide one open question of the run, or of a run below it. Raises NotFound; Conflict once it has ended."""
+        """Decide one open question of the run, or of a run below it.
+
+        Raises NotFound; Conflict once it has ended; Unavailable where nobody drives it here, or the store fails.
+        """
         live = await self.open(run_id)
         if live.finished is not None:
             raise Conflict(f"run {run_id} has ended ({live.finished.status})", reason="RunEnded")
         approval = next((open_ for open_ in live.pending_approvals() if open_.id == approval_id), None)
         if approval is None:
             raise NotFound(f"run {run_id} has no open approval {approval_id!r}", reason="NoSuchApproval")
+        if approval.run_id not in self._runners and self._sole:
+            await self._take_up_waiting()  # it could not be when its agent came
         asking = self._runners.get(approval.run_id)
         if asking is None:
             raise Unavailable(
@@ -384,14 +422,20 @@ class Host:
                 del waiting[orphan]
                 await self._end_undriven(orphan, "interrupted")
             by_name = {str(key): agent for key, agent in self._agents.items()}
-            revived = []
+            revived, failed = [], set()
             for info, journal in waiting.values():
                 agent = by_name.get(info.agent)
                 if agent is not None and agent.journal is journal:
-                    with contextlib.suppress(Conflict):  # it has ended meanwhile
+                    try:
                         revived.append(await recovery.revive(agent, info, waiting, self.clock, self.observer))
+                    except Conflict:
+                        continue  # it has ended meanwhile
+                    except Exception:
+                        log.exception("run %s waits for a person and cannot be taken up now", info.run_id)
+                        failed.add(recovery.root(info, waiting))
             for runner in revived:  # all at once: a parent must find its child's runner
-                if not self._closed and not runner.agent.retired:
+                whole = recovery.root(runner.live.info, waiting) not in failed
+                if whole and not self._closed and not runner.agent.retired:
                     runner.agent.running += 1
                     self._drive(runner, wait=False)
 
@@ -428,35 +472,12 @@ def _shutting_down() -> Unavailable:
     return Unavailable("the host is shutting down", reason="ShuttingDown", retry_after=5)
 
 
-def _elsewhere(run_id: str) -> Unavailable:
-    return Unavailable(f"run {run_id} is not driven by this process", reason="RunElsewhere")
-
-
 def _same(live: Live, ask: Ask) -> Live:
     """The run under way for a repeated id. Raises Conflict where it is another caller's or another agent's."""
     if live.info.agent != str(ask.agent) or live.info.caller != ask.caller:
-        raise Conflict(f"the run id {ask.run_id} is taken; choose another", reason="RunIdTaken")
+        raise _taken(ask.run_id)
     return live
 
 
-async def _recall(journal: Journal, live: Live) -> None:
-    """Have the run's answer whole, where its event keeps only the beginning."""
-    for event in reversed(live.events):
-        if type(event) is ev.AssistantMessage:
-            whole = await spill.restore(journal, event) if event.blobs else event
-            if whole is not event and isinstance(whole, ev.AssistantMessage):
-                live.whole = whole
-            return
-
-
-def first_events(agent: HostedAgent, new: NewRun, ask: Ask, clock: Clock) -> list[ev.Event]:
-    """What is committed with a run's creation: that it started, what its agent does without, what was said."""
-    now = clock.now()
-    ids: dict[str, Any] = {"run_id": new.run_id, "session_id": new.session_id, "time": now}
-    first: list[ev.Event] = [
-        ev.RunStarted(seq=1, agent=new.agent, caller=new.caller, parent_run_id=new.parent_run_id, **ids)
-    ]
-    for notice in agent.plan.notices:
-        first.append(ev.System(seq=len(first) + 1, reason=notice.reason, message=notice.message, **ids))
-    first.append(ev.UserMessage(seq=len(first) + 1, content=ask.message, history=ask.history, **ids))
-    return first
+def _taken(run_id: str) -> Conflict:
+    return Conflict(f"the run id {run_id} is taken; choose another", reason="RunIdTaken")

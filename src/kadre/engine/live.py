@@ -18,7 +18,7 @@ TOKEN_RING = 8192
 
 
 class Live:
-    """One run's stream. Written by its runner only."""
+    """One run's stream. Written by its runner, and with what is there already by whoever makes it."""
 
     def __init__(self, info: RunInfo, *, stream: bool = False) -> None:
         self.info = info

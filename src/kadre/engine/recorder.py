@@ -59,7 +59,7 @@ class Recorder:
         """Make what was emitted durable, then visible. Two callers at once keep the order of their events.
 
         Where it fails or is cancelled, what was emitted is kept and told with the next commit. Raises Unavailable
-        where the store cannot take it.
+        where the store cannot take it, TooLarge where it takes no more events of the run, and Fenced.
         """
         async with self._lock:
             if not self._unwritten:

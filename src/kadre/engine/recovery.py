@@ -5,9 +5,10 @@ Whoever calls this holds a lock over it, so that no run is claimed twice.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 from kadre.base.clock import Clock
+from kadre.base.errors import Unavailable
 from kadre.engine import delegation, loop
 from kadre.engine import events as ev
 from kadre.engine.agent import HostedAgent
@@ -43,14 +44,23 @@ def orphan(runs: Waiting, driven: Container[str]) -> str:
     return ""
 
 
-async def end(journals: Iterable[Journal], run_id: str, status: ev.RunStatus, clock: Clock) -> list[str]:
-    """End a run that nobody drives: nobody else would, and it holds its session.
+def root(run: RunInfo, runs: Waiting) -> str:
+    """The run among these that asked for this one, at first; or this one. They go on together or not at all."""
+    while run.parent_run_id in runs:
+        run, _ = runs[run.parent_run_id]
+    return run.run_id
+
+
+async def end(
+    journals: Iterable[Journal], run_id: str, status: ev.RunStatus, clock: Clock, free: Callable[[str], bool]
+) -> list[str]:
+    """End a run that nobody drives: nobody else would, and it holds its session. `free`: whether that is so still.
 
     Returns the runs it delegated to that may be open.
     """
     for journal in journals:
         info = await journal.run(run_id)
-        if info is not None and info.status not in ev.ENDED:
+        if info is not None and info.status not in ev.ENDED and free(run_id):
             held = await journal.claim(run_id)
             events = await journal.events(run_id, limit=held.last_seq)
             last = projection.closing(held, events, status, projection.OUTCOME_UNKNOWN, clock.now())
@@ -74,3 +84,28 @@ async def revive(
     whole = [await spill.restore(agent.journal, event) if event.blobs else event for event in events]
     before = await opening(agent, live.info)
     return Runner(agent, live, clock, observer, chain, loop.resume(tuple(before), whole))
+
+
+async def kept(journal: Journal, info: RunInfo) -> Live:
+    """The stream of a run that nobody drives here."""
+    live = Live(info)
+    live.publish(await journal.events(info.run_id, limit=info.last_seq))
+    await _recall(journal, live)
+    if live.finished is None:
+        live.fail(elsewhere(info.run_id))
+    return live
+
+
+async def _recall(journal: Journal, live: Live) -> None:
+    """Have the run's answer whole, where its event keeps only the beginning."""
+    for event in reversed(live.events):
+        if type(event) is ev.AssistantMessage:
+            whole = await spill.restore(journal, event) if event.blobs else event
+            if whole is not event and isinstance(whole, ev.AssistantMessage):
+                live.whole = whole
+            return
+
+
+def elsewhere(run_id: str) -> Unavailable:
+    """What is said to whoever waits for a run that nobody drives here."""
+    return Unavailable(f"run {run_id} is not driven by this process", reason="RunElsewhere")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,7 +25,6 @@ from kadre.plan.types import AgentPlan, Override
 
 def resolve(paths: tuple[str, ...], override: Override = NOTHING) -> Resolved:
     """Read everything below the paths, and plan it."""
-    begun = time.time()
     files = read_files(paths)
     loaded = manifest.load_many(files.texts)
     env, exported = read_env([Path(), *dict.fromkeys(files.folders)]), read_exported()
@@ -56,7 +54,6 @@ def resolve(paths: tuple[str, ...], override: Override = NOTHING) -> Resolved:
         secrets=[SecretValues(doc.namespace, doc.name, dict(doc.values)) for doc in loaded.secrets],
         env=env,
         exported=exported,
-        begun=begun,
         fingerprint=hashlib.sha256(seen).hexdigest(),
     )
 

@@ -43,8 +43,6 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
     """The lines of `.env`."""
     exported: dict[str, str]
     """The providers' own variables of the process."""
-    begun: float
-    """Seconds since 1970 at which reading began."""
     fingerprint: str
     """Differs where the files or the environment do."""
 

@@ -8,8 +8,12 @@ import stat
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kadre.local.files import SUFFIXES
+
+if TYPE_CHECKING:
+    from watchfiles import Change
 
 DEBOUNCE_MS = 200
 """Editors write a file in several steps; what comes within this time is one change."""
@@ -18,25 +22,12 @@ SETTLE_MS = 1000
 """After this long without a change, watching has surely begun."""
 
 
-TICK_SECONDS = 0.1
-"""How far behind a file system's clock may be: it is set by the kernel's ticks, 10 ms or fewer apart."""
-
-
-def untouched(paths: Iterable[Path], since: float) -> bool:
-    """Whether all of them are there and none has changed since that moment, in seconds since 1970."""
-    try:
-        return all(path.stat().st_ctime < since - TICK_SECONDS for path in paths)
-    except OSError:
-        return False
-
-
-async def changes(
-    folders: Callable[[], Sequence[Path]], files: Callable[[], Collection[str]], untouched: Callable[[], bool]
-) -> AsyncIterator[None]:
+async def changes(folders: Callable[[], Sequence[Path]], files: Callable[[], Collection[str]]) -> AsyncIterator[None]:
     """Yield after each change of a manifest, a `.env`, a file of those names, or the folders, until cancelled.
 
-    Also yields once when watching has begun, unless all is `untouched`: what changed while it was being set up would
-    never be told.
+    Of the folder we are in, where it is none of those, only the `.env` counts: anything may be written there.
+
+    Also yields once when watching has begun: what changed while it was being set up would never be told.
 
     Each folder is watched by itself and not what is below it: the data folder lies among them, and a journal that woke
     the watcher at every commit would cost more than the agents.
@@ -54,10 +45,12 @@ async def changes(
                 yield
             continue
         away = watching = False
+        aside = _existing([Path()]).keys() - watched.keys()
         batches = awatch(
             *watched.values(),
+            *[Path() for _ in aside],
             recursive=False,
-            watch_filter=lambda _, path: _relevant(Path(path).name, files()),
+            watch_filter=_Filter(files, watched.values(), env_only=bool(aside)),
             debounce=DEBOUNCE_MS,
             rust_timeout=SETTLE_MS,
             yield_on_timeout=True,
@@ -66,15 +59,29 @@ async def changes(
             async for batch in batches:
                 if watching and not batch:
                     continue
-                if watching or not untouched():
-                    yield
                 watching = True
+                yield
                 if _existing(folders()) != watched:
                     break
 
 
-def _relevant(name: str, files: Collection[str]) -> bool:
-    return name == ".env" or name in files or name.endswith(SUFFIXES) or (not name.startswith(".") and "." not in name)
+class _Filter:
+    """Which of watchfiles' changes count. `env_only`: the folder we are in is watched for its `.env` alone."""
+
+    def __init__(self, files: Callable[[], Collection[str]], watched: Iterable[Path], *, env_only: bool) -> None:
+        self._files = files
+        self._aside = Path.cwd() if env_only else None
+        self._watched = {Path.cwd() / folder for folder in watched}
+
+    def __call__(self, change: Change, path: str) -> bool:
+        del change
+        file = Path(path)
+        name = file.name
+        if name == ".env":
+            return True
+        if file.parent == self._aside and file not in self._watched:
+            return False
+        return name in self._files() or name.endswith(SUFFIXES) or (not name.startswith(".") and "." not in name)
 
 
 def _existing(folders: Sequence[Path]) -> dict[tuple[int, int], Path]:

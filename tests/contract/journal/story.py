@@ -73,6 +73,7 @@ class Teller:
         on_busy: OnBusy = "queue",
         queue_limit: int = 8,
         parent: str = "",
+        fresh: bool = False,
     ) -> Created:
         """Have the run accepted."""
         new = NewRun(
@@ -83,6 +84,7 @@ class Teller:
             parent_run_id=parent,
             on_busy=on_busy,
             queue_limit=queue_limit,
+            fresh=fresh,
         )
         return await journal.create(new, self.first(message))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import msgspec
 import pytest
@@ -58,6 +59,22 @@ async def test_the_same_run_id_returns_a_run_that_has_ended_too(journal: Journal
     await whole_run(journal, "run-1", "s")
     again = await Teller("run-1", "s").create(journal)
     assert (again.existing, again.run.status) == (True, "completed")
+
+
+async def test_a_run_with_ids_made_for_it_is_a_run_like_any_other(journal: Journal) -> None:
+    created = await Teller("run-1", "s").create(journal, fresh=True)
+    assert (created.existing, created.run.order) == (False, 1)
+    assert (await Teller("run-1", "s").create(journal)).existing
+    assert (await Teller("run-2", "s").create(journal)).position == 1
+
+
+async def test_ids_that_were_not_made_for_a_run_after_all_write_nothing(journal: Journal) -> None:
+    await whole_run(journal, "run-1", "s")
+    with contextlib.suppress(errors.Unavailable):
+        await Teller("run-1", "t").create(journal, fresh=True)
+    assert [info.session_id for info in await journal.runs()] == ["s"]
+    assert len(await journal.events("run-1")) == 5
+    assert [info.session_id for info in await journal.sessions()] == ["s"]
 
 
 async def test_a_run_id_asked_for_twice_at_once_is_created_once(journal: Journal) -> None:

@@ -193,6 +193,23 @@ async def test_a_restart_finds_everything_and_goes_on(tmp_path: Path) -> None:
     await journal.aclose()
 
 
+async def test_blobs_too_young_to_go_with_their_session_go_when_they_are_old(tmp_path: Path) -> None:
+    clock = FakeClock(START)
+    journal = await SqliteJournal.open(tmp_path, clock=clock)
+    digest = await journal.put_blob(b"large")
+    run = Teller("run-1", "s1")
+    await run.create(journal)
+    named = run.event(ev.System, reason="R", message="m")
+    await run.append(journal, msgspec.structs.replace(named, blobs={"message": digest}), *run.last())
+    assert await journal.delete_sessions_before(AGENT, START + timedelta(minutes=9)) == 1
+    assert await journal.get_blob(digest) == b"large"
+    await clock.advance(7200)
+    assert await journal.delete_sessions_before(AGENT, START + timedelta(minutes=9)) == 0
+    with pytest.raises(errors.NotFound):
+        await journal.get_blob(digest)
+    await journal.aclose()
+
+
 async def test_blobs_go_with_the_last_session_that_names_them(tmp_path: Path) -> None:
     clock = FakeClock(START)
     journal = await SqliteJournal.open(tmp_path, clock=clock)

@@ -170,6 +170,31 @@ async def test_a_run_that_waits_under_an_agent_not_served_is_taken_up_when_it_is
     assert pen.written == ["hi"]
 
 
+async def test_a_waiting_run_that_cannot_be_taken_up_does_not_keep_the_others_from_it(
+    scene: Any, asking: Any, pen: Pen
+) -> None:
+    await scene.says(CALL, CALL, tools=[asking(pen.write)])
+    lives = [await scene.start(session_id=session) for session in ("s", "t")]
+    approvals = [await scene.approval(live) for live in lives]
+    broken, good = (live.info.run_id for live in lives)
+    after = await restarted(scene)
+    await after.says("done", "done", tools=[asking(pen.write)])
+    events = scene.journal.events
+
+    async def unreadable(run_id: str, *args: Any, **more: Any) -> Any:
+        if run_id == broken:
+            raise ValueError("this is no event")
+        return await events(run_id, *args, **more)
+
+    scene.journal.events = unreadable
+    await after.host.recover()
+    await after.host.approve(good, approvals[1].id, "allow", "alice")
+    assert (await (await after.host.open(good)).wait()).status == "completed"
+    scene.journal.events = events
+    await after.host.approve(broken, approvals[0].id, "deny", "alice")
+    assert (await (await after.host.open(broken)).wait()).status == "completed"
+
+
 async def test_what_was_denied_is_not_done_though_its_author_allows_it_after_a_restart(
     scene: Any, asking: Any, pen: Pen
 ) -> None:

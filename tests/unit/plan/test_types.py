@@ -40,7 +40,6 @@ def test_what_was_resolved_shows_none_of_its_surroundings() -> None:
         secrets=[SecretValues("default", "s", {"key": SECRET})],
         env={"A": SECRET},
         exported={"B": SECRET},
-        begun=0.0,
         fingerprint="",
     )
     assert SECRET not in repr(resolved)

@@ -69,7 +69,8 @@ class SessionInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class NewRun(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A run to be created. `session_id` is scoped to the agent: two agents' sessions of one name are two sessions.
 
-    `fresh`: both ids were made for it just now, so that a store need not look whether it has them.
+    `fresh`: both ids were made for it just now, so that a store need not look whether it has them. Where that is not so
+    after all, nothing is written.
     """
 
     run_id: str

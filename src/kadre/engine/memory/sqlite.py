@@ -16,6 +16,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from kadre.base import errors
 from kadre.base.clock import Clock, SystemClock
 from kadre.engine import events as ev
@@ -54,8 +56,8 @@ class SqliteJournal:
         sqlite_file.prepare(self._db, path)
         self._remembered = sqlite_reads.remember(self._db)
         self.presence = sqlite_file.Presence(path)
-        writer = sqlite_writer.Writer(self._db, self.presence, self._remembered)
-        self._writes: Lane[Write, Changes] = Lane("journal-writes", writer.work, self._written, loop)
+        self._writer = sqlite_writer.Writer(self._db, self.presence, self._remembered)
+        self._writes: Lane[Write, Changes] = Lane("journal-writes", self._writer.work, self._written, loop)
         self._reads = self._reader("journal-reads", loop)
         self._lists = self._reader("journal-lists", loop)
 
@@ -75,7 +77,7 @@ class SqliteJournal:
             owned.callback(sqlite_file.DataDir(data_dir).close)
             try:
                 journal = cls(path, owned, clock, loop)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, msgspec.DecodeError) as error:
                 raise sqlite_file.unusable(path, error) from error
             journal._owned = owned.pop_all()
         for lane in (journal._writes, journal._reads, journal._lists):
@@ -209,6 +211,8 @@ class SqliteJournal:
             if not deleted:
                 break
             count += deleted
+        if self._writer.leftovers:
+            await self._writes.do(sqlite_writer.Prune(blobs_before))
         return count
 
     async def recover(self) -> Sequence[RunInfo]:

@@ -12,6 +12,8 @@ import os
 import sqlite3
 from pathlib import Path
 
+import msgspec
+
 from kadre.base import errors
 from kadre.base.problems import Problem
 
@@ -22,7 +24,8 @@ CACHE_KIB = 1024
 RUN_SHIFT = 20
 """An entry's key is its run's number, shifted by this many bits, plus the number of its first event."""
 
-# Times are microseconds since 1970. An entry holds the events of one append, as JSON lines.
+# Times are microseconds since 1970. An entry holds the events of one append, as JSON lines. A new type of event is a
+# new version too, if with no statement: one that does not know it must not open the file.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE sessions (
@@ -68,7 +71,9 @@ def unavailable(path: Path, error: sqlite3.Error) -> JournalUnavailable:
     return JournalUnavailable(f"journal {path}: {_cause(error)}", retry_after=RETRY_AFTER)
 
 
-def _cause(error: sqlite3.Error) -> str:
+def _cause(error: sqlite3.Error | msgspec.DecodeError) -> str:
+    if isinstance(error, msgspec.DecodeError):
+        return errors.shorten(f"it holds an event that cannot be read ({error}); move it away and restore a copy")
     name = getattr(error, "sqlite_errorname", "")
     for code, cause in _CAUSES.items():
         if name.startswith(code):
@@ -143,8 +148,8 @@ def connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def unusable(path: Path, error: sqlite3.Error) -> errors.ProblemError:
-    """What a failure of SQLite means for whoever starts on this file."""
+def unusable(path: Path, error: sqlite3.Error | msgspec.DecodeError) -> errors.ProblemError:
+    """What a failure of SQLite, or events that cannot be read, mean for whoever starts on this file."""
     return _problem("JournalUnusable", f"journal {path}: {_cause(error)}")
 
 

@@ -52,13 +52,15 @@ class Changes:
         self.runs: dict[str, Row] = {}
         self.sessions: dict[SessionKey, SessionRow | None] = {}
         """None: deleted."""
-        self.longer: dict[SessionKey, None] = {}
-        """Sessions that have got a run. What else changes of one, its open runs, is not in its row."""
+        self.grown: dict[SessionKey, None] = {}
+        """Sessions that got a run. What else changes of one, its open runs, is not in its row."""
         self.entries: list[tuple[int, bytes]] = []
         self.uses: list[tuple[int, str]] = []
         self.blobs: list[tuple[str, int, bytes]] = []
         self.deleted: dict[int, int] = {}
         """Numbers of sessions, with the moment before which their blobs go too."""
+        self.prune_before = 0
+        """The moment before which blobs that nothing names go."""
         self.woken: list[str] = []
         """Runs that may be able to go on, or have ended."""
 
@@ -145,7 +147,7 @@ class Create(Write):
         changes.sessions[self.key] = SessionRow(
             no, new.agent, new.session_id, new.caller, head.info.order, created, (*still, new.run_id)
         )
-        changes.longer[self.key] = None
+        changes.grown[self.key] = None
         changes.record(Row(changes.number_run(), head), first, data)
         return Created(head.info, position)
 
@@ -196,7 +198,8 @@ class Move(Write):
         """The run as it is then."""
         row = changes.run(self.run_id)
         if row is None or row.head.info.status in ev.ENDED:
-            raise errors.Fenced(f"run {self.run_id} has ended")
+            message = f"run {self.run_id} has ended"
+            raise errors.Conflict(message, reason="RunEnded") if self.claim else errors.Fenced(message)
         head = projection.claimed(row.head) if self.claim else projection.running(row.head)
         changes.record(Row(row.no, head), (), b"")
         return head.info
@@ -245,6 +248,20 @@ class Delete(Write):
         return count
 
 
+class Prune(Write):
+    """Forget blobs put before that moment that no event names: a session that went left them to grow old."""
+
+    __slots__ = ("before",)
+
+    def __init__(self, before: int) -> None:
+        super().__init__()
+        self.before = before
+
+    def decide(self, changes: Changes) -> None:
+        """Nothing to tell."""
+        changes.prune_before = self.before
+
+
 class Writer:
     """Commits batches to the file; all of it happens in the writer thread."""
 
@@ -253,6 +270,8 @@ class Writer:
         self._path = presence.path
         self._presence = presence
         self._remembered = remembered
+        self.leftovers = False
+        """Whether sessions that went may have left blobs too young to go with them."""
 
     def work(self, batch: Sequence[Write]) -> Changes | None:
         """Decide and commit; what was written, or None where nothing could be."""
@@ -260,7 +279,7 @@ class Writer:
         try:
             self._look_up(batch, changes)
             self._decide(batch, changes)
-            if changes.runs or changes.blobs or changes.deleted:
+            if changes.runs or changes.blobs or changes.deleted or changes.prune_before:
                 self._presence.check()
                 self._commit(changes)
         except sqlite_file.JournalUnavailable as error:
@@ -295,7 +314,7 @@ class Writer:
             job.error = job.error or error
 
     def _look_up(self, batch: Sequence[Write], changes: Changes) -> None:
-        """Read what is not remembered of the runs and sessions to be created."""
+        """Read what is not remembered of the runs and sessions to be created, but for those with ids of our own."""
         creates = [job for job in batch if isinstance(job, Create) and not job.new.fresh]
         ids = [job.new.run_id for job in creates if changes.run(job.new.run_id) is None]
         for row in self._matching(_RUNS_WANTED, "(?)", ids):
@@ -322,7 +341,9 @@ class Writer:
         try:
             if changes.deleted:
                 self._delete(changes.deleted)
-            sessions = [changes.sessions[key] for key in changes.longer]
+            if changes.prune_before:
+                self._prune(changes.prune_before)
+            sessions = [changes.sessions[key] for key in changes.grown]
             _insert(db, _SESSIONS, [_session_values(session) for session in sessions if session])
             _insert(db, _RUNS, [_run_values(row, changes) for row in changes.runs.values()])
             _insert(db, _ENTRIES, changes.entries)
@@ -341,9 +362,16 @@ class Writer:
                 db.execute("DELETE FROM entries WHERE key BETWEEN ? AND ?", (key, key + MAX_SEQ))
                 digests = db.execute("DELETE FROM blob_uses WHERE run = ? RETURNING digest", (run,)).fetchall()
                 for (digest,) in digests:
-                    db.execute(f"DELETE FROM blobs WHERE digest = ? AND put < ? AND {UNUSED}", (digest, blobs_before))
+                    gone = db.execute(
+                        f"DELETE FROM blobs WHERE digest = ? AND put < ? AND {UNUSED}", (digest, blobs_before)
+                    )
+                    self.leftovers = self.leftovers or not gone.rowcount
             db.execute("DELETE FROM runs WHERE session = ?", (session,))
             db.execute("DELETE FROM sessions WHERE no = ?", (session,))
+
+    def _prune(self, before: int) -> None:
+        self._db.execute(f"DELETE FROM blobs WHERE put < ? AND {UNUSED}", (before,))
+        self.leftovers = bool(self._db.execute(f"SELECT EXISTS (SELECT 1 FROM blobs WHERE {UNUSED})").fetchone()[0])
 
 
 # A CROSS JOIN is done in the order it is written in: one search of an index for each thing wanted. Left the choice,

@@ -1,0 +1,54 @@
+"""Runs on their way into a journal: accepted or not yet known to be, and driven by nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from kadre.engine import events as ev
+from kadre.engine.memory.port import NewRun
+from kadre.engine.memory.turns import Turns
+from kadre.engine.messages import Message
+from kadre.plan.types import Notice
+
+
+class Accepting:
+    """Who holds a run id is about to drive it, or to find that there is nothing to drive."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, int] = {}
+        self._turns = Turns()
+
+    def __contains__(self, run_id: str) -> bool:
+        return run_id in self._held
+
+    def hold(self, run_id: str) -> None:
+        """Begin; each `hold` has its `release`."""
+        self._held[run_id] = self._held.get(run_id, 0) + 1
+
+    def release(self, run_id: str) -> None:
+        """It is driven, or nothing came of it."""
+        self._held[run_id] -= 1
+        if not self._held[run_id]:
+            del self._held[run_id]
+            self._turns.wake(run_id)
+
+    async def over(self, run_id: str) -> None:
+        """Wait until nobody holds it."""
+        while run_id in self._held:
+            await self._turns.changed(run_id)
+
+
+def first_events(
+    new: NewRun, message: str, history: tuple[Message, ...], notices: Iterable[Notice], now: datetime
+) -> list[ev.Event]:
+    """What is committed with a run's creation: that it started, what its agent does without, what was said."""
+    ids: dict[str, Any] = {"run_id": new.run_id, "session_id": new.session_id, "time": now}
+    first: list[ev.Event] = [
+        ev.RunStarted(seq=1, agent=new.agent, caller=new.caller, parent_run_id=new.parent_run_id, **ids)
+    ]
+    for notice in notices:
+        first.append(ev.System(seq=len(first) + 1, reason=notice.reason, message=notice.message, **ids))
+    first.append(ev.UserMessage(seq=len(first) + 1, content=message, history=history, **ids))
+    return first
