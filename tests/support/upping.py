@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,11 @@ class Upped:
 
     def watched(self) -> int:
         """Folders it watches (Linux)."""
-        kept = Path(f"/proc/{self.process.pid}/fdinfo").iterdir()
-        return sum(file.read_text().count("inotify wd:") for file in kept)
+        count = 0
+        for file in Path(f"/proc/{self.process.pid}/fdinfo").iterdir():
+            with suppress(FileNotFoundError):  # closed since it was listed
+                count += file.read_text().count("inotify wd:")
+        return count
 
     async def until_no_more_files_than(self, count: int) -> None:
         """Wait until it has given back what it had open for a while only, such as the pipes to a planner."""
