@@ -79,27 +79,29 @@ class Process:
 
         Raises RuntimeError where it exits, does not answer in time, or answers anything else but "not yet" (503).
         """
-        while time.perf_counter() - self.started < START_TIMEOUT:
-            if self._popen.poll() is not None:
-                raise RuntimeError(f"a server exited with {self._popen.returncode}:\n{self.tail()}")
+        for _ in self._tries():
             with contextlib.suppress(OSError, http.client.HTTPException):
                 status, body = ask(self.port, shot)
                 if status == 200 and shot.expect.encode() in body:
-                    return time.perf_counter() - self.started
+                    break
                 if status != 503:
                     raise RuntimeError(f"a server's first answer was {status} {body[-500:]!r}:\n{self.tail()}")
-            time.sleep(0.002)
-        raise RuntimeError(f"a server did not answer within {START_TIMEOUT:g} s:\n{self.tail()}")
+        return time.perf_counter() - self.started
 
     def wait_until_open(self) -> None:
         """Wait until it takes connections. Raises RuntimeError where it exits or takes none in time."""
+        for _ in self._tries():
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                break
+
+    def _tries(self) -> Iterator[None]:
+        """Moments to look whether it is there yet. Raises RuntimeError where it exits or takes too long."""
         while time.perf_counter() - self.started < START_TIMEOUT:
             if self._popen.poll() is not None:
                 raise RuntimeError(f"a server exited with {self._popen.returncode}:\n{self.tail()}")
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
-                return
-            time.sleep(0.002)
-        raise RuntimeError(f"a server took no connection within {START_TIMEOUT:g} s:\n{self.tail()}")
+            yield
+            time.sleep(0.002)  # another process's socket tells nobody that it is open
+        raise RuntimeError(f"a server did not answer within {START_TIMEOUT:g} s:\n{self.tail()}")
 
     def tail(self) -> str:
         """The end of what it printed."""

@@ -103,11 +103,16 @@ class Host:
     async def replace(self, agents: Mapping[AgentKey, HostedAgent]) -> None:
         """Serve exactly these. An agent that is no longer among them finishes its runs first.
 
-        Runs that waited for an agent that was not served are taken up. Where it raises, what was served is served on;
-        what fails once these are served is logged.
+        Runs that waited for an agent that was not served are taken up. Where it fails before these are served, what was
+        is served on and the new ones are closed; what fails after that is logged.
         """
         if self._sole:
-            await self._recover_journals()  # before the first run in one that is new here
+            try:
+                await self._recover_journals()  # before the first run in one that is new here
+            except BaseException:
+                for agent in set(agents.values()) - set(self._agents.values()):
+                    await agent.aclose()
+                raise
         before, self._agents = self._agents, dict(agents)
         kept = {id(agent) for agent in agents.values()}
         left = [agent for agent in before.values() if id(agent) not in kept]
@@ -121,8 +126,8 @@ class Host:
         if self._sole:
             try:
                 await self._take_up_waiting()
-            except Unavailable as error:
-                log.warning("runs that wait for a person cannot be taken up now: %s", error)
+            except Exception:
+                log.exception("runs that wait for a person cannot be taken up now")
 
     def add_journal(self, journal: Journal) -> None:
         """Look for runs in this store too."""

@@ -149,13 +149,7 @@ class Up:
         agents = await assembly.build(plans, self._settings.maps, standin.StandIns(http))
         documents = {(secret.namespace, secret.name): secret.values for secret in resolved.secrets}
         self._secrets.replace(documents, resolved.env, resolved.exported)
-        before = set(self._host.agents.values())
-        try:
-            await self._host.replace(agents)
-        except BaseException:
-            for agent in set(agents.values()) - before:
-                await agent.aclose()
-            raise
+        await self._host.replace(agents)
         self._problems = resolved.problems
 
     # -- following the files -------------------------------------------------------------------------------------

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from kadre.base.errors import Conflict
+from kadre.base.errors import Conflict, Unavailable
 from kadre.engine.agent import HostedAgent
 from kadre.engine.host import Ask, Host
 from kadre.engine.memory.inmemory import InMemoryJournal
+from kadre.engine.memory.port import Journal
 from kadre.plan.types import AgentKey, AgentPlan, ModelPlan
 from tests.support.scene import Scene, Told
 from tests.support.unsteady import Unsteady
@@ -64,7 +65,7 @@ async def test_an_id_sent_again_after_its_creator_left_is_the_run_that_was_ended
     assert (await (await again).wait()).status == "cancelled"
 
 
-def hosted(scene: Scene, name: str, model: Told, journal: InMemoryJournal) -> dict[AgentKey, HostedAgent]:
+def hosted(scene: Scene, name: str, model: Told, journal: Journal) -> dict[AgentKey, HostedAgent]:
     """One agent of that name."""
     key = AgentKey("default", name)
     plan = AgentPlan(key=key, model=ModelPlan(provider="scripted", model="m"))
@@ -129,3 +130,20 @@ async def test_an_agent_one_part_of_which_cannot_be_closed_closes_the_others(sce
     await host.replace({})
     assert broken.closed
     assert other.closed
+
+
+async def test_agents_that_cannot_be_served_are_closed_and_those_served_are_not(scene: Scene) -> None:
+    class Lost(InMemoryJournal):
+        async def recover(self) -> Any:
+            raise Unavailable("the disk is gone")
+
+    old, new = Told(["still here"]), Told([])
+    await scene.host.recover()
+    served = hosted(scene, "a", old, scene.journal)
+    await scene.host.replace(served)
+    lost = Lost()
+    scene.host.add_journal(lost)
+    with pytest.raises(Unavailable):
+        await scene.host.replace({**served, **hosted(scene, "b", new, lost)})
+    assert new.closed
+    assert (await scene.ask()).answer() == "still here"

@@ -135,6 +135,13 @@ async def test_a_waiting_run_holds_its_session_and_shows_what_it_waits_for(scene
     assert refused.value.details["approvals"][0]["id"] == approval.id
 
 
+async def decided(after: Any, run_id: str, approval_id: str) -> None:
+    """Allow it, and see the run to its end."""
+    await after.host.approve(run_id, approval_id, "allow", "alice")
+    live = await after.host.open(run_id)
+    assert (await asyncio.wait_for(live.wait(), 5)).status == "completed"
+
+
 async def test_a_waiting_run_survives_a_restart_and_is_then_decided(scene: Any, asking: Any, pen: Pen) -> None:
     await scene.says(CALL, tools=[asking(pen.write)])
     live = await scene.start()
@@ -164,9 +171,7 @@ async def test_a_run_that_waits_under_an_agent_not_served_is_taken_up_when_it_is
         await after.host.approve(live.info.run_id, approval.id, "allow", "local")
     assert refused.value.reason == "AgentNotServed"
     await after.says("done", tools=[asking(pen.write)])
-    await after.host.approve(live.info.run_id, approval.id, "allow", "local")
-    again = await after.host.open(live.info.run_id)
-    await asyncio.wait_for(again.wait(), 5)
+    await decided(after, live.info.run_id, approval.id)
     assert pen.written == ["hi"]
 
 
@@ -188,11 +193,10 @@ async def test_a_waiting_run_that_cannot_be_taken_up_does_not_keep_the_others_fr
 
     scene.journal.events = unreadable
     await after.host.recover()
-    await after.host.approve(good, approvals[1].id, "allow", "alice")
-    assert (await (await after.host.open(good)).wait()).status == "completed"
+    await decided(after, good, approvals[1].id)
     scene.journal.events = events
-    await after.host.approve(broken, approvals[0].id, "deny", "alice")
-    assert (await (await after.host.open(broken)).wait()).status == "completed"
+    await decided(after, broken, approvals[0].id)
+    assert pen.written == ["hi", "hi"]
 
 
 async def test_what_was_denied_is_not_done_though_its_author_allows_it_after_a_restart(
@@ -207,9 +211,7 @@ async def test_what_was_denied_is_not_done_though_its_author_allows_it_after_a_r
     after = await restarted(scene)
     await after.says("done", tools=[Functions(pen.write)])
     await after.host.recover()
-    await after.host.approve(live.info.run_id, two.id, "allow", "alice")
-    again = await after.host.open(live.info.run_id)
-    await asyncio.wait_for(again.wait(), 5)
+    await decided(after, live.info.run_id, two.id)
     assert pen.written == ["two"]
 
 
