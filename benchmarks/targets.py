@@ -78,6 +78,7 @@ TARGETS = (
     Target(f"{HELLO}: CPU, SQLite over in-memory", 1.4, "x", _cpu("kadre-sqlite", "kadre", "hello")),
     Target(f"{TOOL}: CPU, SQLite over in-memory", 1.4, "x", _cpu("kadre-sqlite", "kadre", "tool")),
     Target(f"MCP tool turn at concurrency {BUSY}: CPU", 3, "ms", _mcp),
+    Target(f"MCP tool turn at concurrency {BUSY}: CPU over the bare SDK's", 1, "x", _cpu("kadre", "floor", "mcp")),
     Target(f"{HELLO}: turns/s over LangGraph's", 8, "x", _rate("kadre", "langgraph", "hello"), at_most=False),
     Target(f"{TOOL}: turns/s over LangGraph's", 8, "x", _rate("kadre", "langgraph", "tool"), at_most=False),
     Target("Memory at rest, no MCP", 60, "MiB", _idle("main")),
