@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,6 @@ from kadre.engine.models.port import Model
 from kadre.engine.secrets import SecretReader
 from kadre.engine.tools import factory as tools
 from kadre.engine.tools.mcp import McpPool
-from kadre.local import maps, standin
-from kadre.local.settings import Mapped
 from kadre.plan.types import AgentKey, AgentPlan, MemoryPlan, ModelPlan
 
 if TYPE_CHECKING:
@@ -78,9 +76,7 @@ class Assembly:
         self._journals = journals
         self._clock = clock
 
-    async def build(
-        self, plans: Mapping[AgentKey, AgentPlan], mapped: Sequence[Mapped], stand_ins: standin.StandIns
-    ) -> dict[AgentKey, HostedAgent]:
+    async def build(self, plans: Mapping[AgentKey, AgentPlan]) -> dict[AgentKey, HostedAgent]:
         """Hosted agents for the plans; an agent whose plan is the same as now is the same object as now.
 
         Raises ProblemError where one cannot be had; the others that were made for it are closed again.
@@ -88,12 +84,11 @@ class Assembly:
         agents = {}
         async with contextlib.AsyncExitStack() as made:
             for key, plan in plans.items():
-                final = maps.mapped(await stand_ins.replace(plan), mapped)
                 known = self._host.agents.get(key)
-                if known is not None and known.plan == final:
+                if known is not None and known.plan == plan:
                     agents[key] = known
                 else:
-                    agents[key] = await self._agent(final)
+                    agents[key] = await self._agent(plan)
                     made.push_async_callback(agents[key].aclose)
             made.pop_all()
         return agents

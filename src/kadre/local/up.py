@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import gc
 import logging
-import signal
-import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import aiohttp
-import uvicorn
 
 from kadre.base.clock import SystemClock
 from kadre.base.errors import ModelError, ProblemError, ToolError, Unavailable
 from kadre.base.problems import Problem
 from kadre.base.tasks import Tasks
+from kadre.engine import http_client
 from kadre.engine.agent import HostedAgent
 from kadre.engine.host import Host
 from kadre.engine.models.port import Startable
 from kadre.engine.tools.mcp import McpPool
-from kadre.local import hints, planner, servers, standin, watch
+from kadre.local import hints, maps, planner, servers, serving, standin, watch
 from kadre.local.console import Console
 from kadre.local.files import STDIN
 from kadre.local.hosting import Assembly, Journals
@@ -37,19 +33,15 @@ from kadre.local.settings import UpSettings
 from kadre.plan.types import AgentTool, McpTools
 from kadre.server import app
 from kadre.server.metrics import Metrics
-from kadre.server.protocol import BoundedHttp
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 2048
-"""Connections that wait to be accepted: a burst is answered, not refused."""
 GRACE = 5.0
 """Seconds that runs under way have to end after Ctrl-C."""
 SILENCE = 1.0
 """Seconds of reading files after which a person is told of it."""
 MIND_SECONDS = 2.0
 """Between two looks at whether the data folder is still there."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(settings: UpSettings, resolving: planner.Planner | None = None) -> int:
@@ -96,11 +88,12 @@ class Up:
         resolved = await self._planned(resolving)
         resolved.raise_errors()
         self._looked_at(resolved)
-        listening = listen(settings.host, settings.port)
+        listening = serving.listen(settings.host, settings.port)
         async with contextlib.AsyncExitStack() as stack:
-            stack.callback(_leave_signals)  # last of all: a second Ctrl-C does not cut short what the first began
+            # Last of all: a second Ctrl-C does not cut short what the first began.
+            stack.callback(serving.leave_signals)
             stack.callback(listening.close)
-            http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+            http = http_client.session()
             stack.push_async_callback(http.close)
             stack.push_async_callback(self._servers.aclose)
             pool = McpPool(self._secrets, self._servers.start, self._clock)
@@ -112,20 +105,21 @@ class Up:
             await self._take(resolved, assembly, http)
             cut_off = await self._host.recover()
             self._host.sweep_expired_sessions()
-            server = _Server(listening, app.build(self._host, self._metrics, lambda: [*self._lost, *self._problems]))
-            serving = self._tasks.spawn("serve", server.serve())
+            doors = app.build(self._host, self._metrics, lambda: [*self._lost, *self._problems])
+            server = serving.Server(listening, doors)
+            answering = self._tasks.spawn("serve", server.serve())
             await self._connect(self._host.agents.values())
             self._announce(resolved, len(cut_off))
             if STDIN not in settings.paths:  # what came from there cannot be read a second time
                 self._tasks.spawn("watch", self._follow(assembly, http))
             self._tasks.spawn("mind-data", self._mind_data(journals))
-            settle()
-            self._heed_signals()
+            serving.settle()
+            serving.heed_signals(self._stop)
             await self._stop.wait()
             self._console.say("stopping …")
             server.should_exit = True
             await self._host.aclose(GRACE)
-            await asyncio.wait([serving], timeout=GRACE)
+            await asyncio.wait([answering], timeout=GRACE)
         return 0
 
     async def _planned(self, resolving: planner.Planner) -> Resolved:
@@ -145,8 +139,9 @@ class Up:
     async def _take(self, resolved: Resolved, assembly: Assembly, http: aiohttp.ClientSession) -> None:
         """Serve what the files come to now, or raise ProblemError and leave all as it was."""
         resolved.raise_errors()
-        plans = {plan.key: plan for plan in resolved.plans}
-        agents = await assembly.build(plans, self._settings.maps, standin.StandIns(http))
+        stand_ins = standin.StandIns(http)
+        plans = {plan.key: maps.mapped(await stand_ins.replace(plan), self._settings.maps) for plan in resolved.plans}
+        agents = await assembly.build(plans)
         documents = {(secret.namespace, secret.name): secret.values for secret in resolved.secrets}
         self._secrets.replace(documents, resolved.env, resolved.exported)
         await self._host.replace(agents)
@@ -244,71 +239,3 @@ class Up:
         console.say(f"  openai   {base}/v1        runs  {base}/runs        metrics  {base}/metrics")
         console.say(f"  data     {settings.data_path()}")
         console.done(f"ready in {self._clock.monotonic() - settings.started:.1f} s; Ctrl-C stops it")
-
-    def _heed_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in SIGNALS:
-            loop.add_signal_handler(number, self._stop.set)
-
-
-def _leave_signals() -> None:
-    loop = asyncio.get_running_loop()
-    for number in SIGNALS:
-        loop.remove_signal_handler(number)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn on a socket that is open already, leaving signals to us."""
-
-    def __init__(self, listening: socket.socket, application: object) -> None:
-        config = uvicorn.Config(
-            application,  # type: ignore[arg-type]  # an ASGI 3 callable
-            http=BoundedHttp,
-            lifespan="off",
-            ws="none",
-            access_log=False,
-            log_config=None,
-            proxy_headers=False,  # nobody may say for a caller where it calls from
-            server_header=False,
-            timeout_graceful_shutdown=int(GRACE),
-        )
-        super().__init__(config)
-        self._listening = listening
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn."""
-        await super().serve(sockets or [self._listening])
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """See uvicorn: signals are ours."""
-        yield
-
-
-def settle() -> None:
-    """Take what was made while starting out of the garbage collector's sight, and let it look less often at the rest.
-
-    What a turn makes is freed as the turn ends, by reference counts; a pass over it finds nothing and costs a third of
-    the turn (benchmarks/turns.py measures it). Cycles are still found, some thousand objects later.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises ProblemError that says who has the port, or how to take another."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(BACKLOG)
-    except OSError as error:
-        listening.close()
-        if error.errno == errno.EADDRINUSE:
-            problem = Problem("PortInUse", f"port {port} is taken by another program", f"use --port {port + 1}")
-        else:
-            problem = Problem("CannotListen", f"cannot listen on {host}:{port}: {error.strerror}", "check --host")
-        raise ProblemError([problem]) from error
-    return listening

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from kadre.base.errors import ModelError
 from kadre.base.retry import Backoff
+from kadre.engine import http_client
 from kadre.engine.messages import Message, ToolSpec
 from kadre.engine.models import factory
 from kadre.engine.models.http import Wire
@@ -133,7 +134,7 @@ class Site:
         return await self.pieces(*pieces)(request)
 
     def pieces(self, *pieces: bytes, then: str = "end") -> Answer:
-        """A stream of these; `then` it ends, hangs, or the connection breaks (`abort`)."""
+        """A stream of these; `then`: it ends, hangs, is no HTTP any more (`garble`), or is cut off (`abort`)."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
             response = web.StreamResponse(headers={"Content-Type": self.api.stream_type})
@@ -145,6 +146,10 @@ class Site:
             elif then == "abort":
                 assert request.transport is not None
                 request.transport.abort()
+            elif then == "garble":
+                assert request.transport is not None
+                request.transport.write(b"zz\r\n")
+                await self._released.wait()
             return response
 
         return answer
@@ -215,8 +220,9 @@ MARKED = [
 async def running(api: Api) -> AsyncIterator[Site]:
     """A site of that API; afterwards no connection is in use, and no task or file is left."""
     files, tasks = open_files(), asyncio.all_tasks()
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector) as http:
+    async with http_client.session() as http:
+        connector = http.connector
+        assert connector is not None
         site = Site(api, http)
         await site.start()
         yield site

@@ -89,6 +89,12 @@ async def test_nothing_is_tried_again_after_the_first_token(site: Site, then: st
     assert (error.value.reason, texts, len(site.asked)) == ("ModelStreamBroken", ["Hello"], 1)
 
 
+async def test_a_stream_that_is_no_http_any_more_is_not_waited_for(site: Site) -> None:
+    site.answers = [site.pieces(site.api.first_piece(), then="garble")]
+    error = await asyncio.wait_for(failure(site.model(), stream=True), 10)
+    assert error.reason in {"ModelAnswerInvalid", "ModelStreamBroken"}
+
+
 @pytest.mark.parametrize("then", ["end", "abort"])
 async def test_a_stream_that_breaks_before_its_first_token_is_tried_again(site: Site, then: str) -> None:
     site.answers = [site.pieces(then=then), site.well]

@@ -8,11 +8,13 @@ import gzip
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+import httpx2
 import pytest
 
 from kadre.engine.tools import mcp_bounds, mcp_wire
-from kadre.engine.tools.mcp_http import LOST, Client
+from kadre.engine.tools.mcp_http import EXPIRED, LOST, REFUSED, UNSENT, Client
 
 LATER = b"(later)"
 JSON = "content-type: application/json"
@@ -34,6 +36,8 @@ class Server:
         self.connections = 0
         self.go_on = asyncio.Event()
         """What is to come of an answer may come."""
+        self.said = asyncio.Event()
+        """What was to come has come."""
         self.left = asyncio.Event()
         """A client closed its connection."""
         self.port = 0
@@ -51,6 +55,7 @@ class Server:
                     await self.go_on.wait()
                     self.go_on.clear()
                     writer.write(part)
+                    self.said.set()
                 if self._ends and not self._answers:
                     writer.write_eof()
         except asyncio.IncompleteReadError:
@@ -154,3 +159,74 @@ async def test_an_answer_that_is_none_is_a_lost_one(answer: bytes) -> None:
         error = (await http.post(url, json={})).json()["error"]
     assert error["code"] == LOST
     assert "the connection was lost" in error["message"]
+
+
+async def test_what_a_server_says_unasked_is_nobodys_answer() -> None:
+    """It would be taken for the answer to the next call, whose id the SDK puts in the place of whatever is there."""
+    twice = response("200 OK", JSON, body=b'{"call":1}') + LATER + response("200 OK", JSON, body=b'{"call":1}')
+    async with saying(twice, response("200 OK", JSON, body=b'{"call":2}')) as heard, client(heard) as (http, url):
+        assert (await http.post(url, json={})).json() == {"call": 1}
+        heard.go_on.set()
+        await heard.said.wait()
+        assert (await http.post(url, json={})).json() == {"call": 2}
+        assert heard.connections == 2
+
+
+@pytest.mark.parametrize("kind", [JSON, "content-type: text/event-stream"])
+async def test_a_body_that_is_malformed_further_on_is_lost_and_not_waited_for(kind: str) -> None:
+    head = f"HTTP/1.1 200 OK\r\n{kind}\r\ntransfer-encoding: chunked\r\n\r\n3\r\n: \n\r\n".encode()
+    async with saying(head + LATER + b"zz\r\n", ends=True) as heard, client(heard) as (http, url):
+        async with asyncio.timeout(5):
+            heard.go_on.set()
+            try:
+                async with http.stream("POST", url, json={}) as got:
+                    said = b"".join([part async for part in got.aiter_bytes()])
+            except httpx2.TransportError as error:
+                said = str(error).encode()
+        assert b"breaks off" in said or b"lost" in said
+
+
+async def test_an_odd_answer_to_one_call_leaves_the_others_alone() -> None:
+    odd = "HTTP/1.1 503 Indisponibl\xe9\r\ncontent-length: 0\r\n\r\n".encode("latin-1")
+    large = response("401 Unauthorized", f"set-cookie: {'x' * 20_000}")
+    switched = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"
+    async with saying(odd, large, switched) as heard, client(heard) as (http, url):
+        codes = [(await http.post(url, json={})).json()["error"]["code"] for _ in range(3)]
+    assert codes == [REFUSED, EXPIRED, LOST]
+
+
+@pytest.mark.parametrize("header", ["k\n", "k\0"])
+async def test_a_key_that_cannot_be_a_header_is_told_as_such(header: str) -> None:
+    async with saying() as heard, client(heard) as (http, url):
+        error = (await http.post(url, json={}, headers={"x-key": header})).json()["error"]
+    assert "control character" in error["message"].lower()
+    assert heard.heads == []
+
+
+async def test_credentials_of_other_programs_are_not_sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".netrc").write_text("default login bob password pw\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
+    async with saying(response("200 OK", JSON, body=b"{}")) as proxy:
+        monkeypatch.setenv("ALL_PROXY", f"127.0.0.1:{proxy.port}")
+        for name in ("HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        async with Client("http://mcp.example.test/mcp", {}) as http:
+            await http.post("http://mcp.example.test/mcp", json={})
+        assert "authorization" not in proxy.heads[0].lower()
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/mcp", "http://exa_mple..com/", f"http://{'a' * 70}.test/"])
+async def test_an_address_that_nothing_can_be_sent_to_was_sent_nothing(url: str) -> None:
+    async with Client("http://127.0.0.1/mcp", {}) as http:
+        assert (await http.post(url, json={})).json()["error"]["code"] == UNSENT
+
+
+async def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "socks5://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with Client("http://mcp.example.test/mcp", {}) as http:
+        error = (await http.post("http://mcp.example.test/mcp", json={})).json()["error"]
+    assert error["code"] == UNSENT
+    assert "socks5" in error["message"]

@@ -14,7 +14,6 @@ from kadre.engine.host import Host
 from kadre.engine.tools.mcp import McpPool
 from kadre.local.hosting import Assembly, Journals
 from kadre.local.secrets import LocalSecrets
-from kadre.local.standin import StandIns
 from kadre.plan.types import AgentKey, AgentPlan, McpTools, MemoryPlan, ModelPlan
 
 
@@ -36,5 +35,5 @@ async def test_agents_made_beside_one_that_cannot_be_made_hold_nothing(tmp_path:
         assembly = Assembly(host, http, pool, secrets, Journals(file, clock), clock)
         plans = [plan("first", "in-memory"), plan("second", "sqlite")]
         with pytest.raises(ProblemError, match="cannot be used"):
-            await assembly.build({each.key: each for each in plans}, (), StandIns(http))
+            await assembly.build({each.key: each for each in plans})
     assert pool.in_use == 0

@@ -18,6 +18,7 @@ from multidict import CIMultiDict
 from kadre.base.clock import Clock, SystemClock
 from kadre.base.errors import ModelError, shorten
 from kadre.base.retry import Backoff
+from kadre.engine import http_client
 from kadre.engine.models import failures, retries
 from kadre.engine.models.port import Reply, TextDelta
 from kadre.engine.models.retries import Piece
@@ -90,6 +91,7 @@ class Wire:
     async def _post(self, target: Target, body: bytes) -> bytes:
         try:
             async with self._send(target, body) as response:
+                http_client.mind_end(response)
                 await self._check(response, target)
                 return await _read(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -100,6 +102,7 @@ class Wire:
         size = 0
         try:
             async with self._send(target, body) as response:
+                http_client.mind_end(response)
                 await self._check(response, target)
                 async for chunk in response.content.iter_any():
                     size += len(chunk)

@@ -33,6 +33,7 @@ CONNECT_TIMEOUT = 10.0
 
 # One for all clients, made while this module is loaded, outside the event loop: each takes 20 ms and 1 MB.
 _TLS = httpx2.create_ssl_context()
+_TLS.set_alpn_protocols(["http/1.1"])
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol)
 _BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 # Statuses by which a server, or a proxy before it, says that nothing was done.
@@ -41,10 +42,7 @@ _NOTHING_DONE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAV
 
 class _Base(httpx2.AsyncClient):
     def __init__(self, url: str, headers: dict[str, str], read: float | None) -> None:
-        # The environment's proxy cannot reach this machine's own servers.
-        outside = httpx2.URL(url).host not in ("localhost", "127.0.0.1", "::1")
-        timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=read)
-        super().__init__(transport=Wire(_TLS, proxied=outside), timeout=timeout, trust_env=outside)
+        super().__init__(transport=Wire(url, _TLS), timeout=httpx2.Timeout(CONNECT_TIMEOUT, read=read), trust_env=False)
         # identity: what is packed cannot be bounded beforehand.
         self.headers.update({"accept-encoding": "identity"} | headers)
 

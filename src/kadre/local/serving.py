@@ -1,0 +1,94 @@
+"""What every process that serves agents does around its doors: listen, heed signals, spare the collector."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import gc
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from kadre.base.errors import ProblemError
+from kadre.base.problems import Problem
+from kadre.server.protocol import BoundedHttp
+
+BACKLOG = 2048
+"""Connections that wait to be accepted: a burst is answered, not refused."""
+GRACE = 5
+"""Seconds that requests under way have to end once the server is told to."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def heed_signals(stop: asyncio.Event) -> None:
+    """Set `stop` when the process is told to end."""
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stop.set)
+
+
+def leave_signals() -> None:
+    """Do not mind signals any more."""
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.remove_signal_handler(number)
+
+
+class Server(uvicorn.Server):
+    """uvicorn on a socket that is open already, leaving signals to us."""
+
+    def __init__(self, listening: socket.socket, application: object) -> None:
+        config = uvicorn.Config(
+            application,  # type: ignore[arg-type]  # an ASGI 3 callable
+            http=BoundedHttp,
+            lifespan="off",
+            ws="none",
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,  # nobody may say for a caller where it calls from
+            server_header=False,
+            timeout_graceful_shutdown=GRACE,
+        )
+        super().__init__(config)
+        self._listening = listening
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        await super().serve(sockets or [self._listening])
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See uvicorn: signals are ours."""
+        yield
+
+
+def settle() -> None:
+    """Take what was made while starting out of the garbage collector's sight, and let it look less often at the rest.
+
+    What a turn makes is freed as the turn ends, by reference counts; a pass over it finds nothing and costs a third of
+    the turn (benchmarks/turns.py measures it). Cycles are still found, some thousand objects later.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ProblemError that says who has the port, or how to take another."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            problem = Problem("PortInUse", f"port {port} is taken by another program", f"use --port {port + 1}")
+        else:
+            problem = Problem("CannotListen", f"cannot listen on {host}:{port}: {error.strerror}", "check --host")
+        raise ProblemError([problem]) from error
+    return listening
