@@ -17,7 +17,7 @@ PORT ?= 8080
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(UV):
 	@if [ -z '$(PYTHON)' ]; then echo 'Kadre needs Python 3.11 or newer: install it, or name it: make PYTHON=/path/to/python3' >&2; exit 1; fi
@@ -64,7 +64,11 @@ check: .venv/.tools ## Format, lint, types, layers, budgets and unit tests: seco
 
 .PHONY: test
 test: .venv/.tools ## Every test that needs no root, no Go and no system package: under 5 minutes
-	@$(PYTEST) -n $(JOBS) tests
+	@$(PYTEST) -n $(JOBS) --ignore=tests/apiserver --ignore=tests/e2e tests
+
+.PHONY: test-api
+test-api: .venv/.tools ## Reconciling against a real API server, which Go builds once: seconds after that
+	@$(PYTEST) -n $(JOBS) tests/apiserver
 
 .PHONY: bench
 bench: .venv/.bench ## Measure Kadre beside a floor and beside its peers

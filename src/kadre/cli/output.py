@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import typer
@@ -33,6 +35,30 @@ def document(value: Any, form: Format) -> str:
 def show(text: str) -> None:
     """Print what was asked for: on standard output, where a pipe reads it."""
     typer.echo(text)
+
+
+def log_to_output() -> None:
+    """Write the log to standard error, a JSON object a line, as what collects a cluster's logs wants it. LOG_LEVEL."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines())
+    level = os.environ.get("LOG_LEVEL", "info").upper()
+    logging.basicConfig(handlers=[handler], level=level if level in logging.getLevelNamesMapping() else "INFO")
+
+
+class _JsonLines(logging.Formatter):
+    """A record as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging.Formatter."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
 
 
 def age(passed: timedelta) -> str:

@@ -1,0 +1,48 @@
+"""`kadre host`: one planned agent, as it runs in a pod."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kadre.cli.options import examples
+from kadre.cli.output import log_to_output
+
+Plan = Annotated[Path, typer.Option("--plan", metavar="FILE", help="The plan, as the controller writes it.")]
+Port = Annotated[int, typer.Option("--port", metavar="PORT", min=1, max=65535, help="Port to serve on.")]
+Address = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")]
+MetricsPort = Annotated[
+    int, typer.Option("--metrics-port", metavar="PORT", min=0, max=65535, help="Port of metrics besides; 0: none.")
+]
+DataDir = Annotated[Path, typer.Option("--data-dir", metavar="DIR", help="Where conversations are kept.")]
+Secrets = Annotated[
+    Path, typer.Option("--secrets", metavar="DIR", help="Where Secrets are mounted: a folder each, a file a key.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog=examples("kadre host --plan /etc/kadre/plan.json --metrics-port 9090"))(host)
+
+
+def host(
+    plan: Plan,
+    port: Port = 8080,
+    address: Address = "0.0.0.0",  # noqa: S104 - a pod is reached from outside or not at all
+    metrics_port: MetricsPort = 0,
+    data_dir: DataDir = Path("/var/lib/kadre"),
+    secrets: Secrets = Path("/var/run/kadre/secrets"),
+) -> None:
+    """Serve one planned agent, as the pods of a cluster do.
+
+    On SIGTERM it goes on taking messages for a few seconds, then lets runs under way end.
+    """
+    from kadre.local import pod
+
+    log_to_output()
+    settings = pod.PodSettings(
+        plan=plan, host=address, port=port, metrics_port=metrics_port, data_dir=data_dir, secrets=secrets
+    )
+    raise typer.Exit(pod.run(settings))

@@ -1,0 +1,105 @@
+"""Puts objects into the cluster, and only where something differs: an object that is as it should be is not written.
+
+Of each object only two digests are remembered: of what was wanted, and of what the cluster then had. While both are the
+same there is nothing to do, and nothing is read; where one differs the object is read and compared field by field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from kadre.kube import compare
+from kadre.kube.client import Client
+from kadre.kube.errors import ApiError
+from kadre.kube.kinds import Key, Kind, Object, key_of
+
+
+class Seen(NamedTuple):
+    """What is kept of an object that is ours: never the object."""
+
+    uid: str
+    owner: str
+    """Uid of its controlling owner; empty where it has none."""
+    digest: bytes
+    more: Any = None
+    """What else its user wants to know of it."""
+
+
+class Place(NamedTuple):
+    """Where an object is."""
+
+    kind: Kind
+    key: Key
+
+
+class NameTaken(Exception):
+    """An object of that name is there, and it belongs to somebody else."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(f"{place.kind.kind} {place.key} is there already and belongs to somebody else")
+        self.place = place
+
+
+def seen(obj: Object) -> Seen:
+    """What is kept of an object."""
+    return Seen(obj["metadata"]["uid"], owner_of(obj), compare.digest(obj))
+
+
+def owner_of(obj: Object) -> str:
+    """Uid of the object's controlling owner, or the empty string."""
+    references = obj["metadata"].get("ownerReferences") or ()
+    return next((reference["uid"] for reference in references if reference.get("controller")), "")
+
+
+class Applier:
+    """Applies objects. `live`: what the cluster has of a kind, as the informers see it."""
+
+    def __init__(self, client: Client, live: Callable[[Kind], Mapping[Key, Seen]]) -> None:
+        self.writes = 0
+        self._client = client
+        self._live = live
+        self._settled: dict[Place, tuple[bytes, bytes]] = {}
+
+    def is_settled(self, place: Place) -> bool:
+        """Whether the object still is as it was when it was found, or made, to be right."""
+        known, live = self._settled.get(place), self._live(place.kind).get(place.key)
+        return known is not None and live is not None and known[1] == live.digest
+
+    async def ensure(self, kind: Kind, manifest: Object, owner: str) -> None:
+        """Have the object be so. `owner`: uid of its owner. Raises ApiError, NameTaken."""
+        place = Place(kind, key_of(manifest))
+        wanted = compare.digest(manifest)
+        known = self._settled.get(place)
+        if known is not None and known[0] == wanted and self.is_settled(place):
+            return
+        there = await self._get(place)
+        if there is not None:
+            if owner_of(there) != owner:
+                raise NameTaken(place)
+            if compare.covers(there, manifest):
+                self._settled[place] = (wanted, compare.digest(there))
+                return
+        self.writes += 1
+        self._settled[place] = (wanted, compare.digest(await self._client.apply(kind, manifest)))
+
+    async def remove(self, place: Place, owner: str) -> None:
+        """Delete the object if it is that owner's. Raises ApiError."""
+        live = self._live(place.kind).get(place.key)
+        self._settled.pop(place, None)
+        if live is not None and live.owner == owner:
+            self.writes += 1
+            await self._client.delete(place.kind, *place.key, uid=live.uid)
+
+    def forget(self, places: Iterable[Place]) -> None:
+        """These are nobody's concern any more."""
+        for place in places:
+            self._settled.pop(place, None)
+
+    async def _get(self, place: Place) -> Object | None:
+        try:
+            return await self._client.get(place.kind, *place.key)
+        except ApiError as error:
+            if error.missing:
+                return None
+            raise

@@ -1,0 +1,233 @@
+"""One of several replicas acts, the others stand by: a record in the API that the one at work renews.
+
+Who holds the record is judged by this process's own clock: a record that has not changed for as long as it says it
+holds is anybody's to take, whatever the times in it are. A leader that cannot renew stops before another one may begin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from kadre.base.clock import Clock, SystemClock
+from kadre.kube import kinds
+from kadre.kube.client import Client
+from kadre.kube.errors import ApiError
+from kadre.kube.kinds import Key, Object
+
+log = logging.getLogger(__name__)
+
+HOLDS = 15
+"""Seconds a record holds without being renewed."""
+RENEW_WITHIN = 10.0
+"""Seconds in which a leader that cannot renew gives up: well before another one may take over."""
+EVERY = 2.0
+"""Seconds between two tries to renew, or to take over."""
+ANNOTATION = "control-plane.alpha.kubernetes.io/leader"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Who leads. `version`: of the object it was read from."""
+
+    holder: str
+    acquired: str = ""
+    renewed: str = ""
+    transitions: int = 0
+    version: str = ""
+
+
+class Lock(Protocol):
+    """Where the record is kept."""
+
+    async def read(self) -> Record | None:
+        """The record as it is; None where there is none. Raises ApiError."""
+        ...
+
+    async def write(self, record: Record) -> Record:
+        """Put it in the place of the one of its version, or where there is none. Raises ApiError, a conflict too."""
+        ...
+
+
+class LeaseLock:
+    """A record in a Lease."""
+
+    def __init__(self, client: Client, key: Key) -> None:
+        self._client = client
+        self._key = key
+
+    async def read(self) -> Record | None:
+        """See Lock."""
+        try:
+            lease = await self._client.get(kinds.LEASE, *self._key)
+        except ApiError as error:
+            if error.missing:
+                return None
+            raise
+        return _of_lease(lease)
+
+    async def write(self, record: Record) -> Record:
+        """See Lock."""
+        spec = {
+            "holderIdentity": record.holder,
+            "leaseDurationSeconds": HOLDS,
+            "acquireTime": record.acquired or None,
+            "renewTime": record.renewed or None,
+            "leaseTransitions": record.transitions,
+        }
+        lease = _object(kinds.LEASE.api_version, kinds.LEASE.kind, self._key, record.version) | {"spec": spec}
+        put = self._client.replace if record.version else self._client.create
+        return _of_lease(await put(kinds.LEASE, lease))
+
+
+class ConfigMapLock:
+    """A record in an annotation of a ConfigMap, for controllers that may not use Leases."""
+
+    def __init__(self, client: Client, key: Key) -> None:
+        self._client = client
+        self._key = key
+
+    async def read(self) -> Record | None:
+        """See Lock."""
+        try:
+            return _of_config_map(await self._client.get(kinds.CONFIG_MAP, *self._key))
+        except ApiError as error:
+            if error.missing:
+                return None
+            raise
+
+    async def write(self, record: Record) -> Record:
+        """See Lock."""
+        said = {
+            "holderIdentity": record.holder,
+            "leaseDurationSeconds": HOLDS,
+            "acquireTime": record.acquired,
+            "renewTime": record.renewed,
+            "leaderTransitions": record.transitions,
+        }
+        obj = _object(kinds.CONFIG_MAP.api_version, kinds.CONFIG_MAP.kind, self._key, record.version)
+        obj["metadata"]["annotations"] = {ANNOTATION: msgspec.json.encode(said).decode()}
+        put = self._client.replace if record.version else self._client.create
+        return _of_config_map(await put(kinds.CONFIG_MAP, obj))
+
+
+class Leader:
+    """Leads while it holds the lock. `identity`: unique to this process."""
+
+    def __init__(self, lock: Lock, identity: str, clock: Clock | None = None) -> None:
+        self.leading = False
+        self._lock = lock
+        self._identity = identity
+        self._clock = clock or SystemClock()
+        self._seen: Record | None = None
+        self._seen_at = 0.0
+
+    async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Wait to lead, then work until the work ends or the lead is lost. Gives the lead back when it is cancelled."""
+        while not await self._try():
+            await self._clock.sleep(EVERY)
+        log.info("%s leads", self._identity)
+        self.leading = True
+        working = asyncio.ensure_future(work())
+        renewing = asyncio.ensure_future(self._renew())
+        try:
+            await asyncio.wait([working, renewing], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.leading = False
+            for task in (working, renewing):
+                task.cancel()
+            ended = await asyncio.gather(working, renewing, return_exceptions=True)
+            await self._release()
+        for outcome in ended:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def _renew(self) -> None:
+        """Renew until that fails for too long."""
+        renewed = self._clock.monotonic()
+        while self._clock.monotonic() - renewed < RENEW_WITHIN:
+            await self._clock.sleep(EVERY)
+            if await self._try():
+                renewed = self._clock.monotonic()
+            elif self._seen is not None and self._seen.holder != self._identity:
+                break
+        log.error("%s leads no longer", self._identity)
+
+    async def _try(self) -> bool:
+        """Take or renew the lead; whether it is ours now."""
+        try:
+            async with asyncio.timeout(RENEW_WITHIN / 2):
+                found = await self._lock.read()
+                now = _micro(self._clock.now())
+                if found is None or not found.holder:
+                    version, count = (found.version, found.transitions) if found else ("", 0)
+                    return await self._take(Record(self._identity, now, now, count + bool(found), version))
+                if self._seen is None or replace(found, version="") != replace(self._seen, version=""):
+                    self._seen, self._seen_at = found, self._clock.monotonic()
+                if found.holder == self._identity:
+                    return await self._take(replace(found, renewed=now))
+                if self._clock.monotonic() - self._seen_at < HOLDS:
+                    return False
+                return await self._take(Record(self._identity, now, now, found.transitions + 1, found.version))
+        except (ApiError, TimeoutError) as error:
+            if not (isinstance(error, ApiError) and error.conflict):
+                log.warning("the lead could not be taken or renewed: %s", error or "no answer in time")
+            return False
+
+    async def _take(self, record: Record) -> bool:
+        self._seen, self._seen_at = await self._lock.write(record), self._clock.monotonic()
+        return True
+
+    async def _release(self) -> None:
+        """Let another one take over at once."""
+        seen = self._seen
+        if seen is None or seen.holder != self._identity:
+            return
+        try:
+            async with asyncio.timeout(EVERY):
+                await self._lock.write(replace(seen, holder="", renewed=_micro(self._clock.now())))
+        except (ApiError, TimeoutError) as error:
+            log.info("the lead was not given back, and is free in %d s: %s", HOLDS, error)
+
+
+def _of_lease(lease: Object) -> Record:
+    spec = lease.get("spec") or {}
+    return Record(
+        spec.get("holderIdentity") or "",
+        spec.get("acquireTime") or "",
+        spec.get("renewTime") or "",
+        spec.get("leaseTransitions") or 0,
+        lease["metadata"]["resourceVersion"],
+    )
+
+
+def _of_config_map(obj: Object) -> Record:
+    text = (obj["metadata"].get("annotations") or {}).get(ANNOTATION) or "{}"
+    try:
+        said = msgspec.json.decode(text, type=dict[str, str | int])
+    except msgspec.DecodeError:
+        said = {}
+    return Record(
+        str(said.get("holderIdentity", "")),
+        str(said.get("acquireTime", "")),
+        str(said.get("renewTime", "")),
+        int(said.get("leaderTransitions", 0)),
+        obj["metadata"]["resourceVersion"],
+    )
+
+
+def _object(api_version: str, kind: str, key: Key, version: str) -> Object:
+    metadata: Object = {"name": key.name, "namespace": key.namespace}
+    if version:
+        metadata["resourceVersion"] = version
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata}
+
+
+def _micro(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

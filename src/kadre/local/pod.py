@@ -1,0 +1,115 @@
+"""One agent in its pod: the plan that the controller wrote, served until Kubernetes says to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from kadre.base.clock import SystemClock
+from kadre.base.errors import ModelError, ProblemError
+from kadre.base.problems import Problem
+from kadre.base.tasks import Tasks
+from kadre.engine import http_client
+from kadre.engine.host import Host
+from kadre.engine.models.port import Startable
+from kadre.engine.tools.mcp import McpPool
+from kadre.local import serving
+from kadre.local.hosting import Assembly, Journals
+from kadre.local.mounted import MountedSecrets
+from kadre.plan.types import AgentPlan
+from kadre.server import app
+from kadre.server.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+LINGER = 3.0
+"""Seconds a pod that is told to end goes on taking messages: what sends them hears of its end that much later."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodSettings:
+    """Everything a pod's process is told."""
+
+    plan: Path
+    """File of the plan, as JSON."""
+    host: str = "0.0.0.0"  # noqa: S104 - a pod is reached from outside or not at all
+    port: int = 8080
+    metrics_port: int = 0
+    """Where metrics are served besides; 0: nowhere."""
+    data_dir: Path = Path("/var/lib/kadre")
+    secrets: Path = Path("/var/run/kadre/secrets")
+    linger: float = LINGER
+
+
+def run(settings: PodSettings) -> int:
+    """Serve until told to stop; the exit code. Raises ProblemError where it cannot start."""
+    import uvloop
+
+    plan = read_plan(settings.plan)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, plan))
+
+
+def read_plan(file: Path) -> AgentPlan:
+    """The plan in a file. Raises ProblemError."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=AgentPlan)
+    except (OSError, msgspec.DecodeError) as error:
+        fix = "run the agent's image in the version its controller has"
+        raise ProblemError([Problem("UnusablePlan", f"{file} is no plan that can be run: {error}", fix)]) from error
+
+
+async def _serve(settings: PodSettings, plan: AgentPlan) -> int:
+    clock = SystemClock()
+    metrics = Metrics(clock)
+    host = Host(clock=clock, observer=metrics)
+    secrets = MountedSecrets(settings.secrets)
+    tasks = Tasks("pod")
+    stop = asyncio.Event()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(serving.leave_signals)
+        http = http_client.session()
+        stack.push_async_callback(http.close)
+        pool = McpPool(secrets, None, clock)
+        stack.push_async_callback(pool.aclose)
+        assembly = Assembly(host, http, pool, secrets, Journals(settings.data_dir, clock), clock)
+        stack.push_async_callback(tasks.aclose)
+        stack.push_async_callback(host.aclose)
+        await host.replace(await assembly.build({plan.key: plan}))
+        cut_off = await host.recover()
+        host.sweep_expired_sessions()
+        doors = app.build(host, metrics, list)
+        servers = [serving.Server(serving.listen(settings.host, settings.port), doors)]
+        if settings.metrics_port:
+            servers.append(serving.Server(serving.listen(settings.host, settings.metrics_port), doors))
+        answering = [tasks.spawn("serve", server.serve()) for server in servers]
+        log.info("%s is served on port %d; %d runs were cut off before", plan.key, settings.port, len(cut_off))
+        # Never waited for: an agent is ready while its model and tools are away, and says what is missing when asked.
+        tasks.spawn("warm", _warm(host))
+        serving.settle()
+        serving.heed_signals(stop)
+        await stop.wait()
+        log.info("told to end: taking messages for %.0f s more, then ending runs under way", settings.linger)
+        await clock.sleep(settings.linger)
+        await host.aclose(plan.limits.deadline)
+        for server in servers:
+            server.should_exit = True
+        await asyncio.wait(answering, timeout=serving.GRACE)
+    return 0
+
+
+async def _warm(host: Host) -> None:
+    """Start models and tools now, so that the first message need not wait for them."""
+    for agent in host.agents.values():
+        try:
+            if isinstance(agent.model, Startable):
+                await agent.model.start()
+            for notice in (await agent.offer()).notices:
+                log.warning("%s: %s", agent.plan.key, notice.message)
+        except ModelError as error:
+            log.warning("%s: %s", agent.plan.key, error)

@@ -1,0 +1,107 @@
+"""What every child has: who it belongs to and the labels it is found by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from kadre.kube.kinds import Kind, Object
+from kadre.plan.types import NATIVE_GROUP, AgentPlan
+
+MANAGER = "kadre"
+"""Field manager of everything the controller writes, and the value of the label that marks it."""
+MANAGED_BY = "app.kubernetes.io/managed-by"
+HTTP_PORT = 8080
+METRICS_PORT = 9090
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the installation decides for every agent."""
+
+    image: str = "kadre:latest"
+    """The container image of agents."""
+    pull_policy: str = "IfNotPresent"
+    pull_secrets: tuple[str, ...] = ()
+    resources: Object = field(
+        default_factory=lambda: {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
+    )
+    """Of an agent whose author writes none."""
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+
+
+class Child(NamedTuple):
+    """An object to be there, as it is applied."""
+
+    kind: Kind
+    manifest: Object
+
+    @property
+    def name(self) -> str:
+        """The object's name."""
+        name: str = self.manifest["metadata"]["name"]
+        return name
+
+
+class Owner(NamedTuple):
+    """The resource that children belong to, and are deleted with."""
+
+    plan: AgentPlan
+    kind: str
+    api_version: str
+    uid: str
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.plan.key.name
+
+    def metadata(self, name: str, labels: Mapping[str, str] | None = None) -> Object:
+        """Metadata of a child of that name."""
+        return {
+            "name": name,
+            "namespace": self.plan.key.namespace,
+            "labels": {**labels_of(self.plan), **(labels or {})},
+            "ownerReferences": [
+                {
+                    "apiVersion": self.api_version,
+                    "kind": self.kind,
+                    "name": self.name,
+                    "uid": self.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+        }
+
+
+def selector(plan: AgentPlan) -> dict[str, str]:
+    """The labels by which an agent's pods are found, which never change."""
+    return {"app": plan.key.name, "agent": plan.key.name}
+
+
+def labels_of(plan: AgentPlan) -> dict[str, str]:
+    """The labels of an agent's objects: its author's, and ours over them."""
+    group = {} if plan.key.group == NATIVE_GROUP else {"app.kubernetes.io/part-of": plan.key.group}
+    return {
+        **plan.labels,
+        **selector(plan),
+        "app.kubernetes.io/name": "kadre-agent",
+        "app.kubernetes.io/instance": plan.key.name,
+        "app.kubernetes.io/component": "agent",
+        MANAGED_BY: MANAGER,
+        **group,
+    }
+
+
+def has_metrics(plan: AgentPlan) -> bool:
+    """Whether the agent serves metrics: where its author does not say otherwise."""
+    metrics = plan.workload.get("observability", {}).get("metrics", {})
+    return bool(metrics.get("enabled", True))
+
+
+def metrics_port(plan: AgentPlan) -> int:
+    """Where it serves them."""
+    port: int = plan.workload.get("observability", {}).get("metrics", {}).get("port", METRICS_PORT)
+    return port

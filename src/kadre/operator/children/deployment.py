@@ -1,0 +1,118 @@
+"""The Deployment that runs an agent."""
+
+from __future__ import annotations
+
+from kadre.kube.kinds import DEPLOYMENT, Object
+from kadre.operator.children import plan_map, secrets
+from kadre.operator.children.common import HTTP_PORT, Child, Owner, Settings, has_metrics, metrics_port, selector
+from kadre.operator.children.service_account import account_name
+from kadre.plan.types import AgentPlan
+
+PLAN_FOLDER = "/etc/kadre"
+DATA_FOLDER = "/var/lib/kadre"
+DRAIN_SECONDS = 15
+"""On top of a run's deadline, that a pod is given to end."""
+USER = 10001
+"""Neither root nor anybody else in the image."""
+HISTORY = 10
+"""Revisions to which `kubectl rollout undo` can go back."""
+
+
+def deployment(owner: Owner, settings: Settings, *, replicas: int | None) -> Child:
+    """The Deployment. `replicas`: None where an autoscaler owns the number."""
+    plan = owner.plan
+    spec: Object = {
+        "revisionHistoryLimit": HISTORY,
+        "selector": {"matchLabels": selector(plan)},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "template": {"metadata": {"labels": owner.metadata("")["labels"]}, "spec": _pod(plan, settings)},
+    }
+    if replicas is not None:
+        spec["replicas"] = replicas
+    manifest = {
+        "apiVersion": DEPLOYMENT.api_version,
+        "kind": DEPLOYMENT.kind,
+        "metadata": owner.metadata(plan.key.name),
+        "spec": spec,
+    }
+    return Child(DEPLOYMENT, manifest)
+
+
+def _pod(plan: AgentPlan, settings: Settings) -> Object:
+    secret_volumes, _ = secrets.volumes(plan)
+    pod: Object = {
+        "serviceAccountName": account_name(plan),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": int(plan.limits.deadline) + DRAIN_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(plan, settings)],
+        "volumes": [
+            {"name": "plan", "configMap": {"name": plan_map.name_of(plan)}},
+            {"name": "data", "emptyDir": {}},
+            {"name": "tmp", "emptyDir": {}},
+            *secret_volumes,
+        ],
+    }
+    if settings.pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in settings.pull_secrets]
+    if settings.node_selector:
+        pod["nodeSelector"] = dict(settings.node_selector)
+    return pod
+
+
+def _container(plan: AgentPlan, settings: Settings) -> Object:
+    _, secret_mounts = secrets.volumes(plan)
+    ports = [{"name": "http", "containerPort": HTTP_PORT}]
+    arguments = ["host", f"--plan={PLAN_FOLDER}/{plan_map.KEY}", f"--port={HTTP_PORT}", f"--data-dir={DATA_FOLDER}"]
+    if has_metrics(plan):
+        ports.append({"name": "metrics", "containerPort": metrics_port(plan)})
+        arguments.append(f"--metrics-port={metrics_port(plan)}")
+    container: Object = {
+        "name": "agent",
+        "image": settings.image,
+        "imagePullPolicy": settings.pull_policy,
+        "args": arguments,
+        "ports": ports,
+        "resources": plan.workload.get("resources") or settings.resources,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "plan", "mountPath": PLAN_FOLDER, "readOnly": True},
+            {"name": "data", "mountPath": DATA_FOLDER},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own
+            *secret_mounts,
+        ],
+        **_probes(plan.workload.get("healthCheck", {})),
+    }
+    if env := plan.workload.get("env"):
+        container["env"] = env
+    return container
+
+
+def _probes(wanted: Object) -> Object:
+    """Liveness as the author writes it; readiness and start are looked at more often, so that a rollout is quick."""
+    if wanted.get("enabled") is False:
+        return {}
+    port = wanted.get("port", HTTP_PORT)
+    asked = {"path": wanted.get("path", "/health"), "port": "http" if port == HTTP_PORT else port}
+    timeout, failures = wanted.get("timeoutSeconds", 5), wanted.get("failureThreshold", 3)
+    liveness = {
+        "httpGet": asked,
+        "initialDelaySeconds": wanted.get("initialDelaySeconds", 10),
+        "periodSeconds": wanted.get("periodSeconds", 30),
+        "timeoutSeconds": timeout,
+        "failureThreshold": failures,
+    }
+    readiness = {"httpGet": asked, "periodSeconds": 5, "timeoutSeconds": timeout, "failureThreshold": failures}
+    start = {"httpGet": asked, "periodSeconds": 1, "timeoutSeconds": timeout, "failureThreshold": 60}
+    return {"livenessProbe": liveness, "readinessProbe": readiness, "startupProbe": start}

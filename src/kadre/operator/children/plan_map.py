@@ -1,0 +1,42 @@
+"""The ConfigMap that carries an agent's plan: one a plan, and never changed."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from kadre.kube.kinds import CONFIG_MAP
+from kadre.operator.children.common import Child, Owner
+from kadre.plan.types import AgentPlan
+
+KEY = "plan.json"
+HASH_LENGTH = 10
+
+
+def encoded(plan: AgentPlan) -> bytes:
+    """The plan as the agent's process reads it. What only the cluster uses is in the Deployment."""
+    return msgspec.json.encode(msgspec.structs.replace(plan, workload={}), order="deterministic")
+
+
+def plan_hash(plan: AgentPlan) -> str:
+    """Names the plan: the same one has the same hash, whenever and wherever it was made."""
+    return hashlib.sha256(encoded(plan)).hexdigest()[:HASH_LENGTH]
+
+
+def name_of(plan: AgentPlan) -> str:
+    """The ConfigMap's name."""
+    return f"{plan.key.name}-{plan_hash(plan)}"
+
+
+def plan_map(owner: Owner) -> Child:
+    """The ConfigMap."""
+    plan = owner.plan
+    manifest = {
+        "apiVersion": CONFIG_MAP.api_version,
+        "kind": CONFIG_MAP.kind,
+        "metadata": owner.metadata(name_of(plan)),
+        "immutable": True,
+        "data": {KEY: encoded(plan).decode()},
+    }
+    return Child(CONFIG_MAP, manifest)

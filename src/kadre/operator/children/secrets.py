@@ -1,0 +1,49 @@
+"""The Secrets a plan refers to, as files in the agent's pod: never in its environment, and never in the plan."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from kadre.kube.kinds import Object
+from kadre.plan.types import AgentPlan, SecretRef
+
+FOLDER = "/var/run/kadre/secrets"
+"""One folder a Secret in it, one file a key."""
+
+
+def references(plan: AgentPlan) -> dict[str, list[str]]:
+    """The keys the plan refers to, by the name of their Secret, both sorted."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for ref in _walk(plan):
+        if ref.name and ref.namespace == plan.key.namespace:
+            found[ref.name].add(ref.key)
+    return {name: sorted(found[name]) for name in sorted(found)}
+
+
+def volumes(plan: AgentPlan) -> tuple[list[Object], list[Object]]:
+    """The pod's volumes and their mounts. A Secret that is not there does not keep the pod from starting."""
+    made, mounts = [], []
+    for number, (name, keys) in enumerate(references(plan).items()):
+        items = [{"key": key, "path": key} for key in keys]
+        secret = {"secretName": name, "items": items, "optional": True, "defaultMode": 0o440}
+        made.append({"name": f"secret-{number}", "secret": secret})
+        mounts.append({"name": f"secret-{number}", "mountPath": f"{FOLDER}/{name}", "readOnly": True})
+    return made, mounts
+
+
+def _walk(value: Any) -> Iterator[SecretRef]:
+    if isinstance(value, SecretRef):
+        yield value
+    elif isinstance(value, msgspec.Struct):
+        for field in value.__struct_fields__:
+            yield from _walk(getattr(value, field))
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _walk(part)
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _walk(part)

@@ -1,0 +1,255 @@
+"""What the controller knows of the cluster, and how a plan looks things up in it.
+
+Planning is pure and answers at once; what it needs and is not in memory (which keys a Secret has, a ConfigMap's value)
+it notes as wanted. It is fetched, and the plan made again: after two rounds at most everything is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from kadre.api import manifest
+from kadre.api.registry import KINDS
+from kadre.api.resource import Resource
+from kadre.base.problems import Problem, errors
+from kadre.kube import kinds
+from kadre.kube.client import Client, Scope
+from kadre.kube.errors import ApiError
+from kadre.kube.informer import Informer
+from kadre.kube.kinds import Key, Kind, Object
+from kadre.plan.build import Planned, plan
+from kadre.plan.lookup import SecretState
+from kadre.plan.types import SecretRef
+
+MAX_ROUNDS = 5
+"""Of planning and fetching: each fetches everything that the one before found wanting."""
+
+
+class Ref(NamedTuple):
+    """One object of any kind, ours or not. `group` is empty for the core API."""
+
+    group: str
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """An object of our kinds as it is in the cluster."""
+
+    resource: Resource | None
+    """None where it has not even the right shape."""
+    problems: tuple[Problem, ...]
+    uid: str
+    generation: int
+    deleting: bool
+    status: Object
+
+    labels: Mapping[str, str]
+
+    def says_as(self, other: Declared | None) -> bool:
+        """Whether its author says the same as in `other`: only what is reported of it differs."""
+        return other is not None and (self.uid, self.generation, self.labels, self.deleting) == (
+            other.uid,
+            other.generation,
+            other.labels,
+            other.deleting,
+        )
+
+
+def declared(obj: Object, before: Declared | None) -> Declared:
+    """What is kept of an object of our kinds. It is understood anew only where its author has changed it."""
+    status, metadata = obj.pop("status", None) or {}, obj["metadata"]
+    made = Declared(
+        resource=None,
+        problems=(),
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        deleting="deletionTimestamp" in metadata,
+        status=status,
+        labels=metadata.get("labels") or {},
+    )
+    if before is not None and made.says_as(before):
+        return replace(made, resource=before.resource, problems=before.problems)
+    resource, problems = manifest.parse(obj)
+    return replace(made, resource=resource, problems=tuple(problems))
+
+
+def our_kinds() -> list[Kind]:
+    """Every kind of ours, as the API has it."""
+    found = []
+    for (api_version, kind), resource in KINDS.items():
+        group, version = api_version.split("/")
+        found.append(Kind(group, version, kind, resource.listing.plural))
+    return found
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What a plan asked for that has to be fetched first."""
+
+    secrets: set[Key] = field(default_factory=set)
+    config_maps: set[Key] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.secrets or self.config_maps)
+
+
+class Cluster:
+    """Everything that is watched to make plans of. `changed` is told what was kept of an object, and what is now."""
+
+    def __init__(self, client: Client, changed: Callable[[Ref, Any, Any], None]) -> None:
+        self._client = client
+        self._changed = changed
+        self._values: dict[tuple[str, Key], tuple[str, Mapping[str, str]]] = {}
+        """Of a Secret its keys with empty values, of a ConfigMap its values; each with the version that was known
+        before it was read: what was read is at least as new, and no longer used once a newer one is known."""
+        self.declared: dict[Kind, Informer[Declared]] = {}
+        for kind in our_kinds():
+            self.declared[kind] = Informer(client, kind, declared, self._teller(kind))
+        self.secrets = self._versions(kinds.SECRET)
+        self.config_maps = self._versions(kinds.CONFIG_MAP)
+        self.services = self._versions(kinds.SERVICE)
+        self._by_name = {(kind.group, kind.kind): informer for kind, informer in self.declared.items()}
+
+    def informers(self) -> list[Informer[Any]]:
+        """All of them, to be run."""
+        return [*self.declared.values(), self.secrets, self.config_maps, self.services]
+
+    def find(self, ref: Ref) -> Declared | None:
+        """One of our objects."""
+        informer = self._by_name.get((ref.group, ref.kind))
+        return informer.kept.get(Key(ref.namespace, ref.name)) if informer is not None else None
+
+    def of_kind(self, kind: str) -> Iterable[Informer[Declared]]:
+        """The informers of that kind, whatever its group."""
+        return [informer for (_, word), informer in self._by_name.items() if word == kind]
+
+    async def plan(self, resource: Resource) -> tuple[Planned, frozenset[Ref]]:
+        """The plan, and everything it depends on, whether that is there or not. Raises ApiError."""
+        for _ in range(MAX_ROUNDS):
+            view = View(self)
+            planned = plan(resource, view)
+            if not view.wanted:
+                return planned, frozenset(view.refs)
+            await self._fetch(view.wanted)
+        raise ApiError(0, "Unsettled", f"what {resource.ref} refers to changes faster than it can be read")
+
+    def value(self, kind: str, key: Key) -> Mapping[str, str] | None:
+        """What a Secret or ConfigMap holds; None where that has to be fetched."""
+        informer = self.secrets if kind == "Secret" else self.config_maps
+        known = self._values.get((kind, key))
+        return known[1] if known is not None and known[0] == informer.kept.get(key) else None
+
+    async def _fetch(self, wanted: Wanted) -> None:
+        for kind, keys in ((kinds.SECRET, wanted.secrets), (kinds.CONFIG_MAP, wanted.config_maps)):
+            informer = self.secrets if kind is kinds.SECRET else self.config_maps
+            for key in keys:
+                version = informer.kept.get(key, "")
+                data = await self._data(kind, key)
+                hidden = kind is kinds.SECRET
+                self._values[kind.kind, key] = (version, dict.fromkeys(data, "") if hidden else data)
+
+    async def _data(self, kind: Kind, key: Key) -> Mapping[str, str]:
+        try:
+            data: Mapping[str, str] = (await self._client.get(kind, *key)).get("data") or {}
+        except ApiError as error:
+            if error.missing or error.forbidden:
+                return {}
+            raise
+        return data
+
+    def _versions(self, kind: Kind) -> Informer[str]:
+        return Informer(self._client, kind, _version, self._teller(kind), Scope(metadata_only=True))
+
+    def _teller(self, kind: Kind) -> Callable[[Key, Any, Any], None]:
+        def tell(key: Key, before: Any, after: Any) -> None:
+            self._values.pop((kind.kind, key), None)
+            self._changed(Ref(kind.group, kind.kind, *key), before, after)
+
+        return tell
+
+
+def _version(obj: Object, _: str | None) -> str:
+    version: str = obj["metadata"]["resourceVersion"]
+    return version
+
+
+class View:
+    """A Lookup over the cluster that notes what was looked for. See `kadre.plan.lookup.Lookup`."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.refs: set[Ref] = set()
+        self.wanted = Wanted()
+        self._cluster = cluster
+
+    def get(self, kind: str, namespace: str, name: str, group: str) -> Resource | None:
+        """See Lookup."""
+        ref = Ref(group, kind, namespace, name)
+        self.refs.add(ref)
+        found = self._cluster.find(ref)
+        return found.resource if found is not None and not errors(found.problems) else None
+
+    def broken(self, kind: str, namespace: str, name: str) -> bool:
+        """See Lookup."""
+        found = [informer.kept.get(Key(namespace, name)) for informer in self._cluster.of_kind(kind)]
+        return any(entry is not None and errors(entry.problems) for entry in found)
+
+    def names(self, kind: str, namespace: str) -> Iterable[str]:
+        """See Lookup."""
+        return [key.name for informer in self._cluster.of_kind(kind) for key in informer.kept if key[0] == namespace]
+
+    def namespaces(self, kind: str, name: str) -> Iterable[str]:
+        """See Lookup."""
+        return [key.namespace for informer in self._cluster.of_kind(kind) for key in informer.kept if key[1] == name]
+
+    def all(self) -> Iterable[Resource]:
+        """See Lookup."""
+        kept = [entry for informer in self._cluster.declared.values() for entry in informer.kept.values()]
+        return [entry.resource for entry in kept if entry.resource is not None]
+
+    def service(self, namespace: str, name: str) -> str:
+        """See Lookup."""
+        self.refs.add(Ref("", "Service", namespace, name))
+        there = Key(namespace, name) in self._cluster.services.kept
+        return f"http://{name}.{namespace}:80" if there else ""
+
+    def config(self, namespace: str, name: str, key: str) -> str | None:
+        """See Lookup."""
+        self.refs.add(Ref("", "ConfigMap", namespace, name))
+        place = Key(namespace, name)
+        if place not in self._cluster.config_maps.kept:
+            return None
+        values = self._cluster.value("ConfigMap", place)
+        if values is None:
+            self.wanted.config_maps.add(place)
+            return ""
+        return values.get(key)
+
+    def secret(self, ref: SecretRef) -> SecretState:
+        """See Lookup."""
+        if not ref.name:
+            return "missing"
+        self.refs.add(Ref("", "Secret", ref.namespace, ref.name))
+        place = Key(ref.namespace, ref.name)
+        if place not in self._cluster.secrets.kept:
+            return "missing"
+        keys = self._cluster.value("Secret", place)
+        if keys is None:
+            self.wanted.secrets.add(place)
+            return "found"
+        return "found" if ref.key in keys else "no-key"
+
+    def setting(self, name: str) -> str:  # noqa: ARG002 - a cluster's agents take nothing from the controller's surroundings
+        """See Lookup."""
+        return ""
+
+    def exported(self, name: str) -> str:  # noqa: ARG002 - see `setting`
+        """See Lookup."""
+        return ""

@@ -1,0 +1,78 @@
+"""The controller whole: what is watched, who is told of what, and the loop that acts on it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from kadre.api.resource import NATIVE
+from kadre.base.clock import Clock, SystemClock
+from kadre.base.tasks import Tasks
+from kadre.kube.apply import Applier
+from kadre.kube.client import Client
+from kadre.kube.controller import Controller
+from kadre.kube.outcome import Outcome
+from kadre.operator.children.common import Settings
+from kadre.operator.cluster import Cluster, Declared, Ref
+from kadre.operator.owned import Owned
+from kadre.operator.reconcilers.agent import Agents
+from kadre.operator.reconcilers.other import Others
+from kadre.operator.reporter import Reporter
+
+_NATIVE_AGENT = (NATIVE.partition("/")[0], "Agent")
+
+
+class Operator:
+    """One controller of a cluster."""
+
+    def __init__(self, client: Client, settings: Settings, clock: Clock | None = None) -> None:
+        clock = clock or SystemClock()
+        self._tasks = Tasks("operator")
+        self._owners: dict[str, Ref] = {}
+        """Our objects by uid: children name their owner by it."""
+        self.controller: Controller[Ref] = Controller("reconcile", self._reconcile)
+        self.cluster = Cluster(client, self._changed)
+        self.owned = Owned(client, self._child_changed)
+        self.applier = Applier(client, self.owned.live)
+        self.reporter = Reporter(client)
+        self._agents = Agents(self.cluster, self.owned, self.applier, self.reporter, settings, clock)
+        self._others = Others(self.cluster, self.reporter, clock)
+
+    async def run(self) -> None:
+        """Follow the cluster and act on it until cancelled."""
+        informers = [*self.cluster.informers(), *self.owned.informers()]
+        try:
+            following = [self._tasks.spawn(f"follow-{informer.kind.plural}", informer.run()) for informer in informers]
+            # Nothing is decided before everything is known: what is not seen yet would be made anew.
+            await asyncio.gather(*[informer.synced.wait() for informer in informers])
+            await asyncio.gather(self.controller.run(), *following)
+        finally:
+            await self._tasks.aclose()
+
+    async def _reconcile(self, ref: Ref) -> Outcome:
+        if (ref.group, ref.kind) == _NATIVE_AGENT:
+            return await self._agents.reconcile(ref)
+        return await self._others.reconcile(ref)
+
+    def _changed(self, ref: Ref, before: Declared | str | None, after: Declared | str | None) -> None:
+        """Something that plans are made of has changed."""
+        if isinstance(before, Declared) and (not isinstance(after, Declared) or after.uid != before.uid):
+            self._owners.pop(before.uid, None)
+        if isinstance(after, Declared):
+            self._owners[after.uid] = ref
+            if isinstance(before, Declared) and after.says_as(before):
+                self.controller.queue.add(ref)  # somebody wrote its status: no plan is another one for it
+                return
+        if isinstance(before or after, Declared):
+            self._look_at(ref)
+        for known in (self._agents.dependents, self._others.dependents):
+            for dependent in known.of(ref):
+                self._look_at(dependent)
+
+    def _look_at(self, ref: Ref) -> None:
+        self._agents.stale(ref)
+        self.controller.queue.add(ref)
+
+    def _child_changed(self, owner: str) -> None:
+        ref = self._owners.get(owner)
+        if ref is not None:
+            self.controller.queue.add(ref)

@@ -1,0 +1,37 @@
+"""Kinds of which nothing runs by itself: whether each can be used is checked, and said."""
+
+from __future__ import annotations
+
+from kadre.base.clock import Clock
+from kadre.base.problems import errors
+from kadre.kube.outcome import DONE, Outcome, Stop
+from kadre.operator.cluster import Cluster, Ref
+from kadre.operator.dependents import Dependents
+from kadre.operator.reporter import Reporter
+from kadre.operator.status import of_other
+
+
+class Others:
+    """Reconciles ModelConfigs, Tools, MemoryStores, templates and their like."""
+
+    def __init__(self, cluster: Cluster, reporter: Reporter, clock: Clock) -> None:
+        self._cluster = cluster
+        self._reporter = reporter
+        self._clock = clock
+        self.dependents = Dependents()
+
+    async def reconcile(self, ref: Ref) -> Outcome:
+        """Say whether the object can be used."""
+        found = self._cluster.find(ref)
+        if found is None or found.deleting:
+            self.dependents.forget(ref)
+            return DONE
+        problems = list(found.problems)
+        if found.resource is not None and not errors(problems):
+            planned, needs = await self._cluster.plan(found.resource)
+            self.dependents.note(ref, needs)
+            problems += planned.problems
+        status = of_other(found.status, problems, found.generation, self._clock.now())
+        await self._reporter.report(ref, found, status)
+        wrong = errors(problems)
+        return Stop(wrong[0].reason) if wrong else DONE

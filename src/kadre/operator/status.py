@@ -1,0 +1,173 @@
+"""What is said of an object: pure functions to its status, which is written only where it says something new.
+
+Ready is for people and for `kubectl wait`; Reconciling and Stalled follow kstatus: they are there only while they are
+true, so that tools that know nothing of Kadre can tell what is going on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from kadre.api.conditions import State, set_condition
+from kadre.api.resource import Condition
+from kadre.base.problems import Problem, errors
+from kadre.kube.kinds import Object
+
+OURS = ("Ready", "Reconciling", "Stalled", "Durable", "Supported")
+"""Condition types that are said of an agent, in the order they are shown in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What is known of an agent's Deployment."""
+
+    generation: int = 0
+    observed: int = 0
+    wanted: int = 0
+    replicas: int = 0
+    updated: int = 0
+    ready: int = 0
+    available: int = 0
+    revision: int = 0
+    trouble: str = ""
+    """Why it does not get on, in the Deployment's own words; empty where it does."""
+
+    @property
+    def settled(self) -> bool:
+        """Every pod is of the latest plan, and there are no others."""
+        return self.observed >= self.generation and self.updated == self.replicas == self.available >= self.wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What reconciling an agent found, in as few words as its status has."""
+
+    problems: tuple[Problem, ...] = ()
+    notices: tuple[str, ...] = ()
+    """Messages of what it does without."""
+    durable: State | None = None
+    fields: Object = field(default_factory=dict)
+    """Fields of the status besides conditions: model, url, planHash."""
+
+
+def rollout(deployment: Object) -> Rollout:
+    """What is kept of a Deployment."""
+    status, metadata = deployment.get("status") or {}, deployment["metadata"]
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
+    trouble = ""
+    for kind, bad in (("ReplicaFailure", "True"), ("Progressing", "False")):
+        condition = conditions.get(kind)
+        if condition is not None and condition["status"] == bad:
+            trouble = condition.get("message") or condition.get("reason") or kind
+            break
+    revision = (metadata.get("annotations") or {}).get("deployment.kubernetes.io/revision", "0")
+    return Rollout(
+        generation=metadata.get("generation", 0),
+        observed=status.get("observedGeneration", 0),
+        wanted=deployment["spec"].get("replicas", 1),
+        replicas=status.get("replicas", 0),
+        updated=status.get("updatedReplicas", 0),
+        ready=status.get("readyReplicas", 0),
+        available=status.get("availableReplicas", 0),
+        revision=int(revision) if revision.isdigit() else 0,
+        trouble=trouble,
+    )
+
+
+def of_agent(before: Object, facts: Facts, deployment: Rollout | None, generation: int, now: datetime) -> Object:
+    """An Agent's status. `before`: what it is now; `deployment`: None where there is none."""
+    states = _agent_states(facts, deployment)
+    counted = {} if deployment is None else {"replicas": deployment.replicas, "readyReplicas": deployment.ready}
+    revision = {"revision": deployment.revision} if deployment is not None and deployment.revision else {}
+    phase = _phase(states, deployment)
+    return {
+        "observedGeneration": generation,
+        "phase": phase,
+        **facts.fields,
+        **counted,
+        **revision,
+        "conditions": _conditions(before, states, generation, now),
+    }
+
+
+def of_other(before: Object, problems: Sequence[Problem], generation: int, now: datetime) -> Object:
+    """The status of an object that nothing runs of: whether it can be used."""
+    wrong = errors(problems)
+    states = [_stalled_ready(wrong)] if wrong else [State("Ready", "True", "Valid", _warnings(problems))]
+    if wrong:
+        states.append(State("Stalled", "True", wrong[0].reason, told(wrong)))
+    return {"observedGeneration": generation, "conditions": _conditions(before, states, generation, now)}
+
+
+def told(problems: Iterable[Problem]) -> str:
+    """Problems in one message, each with its field and what to do about it."""
+    parts = []
+    for problem in problems:
+        place = ": ".join(part for part in (problem.resource, problem.path) if part)
+        said = f"{place}: {problem.message}" if place else problem.message
+        parts.append(f"{said} ({problem.fix})" if problem.fix else said)
+    return "; ".join(parts)
+
+
+def _agent_states(facts: Facts, deployment: Rollout | None) -> list[State]:
+    wrong = errors(facts.problems)
+    states = []
+    if wrong:
+        states += [_stalled_ready(wrong), State("Stalled", "True", wrong[0].reason, told(wrong))]
+    elif deployment is None:
+        states.append(State("Ready", "False", "Pending", "its Deployment is being made"))
+        states.append(State("Reconciling", "True", "Pending", "its Deployment is being made"))
+    else:
+        states += _rollout_states(deployment)
+    if facts.durable is not None:
+        states.append(facts.durable)
+    if facts.notices:
+        states.append(State("Supported", "False", "NotSupportedYet", "; ".join(facts.notices)))
+    return states
+
+
+def _rollout_states(deployment: Rollout) -> list[State]:
+    counted = f"{deployment.available} of {deployment.wanted} pods are available"
+    if deployment.settled:
+        reason = "ScaledToZero" if deployment.wanted == 0 else "Available"
+        return [State("Ready", "True", reason, counted)]
+    if deployment.trouble:
+        # It may get on by itself, once there is room or the image can be had: kstatus calls that stalled all the same.
+        stalled = State("Stalled", "True", "DeploymentFailed", deployment.trouble)
+        return [State("Ready", "False", "DeploymentFailed", f"{counted}: {deployment.trouble}"), stalled]
+    # While a new plan rolls out over pods of the one before, the agent goes on answering.
+    serves = deployment.available >= max(1, deployment.wanted)
+    rolling = State("Reconciling", "True", "RollingOut", f"{deployment.updated} of {deployment.wanted} pods are new")
+    ready = State("Ready", "True" if serves else "False", "RollingOut" if serves else "Starting", counted)
+    return [ready, rolling]
+
+
+def _stalled_ready(wrong: Sequence[Problem]) -> State:
+    return State("Ready", "False", wrong[0].reason, told(wrong))
+
+
+def _warnings(problems: Sequence[Problem]) -> str:
+    return told(problems)
+
+
+def _phase(states: Sequence[State], deployment: Rollout | None) -> str:
+    by_type = {state.type: state for state in states}
+    if "Stalled" in by_type:
+        return "Degraded" if deployment is not None and deployment.available else "Failed"
+    if by_type["Ready"].status == "True":
+        return "Ready"
+    return "Degraded" if deployment is not None and deployment.available else "Pending"
+
+
+def _conditions(before: Object, states: Iterable[State], generation: int, now: datetime) -> list[Any]:
+    """The states as conditions, with the times of those that have not moved; what is no longer said goes."""
+    known = [Condition.model_validate(condition, extra="ignore") for condition in before.get("conditions") or ()]
+    made: list[Any] = []
+    for state in states:
+        same = [condition for condition in known if condition.type == state.type]
+        (condition,) = set_condition(same, state, generation=generation, now=now)
+        made.append(condition.model_dump(by_alias=True, exclude_none=True, mode="json"))
+    return made

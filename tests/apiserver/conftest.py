@@ -1,0 +1,161 @@
+"""A real API server for every test of reconciling, and a controller beside it; no node, so pods stay pending."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kadre.api.crd import crds
+from kadre.base.tasks import Tasks
+from kadre.kube import access, kinds
+from kadre.kube.client import Client
+from kadre.kube.errors import ApiError
+from kadre.kube.kinds import Kind, Object, key_of
+from kadre.operator.children.common import MANAGER, Settings
+from kadre.operator.cluster import our_kinds
+from kadre.operator.controller import Operator
+from tests.cluster.control_plane import ControlPlane
+
+OURS = {(kind.api_version, kind.kind): kind for kind in our_kinds()}
+KNOWN = {(kind.api_version, kind.kind): kind for kind in vars(kinds).values() if isinstance(kind, Kind)} | OURS
+AGENT = OURS["kagent.dev/v1alpha1", "Agent"]
+MODEL_CONFIG = OURS["kagent.dev/v1alpha1", "ModelConfig"]
+SECONDS = 20.0
+"""Everything these tests wait for takes less than one."""
+_numbers = count()
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    plane = ControlPlane(tmp_path_factory.mktemp("api"))
+    plane.start()
+    try:
+        asyncio.run(_install(plane))
+        yield plane
+    finally:
+        plane.stop()
+
+
+async def _install(plane: ControlPlane) -> None:
+    async with Client(access.by_kubeconfig(plane.kubeconfig), "tests") as client:
+        for definition in crds():
+            await client.apply(kinds.CRD, definition)
+        for definition in crds():
+            await when(client, kinds.CRD, definition, is_established)
+
+
+def is_established(definition: Object) -> bool:
+    """Whether a CRD is served."""
+    return is_true(definition, "Established")
+
+
+def is_true(obj: Object, condition: str) -> bool:
+    """Whether an object has that condition."""
+    found = obj.get("status", {}).get("conditions") or ()
+    return any(entry["type"] == condition and entry["status"] == "True" for entry in found)
+
+
+async def when(client: Client, kind: Kind, obj: Object, holds: Callable[[Object], bool]) -> Object:
+    """The object as soon as that holds of it."""
+    wanted = key_of(obj)
+    async with asyncio.timeout(SECONDS):
+        page = await client.list(kind)
+        for item in page.items:
+            if key_of(item) == wanted and holds(item):
+                return item
+        async with aclosing(client.watch(kind, page.version)) as events:
+            async for event in events:
+                if event.type in {"ADDED", "MODIFIED"} and key_of(event.object) == wanted and holds(event.object):
+                    return event.object
+    raise AssertionError("the watch ended")
+
+
+class World:
+    """One test's namespace, and who speaks to the API in it."""
+
+    def __init__(self, client: Client, namespace: str, plane: ControlPlane) -> None:
+        self.client = client
+        self.namespace = namespace
+        self.plane = plane
+
+    async def apply(self, text: str) -> list[Object]:
+        """`kubectl apply -f -` of that YAML into the namespace."""
+        made = []
+        for document in yaml.safe_load_all(text):
+            kind = KNOWN[document["apiVersion"], document["kind"]]
+            document["metadata"].setdefault("namespace", self.namespace)
+            made.append(await self.client.apply(kind, document))
+        return made
+
+    def named(self, name: str) -> Object:
+        """Names an object of the namespace."""
+        return {"metadata": {"name": name, "namespace": self.namespace}}
+
+    async def get(self, kind: Kind, name: str) -> Object | None:
+        """An object, or None."""
+        try:
+            return await self.client.get(kind, self.namespace, name)
+        except ApiError as error:
+            if error.missing:
+                return None
+            raise
+
+    async def when(self, kind: Kind, name: str, holds: Callable[[Object], bool]) -> Object:
+        """The object as soon as that holds of it."""
+        return await when(self.client, kind, self.named(name), holds)
+
+    async def gone(self, kind: Kind, name: str) -> None:
+        """Wait until there is no such object."""
+        async with asyncio.timeout(SECONDS):
+            page = await self.client.list(kind)
+            if all(key_of(item) != (self.namespace, name) for item in page.items):
+                return
+            async with aclosing(self.client.watch(kind, page.version)) as events:
+                async for event in events:
+                    if event.type == "DELETED" and key_of(event.object) == (self.namespace, name):
+                        return
+
+    async def condition(self, kind: Kind, name: str, condition: str, reason: str) -> dict[str, Any]:
+        """A condition of an object, as soon as it has that reason."""
+
+        def found(obj: Object) -> dict[str, Any] | None:
+            entries = obj.get("status", {}).get("conditions") or ()
+            return next((each for each in entries if each["type"] == condition and each["reason"] == reason), None)
+
+        got = found(await self.when(kind, name, lambda obj: found(obj) is not None))
+        assert got is not None
+        return got
+
+
+@pytest.fixture
+async def world(api: ControlPlane, worker_id: str = "") -> AsyncIterator[World]:
+    namespace = f"test-{next(_numbers)}"
+    async with Client(access.by_kubeconfig(api.kubeconfig), "tests") as client:
+        await client.create(kinds.NAMESPACE, {"metadata": {"name": namespace}})
+        yield World(client, namespace, api)
+
+
+@asynccontextmanager
+async def operating(kubeconfig: Path, settings: Settings | None = None) -> AsyncIterator[Operator]:
+    """A controller at work."""
+    tasks = Tasks("test")
+    async with Client(access.by_kubeconfig(kubeconfig), MANAGER) as client:
+        operator = Operator(client, settings or Settings(image="kadre:test"))
+        tasks.spawn("operator", operator.run())
+        try:
+            yield operator
+        finally:
+            await tasks.aclose()
+
+
+@pytest.fixture
+async def operator(api: ControlPlane) -> AsyncIterator[Operator]:
+    async with operating(api.kubeconfig) as running:
+        yield running

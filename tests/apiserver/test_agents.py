@@ -1,0 +1,126 @@
+"""What an Agent becomes in a cluster, and what is said of it there."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from kadre.kube import kinds
+from kadre.kube.kinds import Object
+from kadre.operator.controller import Operator
+from kadre.plan.types import AgentPlan
+from tests.apiserver.conftest import AGENT, MODEL_CONFIG, World, is_true
+
+AGENT_YAML = """
+apiVersion: kagent.dev/v1alpha1
+kind: Agent
+metadata:
+  name: helper
+  labels: {team: support}
+spec:
+  modelConfig: small
+  systemMessage: You help.
+"""
+MODEL_YAML = """
+apiVersion: kagent.dev/v1alpha1
+kind: ModelConfig
+metadata: {name: small}
+spec: {provider: scripted, model: script}
+"""
+
+
+async def test_an_agent_becomes_its_objects_all_of_which_it_owns(world: World, operator: Operator) -> None:
+    await world.apply(MODEL_YAML)
+    (agent,) = await world.apply(AGENT_YAML)
+    deployment = await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
+    status = (await world.when(AGENT, "helper", lambda obj: "url" in obj.get("status", {})))["status"]
+    plan_name = deployment["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"]
+    assert plan_name == f"helper-{status['planHash']}"
+    service = await world.get(kinds.SERVICE, "helper")
+    account = await world.get(kinds.SERVICE_ACCOUNT, "helper")
+    plan_map = await world.get(kinds.CONFIG_MAP, plan_name)
+    assert service is not None
+    assert account is not None
+    assert plan_map is not None
+    for child in (deployment, service, account, plan_map):
+        (owner,) = child["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["uid"], owner["controller"]) == ("Agent", agent["metadata"]["uid"], True)
+        assert child["metadata"]["labels"]["team"] == "support"
+    assert plan_map["immutable"] is True
+    plan = msgspec.json.decode(plan_map["data"]["plan.json"], type=AgentPlan)
+    assert (plan.system_prompt, plan.model.provider) == ("You help.", "scripted")
+    assert {port["name"]: port["port"] for port in service["spec"]["ports"]} == {"http": 8080, "metrics": 9090}
+    assert deployment["spec"]["template"]["metadata"]["labels"]["app"] == "helper"
+    assert status["url"] == f"http://helper.{world.namespace}.svc:8080"
+
+
+async def test_what_is_missing_is_said_at_once_and_heals_when_it_appears(world: World, operator: Operator) -> None:
+    await world.apply(AGENT_YAML)
+    told = await world.condition(AGENT, "helper", "Ready", "MissingModelConfig")
+    assert "there is no ModelConfig small" in told["message"]
+    assert await world.get(kinds.DEPLOYMENT, "helper") is None
+    await world.apply(MODEL_YAML)
+    await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
+    agent = await world.when(AGENT, "helper", lambda obj: not is_true(obj, "Stalled"))
+    assert agent["status"]["observedGeneration"] == agent["metadata"]["generation"]
+
+
+async def test_a_changed_model_rolls_the_agent_to_another_plan(world: World, operator: Operator) -> None:
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    first = await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
+    await world.apply(MODEL_YAML.replace("model: script", "model: other"))
+
+    def changed(obj: Object) -> bool:
+        return bool(obj["spec"]["template"] != first["spec"]["template"])
+
+    second = await world.when(kinds.DEPLOYMENT, "helper", changed)
+    assert second["metadata"]["uid"] == first["metadata"]["uid"]
+
+
+async def test_a_drifted_child_is_put_back(world: World, operator: Operator) -> None:
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    service = await world.when(kinds.SERVICE, "helper", lambda _: True)
+    service["spec"]["ports"] = service["spec"]["ports"][:1]
+    service["metadata"]["managedFields"] = None
+    await world.client.replace(kinds.SERVICE, service)
+    await world.when(kinds.SERVICE, "helper", lambda obj: len(obj["spec"]["ports"]) == 2)
+
+
+async def test_a_service_of_somebody_else_is_never_taken(world: World, operator: Operator) -> None:
+    taken = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "helper", "namespace": world.namespace},
+        "spec": {"ports": [{"port": 80}]},
+    }
+    await world.client.create(kinds.SERVICE, taken)
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    told = await world.condition(AGENT, "helper", "Stalled", "NameTaken")
+    assert "Service" in told["message"]
+    found = await world.get(kinds.SERVICE, "helper")
+    assert found is not None
+    assert "ownerReferences" not in found["metadata"]
+
+
+async def test_a_model_config_says_whether_it_can_be_used(world: World, operator: Operator) -> None:
+    await world.apply(json.dumps({**_model("good"), "spec": {"provider": "scripted", "model": "m"}}))
+    await world.condition(MODEL_CONFIG, "good", "Ready", "Valid")
+    await world.apply(
+        json.dumps(
+            {
+                **_model("bad"),
+                "spec": {"provider": "openai", "model": "m", "apiKeySecretRef": {"name": "none", "key": "k"}},
+            }
+        )
+    )
+    told = await world.condition(MODEL_CONFIG, "bad", "Stalled", "MissingSecret")
+    assert "kubectl create secret generic none" in told["message"]
+    await world.client.create(
+        kinds.SECRET, {"metadata": {"name": "none", "namespace": world.namespace}, "stringData": {"k": "v"}}
+    )
+    await world.condition(MODEL_CONFIG, "bad", "Ready", "Valid")
+
+
+def _model(name: str) -> Object:
+    return {"apiVersion": "kagent.dev/v1alpha1", "kind": "ModelConfig", "metadata": {"name": name}}

@@ -1,0 +1,76 @@
+"""Images of the test cluster, each made once for one state of what goes into it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.cluster import archive, cache, programs
+
+ROOT = Path(__file__).parents[2]
+KADRE = "kadre.test/kadre:1"
+_PACKAGES = "python3-minimal,libpython3-stdlib,ca-certificates,curl"
+
+
+def pause(name: str) -> Path:
+    """The image of pods' sandboxes, as an archive."""
+    program = programs.pause()
+    target = cache.folder() / "images" / f"{program.name}.tar"
+    with cache.alone("pause-image"):
+        if not target.exists():
+            with _folder() as root:
+                shutil.copy(program, root / "pause")
+                _packed(root, target, name, ["/pause"])
+    return target
+
+
+def kadre(name: str = KADRE) -> Path:
+    """Kadre's own image, as an archive."""
+    sources = [path for folder in ("src", "image") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    sources = [path for path in sources if "__pycache__" not in path.parts]
+    state = cache.digest([*sources, ROOT / "uv.lock", ROOT / "pyproject.toml"], name)
+    target = cache.folder() / "images" / f"kadre-{state}.tar"
+    with cache.alone("kadre-image"):
+        if not target.exists():
+            for old in target.parent.glob("kadre-*.tar"):
+                old.unlink()
+            with _folder() as root:
+                subprocess.run(["tar", "-C", root, "-xf", _base()], check=True)
+                subprocess.run([ROOT / "image" / "rootfs.sh", root], check=True)
+                _packed(root, target, name, ["/usr/local/bin/kadre"])
+    return target
+
+
+def _base() -> Path:
+    """Debian before anything of ours: half a minute that no change of Kadre's costs again."""
+    target = cache.folder() / "images" / f"debian-{cache.digest([], _PACKAGES)}.tar"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _folder() as root:
+            command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "trixie", str(root)]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            unfinished = target.with_suffix(".unfinished")
+            subprocess.run(["tar", "--numeric-owner", "-C", root, "-cf", unfinished, "."], check=True)
+            unfinished.replace(target)
+    return target
+
+
+def _packed(root: Path, target: Path, name: str, entrypoint: list[str]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_suffix(".unfinished")
+    archive.pack(root, unfinished, name, entrypoint)
+    unfinished.replace(target)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="kadre-rootfs-"))
+    made.chmod(0o755)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made)

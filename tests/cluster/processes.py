@@ -1,0 +1,80 @@
+"""Programs of the test cluster that run: started with a log, waited for, and stopped one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+TAIL = 20
+"""Lines of a log that are shown where a program fails."""
+LOOK_AGAIN = 0.05
+"""Seconds between two looks at whether something has come up."""
+
+
+class Process:
+    """One program. Its output goes to `log`."""
+
+    def __init__(self, name: str, command: Sequence[str | Path], log: Path, cwd: Path | None = None) -> None:
+        self.name = name
+        self._command = [str(part) for part in command]
+        self._log = log
+        self._cwd = cwd
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, in a session of its own: a Ctrl-C at the tests is not meant for it."""
+        with self._log.open("ab") as log:
+            self._running = subprocess.Popen(
+                self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self._cwd, start_new_session=True
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._running is not None
+        return self._running.pid
+
+    def until(self, ready: Callable[[], bool], seconds: float = 60.0) -> None:
+        """Wait until it is `ready`. Raises RuntimeError with the end of its log where it ends, or takes too long."""
+        assert self._running is not None
+        for _ in range(int(seconds / LOOK_AGAIN)):
+            with contextlib.suppress(OSError):
+                if ready():
+                    return
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self._running.wait(LOOK_AGAIN)
+                raise RuntimeError(f"{self.name} ended with {code}:\n{self.tail()}")
+        raise RuntimeError(f"{self.name} is not ready after {seconds:.0f} s:\n{self.tail()}")
+
+    def stop(self, seconds: float = 10.0) -> None:
+        """End it, gently for `seconds`."""
+        if self._running is None:
+            return
+        self._running.terminate()
+        try:
+            self._running.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once."""
+        assert self._running is not None
+        self._running.kill()
+        self._running.wait()
+
+    def tail(self) -> str:
+        """The end of its log."""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-TAIL:])
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody on this machine listens at."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [made.getsockname()[1] for made in sockets]
+    finally:
+        for made in sockets:
+            made.close()

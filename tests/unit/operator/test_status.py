@@ -1,0 +1,97 @@
+"""What is said of an agent: one word for people, conditions for tools, and nothing new where nothing is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kadre.api.conditions import State
+from kadre.base.problems import Problem
+from kadre.kube.kinds import Object
+from kadre.operator.status import Facts, Rollout, of_agent, of_other, rollout
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+FACTS = Facts(fields={"model": "scripted/m"}, durable=State("Durable", "False", "JournalInPod", "in the pod"))
+RUNS = Rollout(generation=1, observed=1, wanted=2, replicas=2, updated=2, ready=2, available=2, revision=3)
+MISSING = Problem("MissingModelConfig", "there is no ModelConfig m", "create it", "Agent d/a", "spec.modelConfig")
+
+
+def conditions(status: Object) -> dict[str, tuple[str, str]]:
+    return {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
+
+
+def said(deployment: Rollout | None, facts: Facts = FACTS, before: Object | None = None) -> dict[str, Any]:
+    return of_agent(before or {}, facts, deployment, 4, NOW)
+
+
+def test_an_agent_whose_pods_are_all_there_is_ready() -> None:
+    status = said(RUNS)
+    assert conditions(status) == {"Ready": ("True", "Available"), "Durable": ("False", "JournalInPod")}
+    assert (status["phase"], status["replicas"], status["readyReplicas"], status["revision"]) == ("Ready", 2, 2, 3)
+    assert (status["observedGeneration"], status["model"]) == (4, "scripted/m")
+
+
+def test_an_agent_goes_on_being_ready_while_a_new_plan_rolls_out() -> None:
+    rolling = replace(RUNS, generation=2, observed=2, updated=1, replicas=3)
+    assert conditions(said(rolling))["Ready"] == ("True", "RollingOut")
+    assert conditions(said(rolling))["Reconciling"] == ("True", "RollingOut")
+
+
+def test_an_agent_without_its_first_pod_is_starting() -> None:
+    status = said(replace(RUNS, available=0, ready=0))
+    assert conditions(status)["Ready"] == ("False", "Starting")
+    assert status["phase"] == "Pending"
+
+
+def test_a_deployment_that_does_not_get_on_is_stalled_in_its_own_words() -> None:
+    status = said(replace(RUNS, available=1, trouble="pods are forbidden: quota"))
+    assert conditions(status)["Stalled"] == ("True", "DeploymentFailed")
+    assert "quota" in status["conditions"][0]["message"]
+    assert status["phase"] == "Degraded"
+
+
+def test_what_its_author_must_mend_is_said_with_the_fix() -> None:
+    status = said(None, Facts(problems=(MISSING,)))
+    assert conditions(status) == {"Ready": ("False", "MissingModelConfig"), "Stalled": ("True", "MissingModelConfig")}
+    message = status["conditions"][0]["message"]
+    assert message == "Agent d/a: spec.modelConfig: there is no ModelConfig m (create it)"
+    assert status["phase"] == "Failed"
+
+
+def test_an_agent_that_served_goes_on_though_its_new_spec_is_wrong() -> None:
+    assert said(RUNS, Facts(problems=(MISSING,)))["phase"] == "Degraded"
+
+
+def test_nothing_is_new_where_nothing_has_changed() -> None:
+    first = said(RUNS)
+    later = of_agent(first, FACTS, RUNS, 4, NOW + timedelta(hours=1))
+    assert later == first
+
+
+def test_a_condition_keeps_its_time_until_its_status_moves() -> None:
+    first = said(replace(RUNS, available=0))
+    later = of_agent(first, FACTS, RUNS, 4, NOW + timedelta(hours=1))
+    assert later["conditions"][0]["lastTransitionTime"] == "2026-01-01T01:00:00Z"
+    assert later["conditions"][1]["lastTransitionTime"] == "2026-01-01T00:00:00Z"
+
+
+def test_what_is_not_built_yet_is_said() -> None:
+    status = said(RUNS, replace(FACTS, notices=("tracing is not supported yet",)))
+    assert conditions(status)["Supported"] == ("False", "NotSupportedYet")
+    assert status["phase"] == "Ready"
+
+
+def test_other_kinds_say_whether_they_can_be_used() -> None:
+    assert conditions(of_other({}, [], 1, NOW)) == {"Ready": ("True", "Valid")}
+    assert conditions(of_other({}, [MISSING], 1, NOW))["Stalled"] == ("True", "MissingModelConfig")
+
+
+def test_a_deployment_is_kept_as_a_few_numbers() -> None:
+    failed = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "too slow"}
+    deployment = {
+        "metadata": {"generation": 2, "annotations": {"deployment.kubernetes.io/revision": "7"}},
+        "spec": {"replicas": 3},
+        "status": {"observedGeneration": 2, "replicas": 4, "updatedReplicas": 1, "conditions": [failed]},
+    }
+    assert rollout(deployment) == Rollout(2, 2, 3, 4, 1, 0, 0, 7, "too slow")
