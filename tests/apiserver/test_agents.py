@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import msgspec
+import pytest
 
 from kadre.kube import kinds
 from kadre.kube.kinds import Object
@@ -30,6 +31,7 @@ spec: {provider: scripted, model: script}
 """
 
 
+@pytest.mark.requirement("operator-children", "operator-status")
 async def test_an_agent_becomes_its_objects_all_of_which_it_owns(world: World, operator: Operator) -> None:
     await world.apply(MODEL_YAML)
     (agent,) = await world.apply(AGENT_YAML)
@@ -78,6 +80,7 @@ async def test_a_changed_model_rolls_the_agent_to_another_plan(world: World, ope
     assert second["metadata"]["uid"] == first["metadata"]["uid"]
 
 
+@pytest.mark.requirement("operator-drift")
 async def test_a_drifted_child_is_put_back(world: World, operator: Operator) -> None:
     await world.apply(MODEL_YAML + "---" + AGENT_YAML)
     service = await world.when(kinds.SERVICE, "helper", lambda _: True)
@@ -85,6 +88,9 @@ async def test_a_drifted_child_is_put_back(world: World, operator: Operator) -> 
     service["metadata"]["managedFields"] = None
     await world.client.replace(kinds.SERVICE, service)
     await world.when(kinds.SERVICE, "helper", lambda obj: len(obj["spec"]["ports"]) == 2)
+    uid = service["metadata"]["uid"]
+    await world.client.delete(kinds.SERVICE, world.namespace, "helper")
+    await world.when(kinds.SERVICE, "helper", lambda obj: obj["metadata"]["uid"] != uid)
 
 
 async def test_a_service_of_somebody_else_is_never_taken(world: World, operator: Operator) -> None:

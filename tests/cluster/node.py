@@ -18,6 +18,7 @@ NAME = "node1"
 PODS = "10.244.0.0/24"
 DNS = "10.96.0.10"
 DOMAIN = "cluster.local"
+BRIDGE = "kadre0"
 PAUSE = "kadre.test/pause:1"
 PACKAGES = ("containerd", "runc", "containernetworking-plugins", "iptables", "conntrack", "socat", "debootstrap")
 PLUGINS = Path("/usr/lib/cni")
@@ -88,6 +89,7 @@ class Node:
         self._containerd.stop()
         self.plane.stop()
         self._fence("-D")
+        self._clean_network()
         self._unmount()
 
     def _part(self, name: str, program: Path, flags: list[str], user: str) -> Process:
@@ -102,8 +104,8 @@ class Node:
         network.mkdir(exist_ok=True)
         bridge = {
             "type": "bridge",
-            "bridge": "kadre0",
-            "isGateway": True,
+            "bridge": BRIDGE,
+            "isDefaultGateway": True,
             "ipMasq": True,
             "hairpinMode": True,
             "ipam": {"type": "host-local", "dataDir": str(self.folder / "ipam"), "subnet": PODS},
@@ -188,6 +190,16 @@ state = "{self.folder}/containerd-state"
         for chain in ("OUTPUT", "FORWARD"):
             rule = ["-d", SERVICES, "-o", self._uplink, "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset"]
             subprocess.run(["iptables", action, chain, *rule], check=action == "-I", capture_output=True)
+
+    def _clean_network(self) -> None:
+        """Take away the rules and the bridge that kube-proxy, the kubelet and the network plugin made."""
+        for command in (
+            [str(programs.node()), "kube-proxy", "--cleanup"],
+            ["iptables", "-D", "INPUT", "-j", "KUBE-FIREWALL"],
+            ["iptables", "-D", "OUTPUT", "-j", "KUBE-FIREWALL"],
+            ["ip", "link", "delete", BRIDGE],
+        ):
+            subprocess.run(command, check=False, capture_output=True)
 
     def _runs_containers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as asked:

@@ -6,7 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster import cache
@@ -28,24 +32,59 @@ def pause() -> Path:
     return _from_here("pause")
 
 
+@dataclass(frozen=True)
+class Published:
+    """A command that others publish as a Go module."""
+
+    package: str
+    version: str
+
+
+PUBLISHED = {
+    "helm": Published("helm.sh/helm/v3/cmd/helm", "v3.22.0"),
+    "coredns": Published("github.com/coredns/coredns", "v1.15.0"),
+    "metrics-server": Published("sigs.k8s.io/metrics-server/cmd/metrics-server", "v0.9.0"),
+}
+
+
+def published(name: str) -> Path:
+    """One of those, at its version."""
+    made = PUBLISHED[name]
+    target = cache.folder() / "bin" / f"{name}-{made.version}"
+    with cache.alone(name):
+        if not target.exists():
+            with _told(name), tempfile.TemporaryDirectory(dir=target.parent) as folder:
+                command = ["go", "install", "-trimpath", "-ldflags", "-s -w", f"{made.package}@{made.version}"]
+                subprocess.run(command, env=os.environ | {"CGO_ENABLED": "0", "GOBIN": folder}, check=True)
+                Path(folder, made.package.rpartition("/")[2]).replace(target)
+    return target
+
+
 def _from_here(name: str, flags: str = "") -> Path:
-    sources = HERE / name
+    sources = HERE / "go" / name
     files = [path for path in sources.iterdir() if path.suffix in {".go", ".mod", ".sum"}]
     target = cache.folder() / "bin" / f"{name}-{cache.digest(files, flags)}"
     with cache.alone(name):
         if not target.exists():
-            _build(name, sources, ".", target, flags)
+            _build(name, sources, target, flags)
     return target
 
 
-def _build(name: str, sources: Path, package: str, target: Path, flags: str) -> None:
+def _build(name: str, sources: Path, target: Path, flags: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    command = ["go", "build", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", str(unfinished), "."]
+    with _told(name):
+        subprocess.run(command, cwd=sources, env=os.environ | {"CGO_ENABLED": "0"}, check=True)
+    unfinished.replace(target)
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Say what takes minutes, on the run's own output: a person waits for it."""
     if shutil.which("go") is None:
         raise RuntimeError(f"building {name} for the test cluster needs Go")
     began = time.monotonic()
     print(f"building {name} for the test cluster …", file=sys.stderr, flush=True)  # noqa: T201
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    command = ["go", "build", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", str(unfinished), package]
-    subprocess.run(command, cwd=sources, env=os.environ | {"CGO_ENABLED": "0"}, check=True)
-    unfinished.replace(target)
+    yield
     print(f"built {name} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)  # noqa: T201

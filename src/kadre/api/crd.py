@@ -11,6 +11,8 @@ from kadre.api import schema
 from kadre.api.registry import KINDS
 from kadre.api.resource import Column, Resource
 
+OURS = {"app.kubernetes.io/part-of": "kadre"}
+"""The label by which a definition is told from one of the same name that another product brings."""
 AGE = Column("Age", ".metadata.creationTimestamp", "date")
 
 
@@ -39,7 +41,7 @@ def crd(resource: type[Resource], group: str, version: str) -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{listing.plural}.{group}"},
+        "metadata": {"name": f"{listing.plural}.{group}", "labels": dict(OURS)},
         "spec": {
             "group": group,
             "names": names,

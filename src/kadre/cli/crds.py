@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "kadre crds | kubectl apply --server-side -f -",
             "kadre crds Agent ModelConfig",
+            "kadre crds --apply    # into the cluster of the current context",
         )
     )(crds)
 
@@ -25,8 +26,14 @@ def crds(
         list[str] | None,
         typer.Argument(metavar="KIND", show_default=False, help="Only these, as in agents.kaos.tools."),
     ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Put them into the cluster, by server-side apply, instead of printing them.")
+    ] = False,
 ) -> None:
-    """Print the CustomResourceDefinitions of all kinds."""
+    """Print the CustomResourceDefinitions of all kinds, or put them into a cluster.
+
+    One of the same name that somebody else has made is left alone, and named: two controllers must not share a kind.
+    """
     from kadre.api import crd
     from kadre.base.errors import KadreError
     from kadre.base.problems import did_you_mean
@@ -40,7 +47,15 @@ def crds(
             known = [definition["spec"]["names"]["kind"] for definition in definitions.values()]
             raise KadreError(f"there is no kind {kind!r}{did_you_mean(kind, known)}; see kadre crds | grep ' kind:'")
         chosen.update(dict.fromkeys(found))
-    output.show(crd.crd_yaml(definitions[name] for name in chosen).rstrip("\n"))
+    if not apply:
+        output.show(crd.crd_yaml(definitions[name] for name in chosen).rstrip("\n"))
+        return
+    import asyncio
+
+    from kadre.operator import install
+
+    for name in asyncio.run(install.apply_crds([definitions[name] for name in chosen])):
+        output.show(f"customresourcedefinition/{name} is served")
 
 
 def _spellings(definition: Mapping[str, Any]) -> set[str]:

@@ -69,10 +69,20 @@ def kadre(
     """
 
 
+def _as_switch(word: str) -> str:
+    """`--flag=true` and `--flag=false`, as controllers' manifests have them, in our command line's way."""
+    name, equals, value = word.partition("=")
+    if not (equals and name.startswith("--") and value in ("true", "false")):
+        return word
+    return name if value == "true" else f"--no-{name.removeprefix('--')}"
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit. `argv`: its words without the program's name; None: the process's own."""
     words = list(sys.argv[1:] if argv is None else argv)
     asked = next((word for word in words if not word.startswith("-")), "")
+    if asked == "operator":
+        words = [_as_switch(word) for word in words]
     app = build([asked] if asked in COMMANDS else COMMANDS)
     console = Console(color="--no-color" not in words)
     try:

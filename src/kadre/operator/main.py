@@ -1,29 +1,87 @@
-"""The controller's process: connect, follow, act, until told to end."""
+"""The controller's process: connect, follow, act while it leads, until told to end."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import os
+import secrets
 import signal
+import socket
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 
+from kadre.base.errors import KadreError
 from kadre.base.tasks import first_of
 from kadre.kube import access
+from kadre.kube.access import Access
 from kadre.kube.client import Client
+from kadre.kube.errors import ApiError
+from kadre.kube.kinds import Key
+from kadre.kube.leader import ConfigMapLock, Leader, LeaseLock, Lock
+from kadre.operator import health
 from kadre.operator.children.common import MANAGER, Settings
 from kadre.operator.controller import Operator
 
 log = logging.getLogger(__name__)
 
+LOCK = "kadre-controller"
+"""The record by which replicas agree on who acts."""
 
-async def run(settings: Settings) -> int:
-    """Reconcile until told to end; the exit code. Raises LookupError where there is no cluster to work with."""
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the process is told."""
+
+    leader_elect: bool = False
+    metrics_address: str = ":8080"
+    health_address: str = ":8081"
+    agents: Settings = field(default_factory=Settings)
+
+
+async def run(options: Options) -> int:
+    """Reconcile until told to end; the exit code. Raises KadreError where there is no cluster to work with."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    found = access.found()
-    async with Client(found, MANAGER) as client, contextlib.AsyncExitStack():
+    try:
+        found = access.found()
+    except LookupError as error:
+        raise KadreError(str(error)) from error
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(Client(found, MANAGER))
+        operator = Operator(client, options.agents)
+        leader = Leader(await _lock(client, found), _identity()) if options.leader_elect else None
+        figures = health.Figures(operator, leader)
+        await health.serve(stack, figures, options.metrics_address, options.health_address)
         log.info("reconciling the cluster at %s", found.server)
-        await first_of(Operator(client, settings).run(), stop.wait())
+        await first_of(_act(operator, leader), stop.wait())
     return 0
+
+
+async def _act(operator: Operator, leader: Leader | None) -> None:
+    if leader is None:
+        await operator.run()
+        return
+    # One that has lost the lead ends: what it knows may be old, and Kubernetes starts it anew.
+    await leader.lead(operator.run)
+    raise KadreError("this replica no longer leads")
+
+
+async def _lock(client: Client, found: Access) -> Lock:
+    """A Lease; a ConfigMap where Leases are forbidden to us."""
+    key = Key(found.namespace, LOCK)
+    lock = LeaseLock(client, key)
+    try:
+        await lock.read()
+    except ApiError as error:
+        if not error.forbidden:
+            raise KadreError(f"the cluster cannot be worked with: {error}") from error
+        log.warning("Leases are forbidden to this controller: the lead is kept in a ConfigMap")
+        return ConfigMapLock(client, key)
+    return lock
+
+
+def _identity() -> str:
+    return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{secrets.token_hex(4)}"

@@ -13,6 +13,7 @@ TEXTS = children.texts()
 MADE = {name: list(yaml.safe_load_all(text)) for name, text in TEXTS.items()}
 
 
+@pytest.mark.requirement("operator-resources", "operator-health-check")
 @pytest.mark.parametrize("name", TEXTS)
 def test_the_golden_file_is_current(name: str) -> None:
     assert (children.FOLDER / name).read_text(encoding="utf-8") == TEXTS[name], "renew with: make gen"

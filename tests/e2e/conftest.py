@@ -1,0 +1,117 @@
+"""A real cluster with Kadre in it, installed by its chart, and what a person at a terminal does there."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import images, programs
+from tests.cluster.node import Node
+from tests.cluster.processes import Process, free_ports
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "kadre"
+INSTALLED = "kagent"
+REPOSITORY, _, TAG = images.KADRE.rpartition(":")
+_numbers = count()
+
+
+class Terminal:
+    """A person's commands against the cluster, in a namespace of their own."""
+
+    def __init__(self, kubeconfig: Path, namespace: str, folder: Path) -> None:
+        self.namespace = namespace
+        self._folder = folder
+        self._env = os.environ | {"KUBECONFIG": str(kubeconfig)}
+
+    def run(self, *words: str, stdin: str = "", seconds: float = 120) -> str:
+        """What a command prints. Raises AssertionError with what it complains of."""
+        done = subprocess.run(
+            words, check=False, input=stdin, capture_output=True, text=True, timeout=seconds, env=self._env
+        )
+        assert done.returncode == 0, f"{' '.join(words)}: {done.stderr.strip()}\n{done.stdout.strip()}"
+        return done.stdout
+
+    def kubectl(self, *words: str, stdin: str = "") -> str:
+        """`kubectl` in the namespace."""
+        return self.run("kubectl", "-n", self.namespace, *words, stdin=stdin)
+
+    def helm(self, *words: str) -> str:
+        """`helm` in the namespace."""
+        return self.run(str(programs.published("helm")), "-n", self.namespace, *words)
+
+    def get(self, *words: str) -> dict[str, Any]:
+        """`kubectl get … -o json`."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", *words, "-o", "json"))
+        return found
+
+    @contextmanager
+    def forwarded(self, target: str, port: int) -> Iterator[str]:
+        """`kubectl port-forward`: the address on this machine."""
+        (local,) = free_ports(1)
+        command = ["env", f"KUBECONFIG={self._env['KUBECONFIG']}", "kubectl", "-n", self.namespace]
+        command += ["port-forward", target, f"{local}:{port}"]
+        process = Process("port-forward", command, self._folder / f"port-forward-{local}.log")
+        process.start()
+
+        def listens() -> bool:
+            socket.create_connection(("127.0.0.1", local), 1).close()
+            return True
+
+        try:
+            process.until(listens, 20)
+            yield f"http://127.0.0.1:{local}"
+        finally:
+            process.stop()
+
+
+def post(url: str, body: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
+    """What a door answers to JSON."""
+    data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, data, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=seconds) as answer:
+            found: dict[str, Any] = json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise AssertionError(f"{url}: HTTP {error.code}: {error.read().decode()}") from error
+    return found
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    started = Node(tmp_path_factory.mktemp("node"))
+    try:
+        started.start()
+        started.load(images.kadre())
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.fixture(scope="session")
+def installed(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Terminal:
+    """Kadre, installed as its chart does."""
+    terminal = Terminal(node.kubeconfig, INSTALLED, tmp_path_factory.mktemp("terminal"))
+    image = ["--set", f"image.repository={REPOSITORY}", "--set", f"image.tag={TAG}"]
+    terminal.helm("install", "kagent", str(CHART), "--create-namespace", "--wait", *image)
+    return terminal
+
+
+@pytest.fixture
+def terminal(installed: Terminal, node: Node, tmp_path: Path) -> Terminal:
+    """A namespace in which the restricted Pod Security Standard holds."""
+    made = Terminal(node.kubeconfig, f"team-{next(_numbers)}", tmp_path)
+    made.run("kubectl", "create", "namespace", made.namespace)
+    made.run("kubectl", "label", "namespace", made.namespace, "pod-security.kubernetes.io/enforce=restricted")
+    return made

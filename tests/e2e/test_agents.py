@@ -1,0 +1,39 @@
+"""The way of the documents: install, apply, wait, ask."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.conftest import Terminal, post
+
+MANIFEST = """
+apiVersion: kagent.dev/v1alpha1
+kind: ModelConfig
+metadata: {name: script}
+spec: {provider: scripted, model: script}
+---
+apiVersion: kagent.dev/v1alpha1
+kind: Agent
+metadata: {name: my-agent}
+spec:
+  description: My custom AI agent
+  modelConfig: script
+  systemMessage: You are a helpful assistant.
+"""
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.mark.requirement(
+    "agents-as-resources", "agents-listed", "agent-logs-by-label", "operator-app-label", "chart-install"
+)
+def test_an_agent_is_applied_becomes_ready_and_answers(terminal: Terminal) -> None:
+    terminal.kubectl("apply", "-f", "-", stdin=MANIFEST)
+    terminal.kubectl("wait", "--for=condition=Ready", "agent/my-agent", "--timeout=60s")
+    assert "scripted/script" in terminal.kubectl("get", "agents")
+    with terminal.forwarded("svc/my-agent", 8080) as url:
+        answer = post(f"{url}/chat", {"message": "Hello"})
+    assert answer["response"]
+    assert "my-agent" in terminal.kubectl("get", "pods", "-l", "app=my-agent")
+    assert "is served on port 8080" in terminal.kubectl("logs", "-l", "agent=my-agent")
+    terminal.kubectl("delete", "agent", "my-agent")
+    terminal.kubectl("wait", "--for=delete", "deployment/my-agent", "--timeout=30s")
