@@ -15,7 +15,7 @@ import yaml
 from kadre.api.crd import crds
 from kadre.base.tasks import Tasks
 from kadre.kube import access, kinds
-from kadre.kube.client import Client
+from kadre.kube.client import Client, Scope
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Kind, Object, key_of
 from kadre.operator.children.common import MANAGER, Settings
@@ -65,12 +65,13 @@ def is_true(obj: Object, condition: str) -> bool:
 async def when(client: Client, kind: Kind, obj: Object, holds: Callable[[Object], bool]) -> Object:
     """The object as soon as that holds of it."""
     wanted = key_of(obj)
+    scope = Scope(wanted.namespace)
     async with asyncio.timeout(SECONDS):
-        page = await client.list(kind)
+        page = await client.list(kind, scope)
         for item in page.items:
             if key_of(item) == wanted and holds(item):
                 return item
-        async with aclosing(client.watch(kind, page.version)) as events:
+        async with aclosing(client.watch(kind, page.version, scope)) as events:
             async for event in events:
                 if event.type in {"ADDED", "MODIFIED"} and key_of(event.object) == wanted and holds(event.object):
                     return event.object
@@ -107,6 +108,20 @@ class World:
                 return None
             raise
 
+    async def change(self, kind: Kind, name: str, how: Callable[[Object], None]) -> None:
+        """Change an object as `kubectl edit` does: again, where somebody else has changed it meanwhile."""
+        while True:
+            obj = await self.client.get(kind, self.namespace, name)
+            obj["metadata"].pop("managedFields", None)
+            how(obj)
+            try:
+                await self.client.replace(kind, obj)
+            except ApiError as error:
+                if not error.conflict:
+                    raise
+            else:
+                return
+
     async def when(self, kind: Kind, name: str, holds: Callable[[Object], bool]) -> Object:
         """The object as soon as that holds of it."""
         return await when(self.client, kind, self.named(name), holds)
@@ -114,10 +129,11 @@ class World:
     async def gone(self, kind: Kind, name: str) -> None:
         """Wait until there is no such object."""
         async with asyncio.timeout(SECONDS):
-            page = await self.client.list(kind)
+            scope = Scope(self.namespace)
+            page = await self.client.list(kind, scope)
             if all(key_of(item) != (self.namespace, name) for item in page.items):
                 return
-            async with aclosing(self.client.watch(kind, page.version)) as events:
+            async with aclosing(self.client.watch(kind, page.version, scope)) as events:
                 async for event in events:
                     if event.type == "DELETED" and key_of(event.object) == (self.namespace, name):
                         return

@@ -37,8 +37,9 @@ async def test_an_agent_becomes_its_objects_all_of_which_it_owns(world: World, o
     (agent,) = await world.apply(AGENT_YAML)
     deployment = await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
     status = (await world.when(AGENT, "helper", lambda obj: "url" in obj.get("status", {})))["status"]
-    plan_name = deployment["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"]
-    assert plan_name == f"helper-{status['planHash']}"
+    template = deployment["spec"]["template"]
+    plan_name = template["spec"]["volumes"][0]["configMap"]["name"]
+    assert template["metadata"]["annotations"]["kagent.dev/template-hash"] == status["planHash"]
     service = await world.get(kinds.SERVICE, "helper")
     account = await world.get(kinds.SERVICE_ACCOUNT, "helper")
     plan_map = await world.get(kinds.CONFIG_MAP, plan_name)
@@ -84,9 +85,11 @@ async def test_a_changed_model_rolls_the_agent_to_another_plan(world: World, ope
 async def test_a_drifted_child_is_put_back(world: World, operator: Operator) -> None:
     await world.apply(MODEL_YAML + "---" + AGENT_YAML)
     service = await world.when(kinds.SERVICE, "helper", lambda _: True)
-    service["spec"]["ports"] = service["spec"]["ports"][:1]
-    service["metadata"]["managedFields"] = None
-    await world.client.replace(kinds.SERVICE, service)
+
+    def cut(obj: Object) -> None:
+        del obj["spec"]["ports"][1]
+
+    await world.change(kinds.SERVICE, "helper", cut)
     await world.when(kinds.SERVICE, "helper", lambda obj: len(obj["spec"]["ports"]) == 2)
     uid = service["metadata"]["uid"]
     await world.client.delete(kinds.SERVICE, world.namespace, "helper")

@@ -57,6 +57,12 @@ class ControlPlane:
         with urllib.request.urlopen(f"{self.server}/readyz", context=trust, timeout=5) as answer:
             return bool(answer.status == 200)
 
+    def restart(self) -> None:
+        """Kill the API server, and start it again at the same address with the same data."""
+        self.api.kill()
+        self.api.start()
+        self.api.until(self.serves)
+
     def stop(self) -> None:
         """End everything, the store last."""
         for part in (self.manager, self.api, self.etcd):
@@ -116,6 +122,8 @@ class ControlPlane:
             f"--cluster-signing-cert-file={self._authority.certificate}",
             f"--cluster-signing-key-file={self._authority.certificate.with_suffix('.key')}",
             "--secure-port=0",
+            "--kube-api-qps=500",
+            "--kube-api-burst=1000",
             # What an autoscaler does in minutes, tests see in seconds.
             "--horizontal-pod-autoscaler-sync-period=5s",
             "--horizontal-pod-autoscaler-initial-readiness-delay=5s",

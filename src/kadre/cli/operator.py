@@ -54,10 +54,13 @@ def operator(
     """
     import asyncio
 
+    import uvloop
+
     from kadre.operator import main
     from kadre.operator.children.common import Settings
 
     log_to_output()
     agents = Settings(image=image, pull_policy=pull_policy)
     options = main.Options(leader_elect=leader_elect, metrics_address=metrics, health_address=health, agents=agents)
-    raise typer.Exit(asyncio.run(main.run(options)))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        raise typer.Exit(runner.run(main.run(options)))

@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 from kadre.kube import compare
 from kadre.kube.client import Client
 from kadre.kube.errors import ApiError
-from kadre.kube.kinds import Key, Kind, Object, key_of
+from kadre.kube.kinds import DEPLOYMENT, Key, Kind, Object, key_of
+
+SCALED = "kadre-replicas"
+"""Field manager of a number of pods that an autoscaler has not set yet."""
 
 
 class Seen(NamedTuple):
@@ -66,22 +69,37 @@ class Applier:
         known, live = self._settled.get(place), self._live(place.kind).get(place.key)
         return known is not None and live is not None and known[1] == live.digest
 
-    async def ensure(self, kind: Kind, manifest: Object, owner: str) -> None:
-        """Have the object be so. `owner`: uid of its owner. Raises ApiError, NameTaken."""
+    async def ensure(self, kind: Kind, manifest: Object, owner: str) -> Object | None:
+        """Have the object be so; what it is where it was written. `owner`: uid of its owner.
+
+        Raises ApiError, NameTaken.
+        """
         place = Place(kind, key_of(manifest))
         wanted = compare.digest(manifest)
         known = self._settled.get(place)
         if known is not None and known[0] == wanted and self.is_settled(place):
-            return
+            return None
         there = await self._get(place)
         if there is not None:
             if owner_of(there) != owner:
                 raise NameTaken(place)
             if compare.covers(there, manifest):
                 self._settled[place] = (wanted, compare.digest(there))
-                return
+                return None
+            await self._hand_over(kind, there, manifest)
         self.writes += 1
-        self._settled[place] = (wanted, compare.digest(await self._client.apply(kind, manifest)))
+        made = await self._client.apply(kind, manifest)
+        self._settled[place] = (wanted, compare.digest(made))
+        return made
+
+    async def _hand_over(self, kind: Kind, there: Object, manifest: Object) -> None:
+        """Leave the number of pods to whoever scales them from now on: dropping our word for it would make it 1."""
+        number = there.get("spec", {}).get("replicas")
+        if kind is not DEPLOYMENT or number is None or "replicas" in manifest["spec"]:
+            return
+        metadata = {key: there["metadata"][key] for key in ("name", "namespace")}
+        kept = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": {"replicas": number}}
+        await self._client.apply(kind, kept, manager=SCALED)
 
     async def remove(self, place: Place, owner: str) -> None:
         """Delete the object if it is that owner's. Raises ApiError."""

@@ -33,6 +33,8 @@ METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 LINE = 4 << 20
 """Bytes of one watched event: more than the API server keeps of any object."""
 MAX_CONNECTIONS = 64
+CLOSING = 0.05
+"""Seconds in which the loop closes the connections that were cut: it does so in rounds of its own."""
 
 
 class Event(msgspec.Struct):
@@ -88,7 +90,7 @@ class Client:
         if self._session is not None and self._connector is not None:
             await self._connector.close(abort_ssl=True)  # the farewell of a connection may take seconds
             await self._session.close()
-            await asyncio.sleep(0)  # connections that were cut are closed by the loop's next round
+            await asyncio.sleep(CLOSING)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Object:
         """One object."""
@@ -105,11 +107,14 @@ class Client:
         path = kind.path(metadata.get("namespace", ""), metadata["name"])
         return await self._json("PUT", path, obj, {"fieldManager": self._manager})
 
-    async def apply(self, kind: Kind, obj: Object, part: str = "") -> Object:
-        """Server-side apply of our fields, taking them from whoever else has them. `part`: as in status."""
+    async def apply(self, kind: Kind, obj: Object, part: str = "", manager: str = "") -> Object:
+        """Server-side apply of our fields, taking them from whoever else has them. `part`: as in status.
+
+        `manager`: whose fields they are, where not this client's.
+        """
         metadata = obj["metadata"]
         path = kind.path(metadata.get("namespace", ""), metadata["name"], part)
-        how = {"fieldManager": self._manager, "force": "true"}
+        how = {"fieldManager": manager or self._manager, "force": "true"}
         return await self._json("PATCH", path, obj, how, "application/apply-patch+yaml")
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str = "") -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from kadre.kube import kinds
 from kadre.kube.apply import Seen, seen
@@ -11,29 +12,41 @@ from kadre.kube.client import Client, Scope
 from kadre.kube.informer import Informer
 from kadre.kube.kinds import Key, Kind, Object
 from kadre.operator.children.common import MANAGED_BY, MANAGER
-from kadre.operator.status import Rollout, rollout
+from kadre.operator.children.deployment import plan_name, template_hash
+from kadre.operator.status import Rollout, revision, rollout
 
 KINDS = (
     kinds.SERVICE_ACCOUNT,
     kinds.CONFIG_MAP,
     kinds.SERVICE,
     kinds.DEPLOYMENT,
+    kinds.REPLICA_SET,
     kinds.AUTOSCALER,
     kinds.DISRUPTION_BUDGET,
 )
+_OURS = Scope(selector=f"{MANAGED_BY}={MANAGER}")
+
+
+class Revision(NamedTuple):
+    """What is kept of a ReplicaSet: one revision of a Deployment."""
+
+    number: int
+    template: str
+    """The hash of its pod template."""
+    plan: str
+    """The name of its plan's ConfigMap."""
 
 
 class Owned:
     """Follows what the controller has made. `changed` is told the uid of the owner."""
 
     def __init__(self, client: Client, changed: Callable[[str], None]) -> None:
-        def tell(_: Key, before: Seen | None, after: Seen | None) -> None:
-            for owner in {known.owner for known in (before, after) if known is not None}:
-                changed(owner)
-
+        self._changed = changed
+        self._of: dict[tuple[Kind, str], set[Key]] = defaultdict(set)
+        """Children by the uid of their owner."""
+        keepers = {kinds.DEPLOYMENT: _deployment, kinds.REPLICA_SET: _replica_set}
         self._informers = {
-            kind: Informer(client, kind, _deployment if kind is kinds.DEPLOYMENT else _any, tell, _OURS)
-            for kind in KINDS
+            kind: Informer(client, kind, keepers.get(kind, _any), self._teller(kind), _OURS) for kind in KINDS
         }
 
     def informers(self) -> list[Informer[Any]]:
@@ -44,13 +57,35 @@ class Owned:
         """What there is of a kind."""
         return self._informers[kind].kept
 
+    def names(self, kind: Kind, owner: str) -> list[str]:
+        """Names of the owner's children of a kind."""
+        return [key.name for key in self._of.get((kind, owner), ())]
+
     def rollout(self, key: Key) -> Rollout | None:
         """How a Deployment is getting on."""
         found = self.live(kinds.DEPLOYMENT).get(key)
         return found.more if found is not None else None
 
+    def revisions(self, key: Key) -> Iterator[Revision]:
+        """The revisions that a Deployment can go back to, and the one it is at."""
+        deployment = self.live(kinds.DEPLOYMENT).get(key)
+        live = self.live(kinds.REPLICA_SET)
+        for each in self._of.get((kinds.REPLICA_SET, deployment.uid), ()) if deployment is not None else ():
+            if each in live:
+                yield live[each].more
 
-_OURS = Scope(selector=f"{MANAGED_BY}={MANAGER}")
+    def _teller(self, kind: Kind) -> Callable[[Key, Seen | None, Seen | None], None]:
+        def tell(key: Key, before: Seen | None, after: Seen | None) -> None:
+            if before is not None:
+                self._of[kind, before.owner].discard(key)
+                if not self._of[kind, before.owner]:
+                    del self._of[kind, before.owner]
+            if after is not None:
+                self._of[kind, after.owner].add(key)
+            for owner in {known.owner for known in (before, after) if known is not None}:
+                self._changed(owner)
+
+        return tell
 
 
 def _any(obj: Object, _: Seen | None) -> Seen:
@@ -59,3 +94,8 @@ def _any(obj: Object, _: Seen | None) -> Seen:
 
 def _deployment(obj: Object, _: Seen | None) -> Seen:
     return seen(obj)._replace(more=rollout(obj))
+
+
+def _replica_set(obj: Object, _: Seen | None) -> Seen:
+    template = obj["spec"]["template"]
+    return seen(obj)._replace(more=Revision(revision(obj), template_hash(template), plan_name(template)))

@@ -15,9 +15,7 @@ from kadre.api.conditions import State, set_condition
 from kadre.api.resource import Condition
 from kadre.base.problems import Problem, errors
 from kadre.kube.kinds import Object
-
-OURS = ("Ready", "Reconciling", "Stalled", "Durable", "Supported")
-"""Condition types that are said of an agent, in the order they are shown in."""
+from kadre.operator.children.deployment import template_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +30,8 @@ class Rollout:
     ready: int = 0
     available: int = 0
     revision: int = 0
+    template: str = ""
+    """The hash of its pod template; see `children.deployment`."""
     trouble: str = ""
     """Why it does not get on, in the Deployment's own words; empty where it does."""
 
@@ -49,8 +49,15 @@ class Facts:
     notices: tuple[str, ...] = ()
     """Messages of what it does without."""
     durable: State | None = None
+    rolled_back: State | None = None
     fields: Object = field(default_factory=dict)
     """Fields of the status besides conditions: model, url, planHash."""
+
+
+def revision(obj: Object) -> int:
+    """The revision of a Deployment or of its ReplicaSet; 0 where it has none yet."""
+    text = (obj["metadata"].get("annotations") or {}).get("deployment.kubernetes.io/revision", "")
+    return int(text) if text.isdigit() else 0
 
 
 def rollout(deployment: Object) -> Rollout:
@@ -63,7 +70,6 @@ def rollout(deployment: Object) -> Rollout:
         if condition is not None and condition["status"] == bad:
             trouble = condition.get("message") or condition.get("reason") or kind
             break
-    revision = (metadata.get("annotations") or {}).get("deployment.kubernetes.io/revision", "0")
     return Rollout(
         generation=metadata.get("generation", 0),
         observed=status.get("observedGeneration", 0),
@@ -72,7 +78,8 @@ def rollout(deployment: Object) -> Rollout:
         updated=status.get("updatedReplicas", 0),
         ready=status.get("readyReplicas", 0),
         available=status.get("availableReplicas", 0),
-        revision=int(revision) if revision.isdigit() else 0,
+        revision=revision(deployment),
+        template=template_hash(deployment["spec"]["template"]),
         trouble=trouble,
     )
 
@@ -81,14 +88,14 @@ def of_agent(before: Object, facts: Facts, deployment: Rollout | None, generatio
     """An Agent's status. `before`: what it is now; `deployment`: None where there is none."""
     states = _agent_states(facts, deployment)
     counted = {} if deployment is None else {"replicas": deployment.replicas, "readyReplicas": deployment.ready}
-    revision = {"revision": deployment.revision} if deployment is not None and deployment.revision else {}
+    at = {"revision": deployment.revision} if deployment is not None and deployment.revision else {}
     phase = _phase(states, deployment)
     return {
         "observedGeneration": generation,
         "phase": phase,
         **facts.fields,
         **counted,
-        **revision,
+        **at,
         "conditions": _conditions(before, states, generation, now),
     }
 
@@ -122,8 +129,7 @@ def _agent_states(facts: Facts, deployment: Rollout | None) -> list[State]:
         states.append(State("Reconciling", "True", "Pending", "its Deployment is being made"))
     else:
         states += _rollout_states(deployment)
-    if facts.durable is not None:
-        states.append(facts.durable)
+    states += [state for state in (facts.durable, facts.rolled_back) if state is not None]
     if facts.notices:
         states.append(State("Supported", "False", "NotSupportedYet", "; ".join(facts.notices)))
     return states

@@ -91,7 +91,7 @@ def test_a_deployment_is_kept_as_a_few_numbers() -> None:
     failed = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "too slow"}
     deployment = {
         "metadata": {"generation": 2, "annotations": {"deployment.kubernetes.io/revision": "7"}},
-        "spec": {"replicas": 3},
+        "spec": {"replicas": 3, "template": {"metadata": {"annotations": {"kagent.dev/template-hash": "abc"}}}},
         "status": {"observedGeneration": 2, "replicas": 4, "updatedReplicas": 1, "conditions": [failed]},
     }
-    assert rollout(deployment) == Rollout(2, 2, 3, 4, 1, 0, 0, 7, "too slow")
+    assert rollout(deployment) == Rollout(2, 2, 3, 4, 1, 0, 0, 7, "abc", "too slow")

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import msgspec
+
 from kadre.kube.kinds import DEPLOYMENT, Object
 from kadre.operator.children import plan_map, secrets
 from kadre.operator.children.common import HTTP_PORT, Child, Owner, Settings, has_metrics, metrics_port, selector
 from kadre.operator.children.service_account import account_name
 from kadre.plan.types import AgentPlan
 
+TEMPLATE_HASH = "kagent.dev/template-hash"
+HASH_LENGTH = 12
+PLAN_VOLUME = "plan"
 PLAN_FOLDER = "/etc/kadre"
 DATA_FOLDER = "/var/lib/kadre"
 DRAIN_SECONDS = 15
@@ -25,7 +32,7 @@ def deployment(owner: Owner, settings: Settings, *, replicas: int | None) -> Chi
         "revisionHistoryLimit": HISTORY,
         "selector": {"matchLabels": selector(plan)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-        "template": {"metadata": {"labels": owner.metadata("")["labels"]}, "spec": _pod(plan, settings)},
+        "template": _template(owner, settings),
     }
     if replicas is not None:
         spec["replicas"] = replicas
@@ -36,6 +43,27 @@ def deployment(owner: Owner, settings: Settings, *, replicas: int | None) -> Chi
         "spec": spec,
     }
     return Child(DEPLOYMENT, manifest)
+
+
+def template_hash(template: Object) -> str:
+    """The hash a pod template of ours carries; empty for one that is not ours."""
+    annotations = template["metadata"].get("annotations") or {}
+    found: str = annotations.get(TEMPLATE_HASH, "")
+    return found
+
+
+def plan_name(template: Object) -> str:
+    """The name of the ConfigMap a pod template of ours takes its plan from; empty for one that is not ours."""
+    volumes = template["spec"].get("volumes") or ()
+    found: str = next((each["configMap"]["name"] for each in volumes if each["name"] == PLAN_VOLUME), "")
+    return found
+
+
+def _template(owner: Owner, settings: Settings) -> Object:
+    """The pod template. It carries a hash of itself, by which an earlier one is known again after `rollout undo`."""
+    labels, pod = owner.metadata("")["labels"], _pod(owner.plan, settings)
+    said = hashlib.sha256(msgspec.json.encode([labels, pod], order="deterministic")).hexdigest()
+    return {"metadata": {"labels": labels, "annotations": {TEMPLATE_HASH: said[:HASH_LENGTH]}}, "spec": pod}
 
 
 def _pod(plan: AgentPlan, settings: Settings) -> Object:
@@ -54,7 +82,7 @@ def _pod(plan: AgentPlan, settings: Settings) -> Object:
         },
         "containers": [_container(plan, settings)],
         "volumes": [
-            {"name": "plan", "configMap": {"name": plan_map.name_of(plan)}},
+            {"name": PLAN_VOLUME, "configMap": {"name": plan_map.name_of(plan)}},
             {"name": "data", "emptyDir": {}},
             {"name": "tmp", "emptyDir": {}},
             *secret_volumes,
@@ -87,7 +115,7 @@ def _container(plan: AgentPlan, settings: Settings) -> Object:
             "capabilities": {"drop": ["ALL"]},
         },
         "volumeMounts": [
-            {"name": "plan", "mountPath": PLAN_FOLDER, "readOnly": True},
+            {"name": PLAN_VOLUME, "mountPath": PLAN_FOLDER, "readOnly": True},
             {"name": "data", "mountPath": DATA_FOLDER},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own
             *secret_mounts,

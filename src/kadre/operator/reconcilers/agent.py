@@ -13,9 +13,10 @@ from kadre.kube import kinds
 from kadre.kube.apply import Applier, NameTaken, Place
 from kadre.kube.kinds import Key
 from kadre.kube.outcome import DONE, Outcome, Stop
-from kadre.operator.children import plan_map, service
+from kadre.operator.children import service
 from kadre.operator.children.agent import children
-from kadre.operator.children.common import Owner, Settings
+from kadre.operator.children.common import Child, Owner, Settings
+from kadre.operator.children.deployment import template_hash
 from kadre.operator.cluster import Cluster, Declared, Ref
 from kadre.operator.dependents import Dependents
 from kadre.operator.owned import Owned
@@ -25,6 +26,8 @@ from kadre.plan.types import AgentPlan
 
 OPTIONAL = (kinds.AUTOSCALER, kinds.DISRUPTION_BUDGET, kinds.SERVICE_ACCOUNT)
 """Children that an agent may have or not, named as it is: those it no longer has are deleted."""
+HELD = (kinds.DEPLOYMENT, kinds.CONFIG_MAP)
+"""Children that are left as they are while a rollback holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Agents:
         self._clock = clock
         self.dependents = Dependents()
         self._worked: dict[Ref, Worked] = {}
+        self._generations: dict[Ref, int] = {}
+        """Of the Deployments this process applied last."""
 
     def stale(self, ref: Ref) -> None:
         """The agent, or something it depends on, has changed: it has to be planned anew."""
@@ -87,38 +92,73 @@ class Agents:
             return Worked(Facts(problems=planned.problems), before.places if before else ())
         owner = Owner(planned.plan, agent.resource.kind, agent.resource.api_version, agent.uid)
         wanted = children(owner, self._settings)
+        template = _template(wanted)
+        rolled_back = self._rolled_back(ref, agent, template)
+        held = HELD if rolled_back is not None else ()
         try:
             for child in wanted:
-                await self._applier.ensure(child.kind, child.manifest, agent.uid)
+                if child.kind in held:
+                    continue
+                made = await self._applier.ensure(child.kind, child.manifest, agent.uid)
+                if made is not None and child.kind is kinds.DEPLOYMENT:
+                    self._generations[ref] = made["metadata"].get("generation", 0)
         except NameTaken as taken:
             return Worked(Facts(problems=(*planned.problems, _name_taken(agent.resource, taken))), ())
         places = tuple(Place(child.kind, Key(ref.namespace, child.name)) for child in wanted)
         await self._prune(ref, agent, places)
-        return Worked(_facts(planned.plan, planned.problems), places)
+        applied = agent.status.get("planHash", "") if rolled_back is not None else template
+        return Worked(_facts(planned.plan, planned.problems, applied, rolled_back), places)
+
+    def _rolled_back(self, ref: Ref, agent: Declared, wanted: str) -> State | None:
+        """Somebody has undone a rollout: which revision runs; None where nobody has, or the agent has changed since."""
+        key = Key(ref.namespace, ref.name)
+        live, applied = self._owned.rollout(key), agent.status.get("planHash", "")
+        # What is seen may be older than what was applied: that is no rollback, only yesterday's paper.
+        if live is None or live.generation < self._generations.get(ref, 0):
+            return None
+        if live.template in ("", applied, wanted) or agent.status.get("observedGeneration") != agent.generation:
+            return None
+        earlier = {revision.template: revision.number for revision in self._owned.revisions(key)}
+        if not applied or live.template not in earlier:
+            return None
+        message = f"revision {earlier[live.template]} runs, as a rollback wants; it is held until the agent changes"
+        return State("RolledBack", "True", "RolloutUndone", message)
 
     async def _prune(self, ref: Ref, agent: Declared, places: Sequence[Place]) -> None:
-        """Delete children that are no longer wanted. Plans stay while a revision of the Deployment refers to them."""
+        """Delete children that are no longer wanted. A plan stays while a revision of the Deployment refers to it."""
         for kind in OPTIONAL:
             place = Place(kind, Key(ref.namespace, ref.name))
             if place not in places:
                 await self._applier.remove(place, agent.uid)
+        kept = {place.key.name for place in places if place.kind is kinds.CONFIG_MAP}
+        kept |= {revision.plan for revision in self._owned.revisions(Key(ref.namespace, ref.name))}
+        for name in self._owned.names(kinds.CONFIG_MAP, agent.uid):
+            if name not in kept:
+                await self._applier.remove(Place(kinds.CONFIG_MAP, Key(ref.namespace, name)), agent.uid)
 
     def _forget(self, ref: Ref) -> None:
         self.dependents.forget(ref)
+        self._generations.pop(ref, None)
         worked = self._worked.pop(ref, None)
         if worked is not None:
             self._applier.forget(worked.places)
 
 
-def _facts(plan: AgentPlan, problems: tuple[Problem, ...]) -> Facts:
+def _facts(plan: AgentPlan, problems: tuple[Problem, ...], applied: str, rolled_back: State | None) -> Facts:
     unsupported = tuple(notice.message for notice in plan.notices if notice.reason == "NotSupportedYet")
     message = "conversations live in the pod and end with it; give the agent a memory, or the chart a journal"
     fields = {
         "model": f"{plan.model.provider}/{plan.model.model}",
         "url": service.url(plan),
-        "planHash": plan_map.plan_hash(plan),
+        "planHash": applied,
     }
-    return Facts(problems, unsupported, State("Durable", "False", "JournalInPod", message), fields)
+    durable = State("Durable", "False", "JournalInPod", message)
+    return Facts(problems, unsupported, durable, rolled_back, fields)
+
+
+def _template(wanted: Sequence[Child]) -> str:
+    (deployment,) = [child for child in wanted if child.kind is kinds.DEPLOYMENT]
+    return template_hash(deployment.manifest["spec"]["template"])
 
 
 def _name_taken(resource: Resource, taken: NameTaken) -> Problem:

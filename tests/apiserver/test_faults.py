@@ -1,0 +1,139 @@
+"""Faults caused: leaders that die, an API server that goes away, many agents at once with wrong ones among them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from kadre.base.clock import FakeClock
+from kadre.base.tasks import Tasks
+from kadre.kube import access, kinds, leader
+from kadre.kube.client import Client, Scope
+from kadre.kube.kinds import Key, Object
+from kadre.kube.leader import ConfigMapLock, Leader, LeaseLock
+from kadre.operator.controller import Operator
+from tests.apiserver.conftest import AGENT, World, is_true, operating
+from tests.apiserver.test_agents import AGENT_YAML, MODEL_YAML
+from tests.cluster.control_plane import ControlPlane
+
+
+class Work:
+    """What a leader does: it tells that it is at it, and goes on until it is told to end."""
+
+    def __init__(self) -> None:
+        self.at_it = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    async def __call__(self) -> None:
+        self.at_it.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+
+
+@asynccontextmanager
+async def replicas(world: World) -> AsyncIterator[Client]:
+    async with Client(access.by_kubeconfig(world.plane.kubeconfig), "kadre") as client:
+        yield client
+
+
+@pytest.mark.requirement("operator-leader")
+@pytest.mark.parametrize("kind", [LeaseLock, ConfigMapLock])
+async def test_a_replica_that_ends_hands_the_lead_over_at_once(
+    world: World, kind: type[LeaseLock | ConfigMapLock]
+) -> None:
+    async with replicas(world) as client:
+        lock, tasks = kind(client, Key(world.namespace, "lead")), Tasks("test")
+        first, second = Work(), Work()
+        leading = tasks.spawn("first", Leader(lock, "first").lead(first))
+        await asyncio.wait_for(first.at_it.wait(), 10)
+        tasks.spawn("second", Leader(lock, "second").lead(second))
+        leading.cancel()
+        await asyncio.wait_for(second.at_it.wait(), 10)
+        assert first.ended.is_set()
+        found = await lock.read()
+        assert found is not None
+        assert (found.holder, found.transitions) == ("second", 1)
+        await tasks.aclose()
+
+
+async def test_the_lead_of_one_that_is_gone_is_taken_when_its_record_has_not_moved_for_as_long_as_it_holds(
+    world: World,
+) -> None:
+    async with replicas(world) as client:
+        lock, clock, tasks = LeaseLock(client, Key(world.namespace, "lead")), FakeClock(), Tasks("test")
+        assert await Leader(lock, "dead", clock)._try()
+        heir = Leader(lock, "heir", clock)
+        assert not await heir._try()
+        await clock.advance(leader.HOLDS - 1)
+        assert not await heir._try()
+        await clock.advance(2)
+        assert await heir._try()
+        assert not await Leader(lock, "dead", clock)._try()
+        await tasks.aclose()
+
+
+async def test_an_api_server_that_restarts_is_followed_again(world: World, operator: Operator) -> None:
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    first = await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
+    await asyncio.to_thread(world.plane.restart)
+    await world.apply(AGENT_YAML.replace("You help.", "You help again."))
+
+    def changed(obj: Object) -> bool:
+        return bool(obj["spec"]["template"] != first["spec"]["template"])
+
+    await world.when(kinds.DEPLOYMENT, "helper", changed)
+
+
+async def test_a_controller_that_starts_over_a_cluster_that_is_right_writes_nothing(
+    world: World, api: ControlPlane
+) -> None:
+    async with operating(api.kubeconfig) as first:
+        await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+        await world.when(AGENT, "helper", rolled_out)
+        await idle(first)
+    async with operating(api.kubeconfig) as second:
+        await asyncio.gather(*[informer.synced.wait() for informer in second.cluster.informers()])
+        await idle(second)
+        assert second.controller.reconciled > 0
+        assert (second.applier.writes, second.reporter.writes) == (0, 0)
+
+
+async def test_two_hundred_agents_with_twenty_wrong_ones_come_right(world: World, operator: Operator) -> None:
+    await world.apply(MODEL_YAML)
+    names = [f"helper-{number}" for number in range(200)]
+    texts = [
+        AGENT_YAML.replace("name: helper", f"name: {name}").replace(
+            "modelConfig: small", "modelConfig: none" if number % 10 == 0 else "modelConfig: small"
+        )
+        for number, name in enumerate(names)
+    ]
+    await asyncio.gather(*[world.apply(text) for text in texts])
+    for number, name in enumerate(names):
+        if number % 10 == 0:
+            await world.condition(AGENT, name, "Stalled", "MissingModelConfig")
+        else:
+            await world.when(kinds.DEPLOYMENT, name, lambda _: True)
+    await idle(operator)
+    agents = (await world.client.list(AGENT, Scope(world.namespace))).items
+    assert sum(is_true(agent, "Stalled") for agent in agents) == 20
+    assert operator.controller.failed == 0
+    await asyncio.gather(*[world.client.delete(AGENT, world.namespace, name) for name in names])
+    await asyncio.gather(*[world.gone(kinds.DEPLOYMENT, name) for name in names])
+
+
+def rolled_out(agent: Object) -> bool:
+    """Whether its status says the last that Kubernetes says of a Deployment whose pods no node runs."""
+    conditions = agent.get("status", {}).get("conditions") or ()
+    return any(each.get("message") == "1 of 1 pods are new" for each in conditions)
+
+
+async def idle(operator: Operator) -> None:
+    """Wait until there is nothing to look at: every change that was seen has been acted on."""
+    async with asyncio.timeout(20):
+        while not operator.controller.queue.idle:  # noqa: ASYNC110 - the queue tells nobody
+            await asyncio.sleep(0)

@@ -1,0 +1,115 @@
+"""Rolling forward and back: what a change makes new, what is kept, and what is left to others."""
+
+from __future__ import annotations
+
+import pytest
+
+from kadre.kube import kinds
+from kadre.kube.kinds import Object
+from kadre.operator.controller import Operator
+from tests.apiserver.conftest import AGENT, World, is_true
+from tests.apiserver.test_agents import AGENT_YAML, MODEL_YAML
+
+SCALING = "  scaling: {minReplicas: 2, maxReplicas: 5, targetCPUUtilization: 70}\n"
+
+
+def plan_of(deployment: Object) -> str:
+    name: str = deployment["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"]
+    return name
+
+
+async def rolled(world: World, number: int) -> Object:
+    """The agent's Deployment at that revision, told in its status."""
+    await world.when(AGENT, "helper", lambda obj: obj.get("status", {}).get("revision") == number)
+    deployment = await world.get(kinds.DEPLOYMENT, "helper")
+    assert deployment is not None
+    return deployment
+
+
+async def model(world: World, name: str) -> None:
+    await world.apply(MODEL_YAML.replace("model: script", f"model: {name}"))
+
+
+@pytest.mark.requirement("operator-rollback", "operator-rolling-update")
+async def test_a_rollback_holds_until_the_agent_changes(world: World, operator: Operator) -> None:
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    first = await rolled(world, 1)
+    await model(world, "second")
+    second = await rolled(world, 2)
+    # What `kubectl rollout undo` does: the template of the earlier revision is put back.
+    await world.change(kinds.DEPLOYMENT, "helper", lambda obj: obj["spec"].update(template=first["spec"]["template"]))
+    told = await world.condition(AGENT, "helper", "RolledBack", "RolloutUndone")
+    assert told["status"] == "True"
+    await rolled(world, 3)
+    await model(world, "third")  # a change of what it refers to does not end the rollback
+    await world.condition(AGENT, "helper", "RolledBack", "RolloutUndone")
+    held = await world.get(kinds.DEPLOYMENT, "helper")
+    assert held is not None
+    assert plan_of(held) == plan_of(first)
+    await world.apply(AGENT_YAML.replace("You help.", "You help more."))
+    fourth = await rolled(world, 4)
+    assert plan_of(fourth) not in (plan_of(first), plan_of(second))
+    agent = await world.when(AGENT, "helper", lambda obj: not is_true(obj, "RolledBack"))
+    assert agent["status"]["observedGeneration"] == 2
+
+
+async def test_a_template_that_no_revision_had_is_put_back(world: World, operator: Operator) -> None:
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    await rolled(world, 1)
+
+    def change(obj: Object) -> None:
+        obj["spec"]["template"]["spec"]["containers"][0]["image"] = "somebody/elses:1"
+
+    await world.change(kinds.DEPLOYMENT, "helper", change)
+
+    def ours(deployment: Object) -> bool:
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        return bool(container["image"] == "kadre:test" and deployment["metadata"]["generation"] > 2)
+
+    await world.when(kinds.DEPLOYMENT, "helper", ours)
+
+
+async def test_plans_are_kept_while_a_revision_refers_to_them(world: World, operator: Operator) -> None:
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    first = plan_of(await rolled(world, 1))
+    await model(world, "second")
+    second = plan_of(await rolled(world, 2))
+    assert await world.get(kinds.CONFIG_MAP, first) is not None
+    sets = await world.client.list(kinds.REPLICA_SET)
+    (old,) = [
+        each["metadata"]["name"]
+        for each in sets.items
+        if each["metadata"]["namespace"] == world.namespace and plan_of(each) == first
+    ]
+    await world.client.delete(kinds.REPLICA_SET, world.namespace, old)
+    await world.gone(kinds.REPLICA_SET, old)
+    await model(world, "third")
+    await world.gone(kinds.CONFIG_MAP, first)
+    assert await world.get(kinds.CONFIG_MAP, second) is not None
+
+
+@pytest.mark.requirement("operator-scaling-behaviour")
+async def test_the_number_of_pods_is_handed_to_an_autoscaler_and_taken_back(world: World, operator: Operator) -> None:
+    fixed = AGENT_YAML + "  replicas: 3\n"
+    await world.apply(MODEL_YAML + "---" + fixed)
+    await world.when(kinds.DEPLOYMENT, "helper", lambda obj: obj["spec"]["replicas"] == 3)
+    await world.apply(AGENT_YAML + SCALING)
+    scaler = await world.when(kinds.AUTOSCALER, "helper", lambda _: True)
+    assert (scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]) == (2, 5)
+    await world.when(kinds.DISRUPTION_BUDGET, "helper", lambda obj: obj["spec"]["maxUnavailable"] == 1)
+    deployment = await world.get(kinds.DEPLOYMENT, "helper")
+    assert deployment is not None
+    assert deployment["spec"]["replicas"] == 3  # not 1, which dropping our word for it would have made it
+    await world.apply(AGENT_YAML + "  replicas: 1\n")
+    await world.gone(kinds.AUTOSCALER, "helper")
+    await world.gone(kinds.DISRUPTION_BUDGET, "helper")
+    await world.when(kinds.DEPLOYMENT, "helper", lambda obj: obj["spec"]["replicas"] == 1)
+
+
+async def test_a_deleted_agent_leaves_nothing(world: World, operator: Operator) -> None:
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    plan = plan_of(await rolled(world, 1))
+    await world.client.delete(AGENT, world.namespace, "helper")
+    for kind in (kinds.DEPLOYMENT, kinds.SERVICE, kinds.SERVICE_ACCOUNT):
+        await world.gone(kind, "helper")
+    await world.gone(kinds.CONFIG_MAP, plan)
