@@ -126,6 +126,20 @@ class World:
         """The object as soon as that holds of it."""
         return await when(self.client, kind, self.named(name), holds)
 
+    async def some(self, kind: Kind, holds: Callable[[Object], bool]) -> Object:
+        """The first object of a kind of which that holds."""
+        scope = Scope(self.namespace)
+        async with asyncio.timeout(SECONDS):
+            page = await self.client.list(kind, scope)
+            for item in page.items:
+                if holds(item):
+                    return item
+            async with aclosing(self.client.watch(kind, page.version, scope)) as events:
+                async for event in events:
+                    if event.type in {"ADDED", "MODIFIED"} and holds(event.object):
+                        return event.object
+        raise AssertionError("the watch ended")
+
     async def gone(self, kind: Kind, name: str) -> None:
         """Wait until there is no such object."""
         async with asyncio.timeout(SECONDS):

@@ -63,6 +63,9 @@ async def test_what_is_missing_is_said_at_once_and_heals_when_it_appears(world: 
     told = await world.condition(AGENT, "helper", "Ready", "MissingModelConfig")
     assert "there is no ModelConfig small" in told["message"]
     assert await world.get(kinds.DEPLOYMENT, "helper") is None
+    event = await world.some(kinds.EVENT, lambda obj: obj["regarding"]["name"] == "helper")
+    assert (event["type"], event["reason"]) == ("Warning", "MissingModelConfig")
+    assert "create a ModelConfig named small" in event["note"]
     await world.apply(MODEL_YAML)
     await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
     agent = await world.when(AGENT, "helper", lambda obj: not is_true(obj, "Stalled"))

@@ -33,7 +33,7 @@ class Operator:
         self.cluster = Cluster(client, self._changed)
         self.owned = Owned(client, self._child_changed)
         self.applier = Applier(client, self.owned.live)
-        self.reporter = Reporter(client)
+        self.reporter = Reporter(client, clock)
         self._agents = Agents(self.cluster, self.owned, self.applier, self.reporter, settings, clock)
         self._others = Others(self.cluster, self.reporter, clock)
 

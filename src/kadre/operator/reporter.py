@@ -1,20 +1,35 @@
-"""Writes what is said of an object, where it says something new."""
+"""Writes what is said of an object, where it says something new, and tells people of it by Events."""
 
 from __future__ import annotations
 
+import logging
+import secrets
+
+from kadre.base.clock import Clock
+from kadre.base.errors import shorten
+from kadre.kube import kinds
 from kadre.kube.client import Client
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Kind, Object
+from kadre.operator.children.common import MANAGER
 from kadre.operator.cluster import Declared, Ref, our_kinds
+from kadre.operator.status import News, news
+
+log = logging.getLogger(__name__)
+
+NOTE_LIMIT = 1000
+"""Characters of an Event's text; the API server takes 1024."""
 
 
 class Reporter:
     """The status of our objects, under one field manager."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, clock: Clock) -> None:
         self.writes = 0
         self._client = client
+        self._clock = clock
         self._kinds = {(kind.group, kind.kind): kind for kind in our_kinds()}
+        self._may_tell = True
 
     async def report(self, ref: Ref, declared: Declared, status: Object) -> None:
         """Have the object's status be this. Nothing where it is gone, or another of the same name by now."""
@@ -33,3 +48,38 @@ class Reporter:
         except ApiError as error:
             if not (error.missing or error.conflict):
                 raise
+            return
+        for item in news(declared.status, status):
+            await self._tell(kind, ref, declared.uid, item)
+
+    async def _tell(self, kind: Kind, ref: Ref, uid: str, item: News) -> None:
+        """Make an Event. People can do without it, so nothing is tried again for its sake."""
+        if not self._may_tell:
+            return
+        event = {
+            "apiVersion": kinds.EVENT.api_version,
+            "kind": kinds.EVENT.kind,
+            "metadata": {"name": f"{ref.name[:200]}.{secrets.token_hex(8)}", "namespace": ref.namespace},
+            "eventTime": self._clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "type": "Normal" if item.good else "Warning",
+            "reason": item.reason,
+            "action": "Reconcile",
+            "note": shorten(item.message, NOTE_LIMIT),
+            "reportingController": f"kagent.dev/{MANAGER}",
+            "reportingInstance": MANAGER,
+            "regarding": {
+                "apiVersion": kind.api_version,
+                "kind": kind.kind,
+                "namespace": ref.namespace,
+                "name": ref.name,
+                "uid": uid,
+            },
+        }
+        try:
+            await self._client.create(kinds.EVENT, event)
+        except ApiError as error:
+            if error.forbidden:
+                self._may_tell = False
+                log.warning("Events are forbidden to this controller: what happens is only in the objects' status")
+            else:
+                log.info("%s: no Event could be made: %s", ref, error)

@@ -9,13 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from kadre.api.conditions import State, set_condition
 from kadre.api.resource import Condition
 from kadre.base.problems import Problem, errors
 from kadre.kube.kinds import Object
 from kadre.operator.children.deployment import template_hash
+
+TOLD = ("Ready", "RolledBack")
+"""Conditions whose changes are told as Events."""
+PASSING = ("Pending", "Starting", "RollingOut", "Valid")
+"""Reasons that are on the way to another one, or that everything is as everybody expects."""
+
+
+class News(NamedTuple):
+    """Something to tell people. `good`: nobody has to do anything."""
+
+    reason: str
+    message: str
+    good: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +120,18 @@ def of_other(before: Object, problems: Sequence[Problem], generation: int, now: 
     if wrong:
         states.append(State("Stalled", "True", wrong[0].reason, told(wrong)))
     return {"observedGeneration": generation, "conditions": _conditions(before, states, generation, now)}
+
+
+def news(before: Object, after: Object) -> list[News]:
+    """What a person wants to know of the change from one status to the other: how it ended, not the steps between."""
+    known = {each["type"]: (each["status"], each.get("reason")) for each in before.get("conditions") or ()}
+    found = []
+    for each in after["conditions"]:
+        said = (each["status"], each["reason"])
+        if each["type"] in TOLD and known.get(each["type"]) != said and each["reason"] not in PASSING:
+            good = each["status"] == "True"
+            found.append(News(each["reason"], each.get("message", ""), good))
+    return found
 
 
 def told(problems: Iterable[Problem]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from kadre.api.conditions import State
 from kadre.base.problems import Problem
 from kadre.kube.kinds import Object
-from kadre.operator.status import Facts, Rollout, of_agent, of_other, rollout
+from kadre.operator.status import Facts, News, Rollout, news, of_agent, of_other, rollout
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FACTS = Facts(fields={"model": "scripted/m"}, durable=State("Durable", "False", "JournalInPod", "in the pod"))
@@ -80,6 +80,15 @@ def test_what_is_not_built_yet_is_said() -> None:
     status = said(RUNS, replace(FACTS, notices=("tracing is not supported yet",)))
     assert conditions(status)["Supported"] == ("False", "NotSupportedYet")
     assert status["phase"] == "Ready"
+
+
+def test_people_are_told_how_a_change_ended() -> None:
+    starting = said(replace(RUNS, available=0))
+    assert news({}, starting) == []
+    assert news(starting, said(RUNS)) == [News("Available", "2 of 2 pods are available", good=True)]
+    assert news(said(RUNS), said(RUNS)) == []
+    (told,) = news(said(RUNS), said(RUNS, Facts(problems=(MISSING,))))
+    assert (told.reason, told.good) == ("MissingModelConfig", False)
 
 
 def test_other_kinds_say_whether_they_can_be_used() -> None:
