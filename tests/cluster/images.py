@@ -28,6 +28,18 @@ def pause(name: str) -> Path:
     return target
 
 
+def of_program(name: str) -> Path:
+    """An image of a published program and nothing else, as an archive: `kadre.test/NAME:1`."""
+    program = programs.published(name)
+    target = cache.folder() / "images" / f"{program.name}.tar"
+    with cache.alone(f"{name}-image"):
+        if not target.exists():
+            with _folder() as root:
+                shutil.copy(program, root / name)
+                _packed(root, target, f"kadre.test/{name}:1", [f"/{name}"])
+    return target
+
+
 def kadre(name: str = KADRE) -> Path:
     """Kadre's own image, as an archive."""
     sources = [path for folder in ("src", "image") for path in (ROOT / folder).rglob("*") if path.is_file()]

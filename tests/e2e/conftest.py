@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import images, programs
+from tests.cluster import addons, images, programs
 from tests.cluster.node import Node
 from tests.cluster.processes import Process, free_ports
 
@@ -94,6 +94,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     try:
         started.start()
         started.load(images.kadre())
+        addons.names(started)
+        addons.metrics(started)
         yield started
     finally:
         started.stop()
