@@ -70,6 +70,10 @@ test: .venv/.tools ## Every test that needs no root, no Go and no system package
 test-api: .venv/.tools ## Reconciling against a real API server, which Go builds once: seconds after that
 	@$(PYTEST) -n $(JOBS) tests/apiserver
 
+.PHONY: e2e
+e2e: .venv/.tools ## The whole on a real node of Kubernetes: needs root, Go and Debian's containerd (tests/cluster)
+	@$(PYTEST) tests/e2e
+
 .PHONY: bench
 bench: .venv/.bench ## Measure Kadre beside a floor and beside its peers
 	@$(BIN)/python -m benchmarks.turns
