@@ -77,6 +77,7 @@ async def test_the_lead_of_one_that_is_gone_is_taken_when_its_record_has_not_mov
         await tasks.aclose()
 
 
+@pytest.mark.requirement("operator-faults")
 async def test_an_api_server_that_restarts_is_followed_again(world: World, operator: Operator) -> None:
     await world.apply(MODEL_YAML + "---" + AGENT_YAML)
     first = await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)

@@ -25,6 +25,7 @@ def test_a_rollout_is_undone_as_the_guide_does_it_and_stays_undone(terminal: Ter
     assert "RolloutUndone" in terminal.kubectl("describe", "agent", "my-agent")
 
 
+@pytest.mark.requirement("operator-faults")
 def test_agents_come_right_though_the_controller_is_killed_at_its_work(terminal: Terminal) -> None:
     agents = [MANIFEST.replace("my-agent", f"agent-{number}") for number in range(8)]
     terminal.kubectl("apply", "-f", "-", stdin="\n---\n".join(agents))
