@@ -1,0 +1,234 @@
+"""`python -m benchmarks.reconcile`: how fast the controller makes agents of what is declared, beside a floor.
+
+Each round starts an API server of its own for either side, with the same agents in it. The floor sends the writes that
+the controller would, and no others, over bare aiohttp; the controller is the `kadre operator` that people run. Prints a
+table of medians and of ratios taken within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import psutil
+
+from benchmarks import processes
+from kadre.api import manifest
+from kadre.api.crd import crds
+from kadre.api.kinds.agent import Agent
+from kadre.base.clock import SystemClock
+from kadre.kube import access, kinds
+from kadre.kube.client import Client, Scope
+from kadre.kube.kinds import Kind, Object
+from kadre.operator.children.agent import children
+from kadre.operator.children.common import Owner, Settings
+from kadre.operator.cluster import our_kinds
+from kadre.operator.status import Facts, of_agent
+from kadre.plan.build import plan
+from kadre.plan.lookup import Resources
+from tests.cluster.control_plane import ControlPlane
+
+NAMESPACE = "bench"
+KINDS = {kind.kind: kind for kind in our_kinds() if kind.group == "kagent.dev"}
+IMAGE = "kadre:bench"
+PROMPT = "You help people with their clusters. " * 20
+
+
+class Cost(NamedTuple):
+    """What one side took for all agents. `rss`: MiB at the end; 0 where it is of no interest."""
+
+    seconds: float
+    cpu: float
+    writes: int
+    rss: float = 0.0
+
+
+def declared(number: int) -> Object:
+    """One agent as its author writes it."""
+    spec = {"modelConfig": "model", "systemMessage": PROMPT, "scaling": {"minReplicas": 2, "maxReplicas": 4}}
+    metadata = {"name": f"agent-{number}", "namespace": NAMESPACE}
+    return {"apiVersion": "kagent.dev/v1alpha1", "kind": "Agent", "metadata": metadata, "spec": spec}
+
+
+def model_config() -> Object:
+    """The model of all of them."""
+    metadata = {"name": "model", "namespace": NAMESPACE}
+    spec = {"provider": "scripted", "model": "script"}
+    return {"apiVersion": "kagent.dev/v1alpha1", "kind": "ModelConfig", "metadata": metadata, "spec": spec}
+
+
+@contextmanager
+def api() -> Iterator[ControlPlane]:
+    """An API server with our kinds and the namespace, without what acts on Deployments."""
+    with tempfile.TemporaryDirectory(prefix="kadre-bench-") as folder:
+        plane = ControlPlane(Path(folder))
+        plane.start()
+        plane.manager.stop()  # its own work on what is made would be in both sides' way
+        try:
+            asyncio.run(_prepare(plane))
+            yield plane
+        finally:
+            plane.stop()
+
+
+async def _prepare(plane: ControlPlane) -> None:
+    async with Client(access.by_kubeconfig(plane.kubeconfig), "bench") as client:
+        for definition in crds():
+            await client.apply(kinds.CRD, definition)
+        await client.create(kinds.NAMESPACE, {"metadata": {"name": NAMESPACE}})
+        await _until(client, kinds.CRD, lambda found: len(found) == len(crds()), _is_established)
+
+
+async def _declare(client: Client, agents: int) -> list[Object]:
+    await client.apply(KINDS["ModelConfig"], model_config())
+    return [await client.apply(KINDS["Agent"], declared(number)) for number in range(agents)]
+
+
+def floor(agents: int) -> Cost:
+    """The writes alone."""
+    with api() as plane:
+        made = asyncio.run(_with(plane, agents))
+        file = plane.folder / "writes"
+        file.write_text("\n\n".join("\n".join(json.dumps(write) for write in _writes(agent)) for agent in made))
+        command = [sys.executable, "-m", "benchmarks.apps.apply_floor", str(file), str(plane.kubeconfig)]
+        done = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return Cost(done["seconds"], done["cpu"], done["writes"])
+
+
+async def _with(plane: ControlPlane, agents: int) -> list[Object]:
+    async with Client(access.by_kubeconfig(plane.kubeconfig), "bench") as client:
+        return await _declare(client, agents)
+
+
+def _writes(agent: Object) -> Iterator[tuple[str, str]]:
+    """What the controller writes for an agent: its objects, and its status twice."""
+    resource, _ = manifest.parse(agent)
+    config, _ = manifest.parse(model_config())
+    assert isinstance(resource, Agent) and config is not None
+    planned = plan(resource, Resources([resource, config])).plan
+    assert planned is not None
+    owner = Owner(planned, "Agent", "kagent.dev/v1alpha1", agent["metadata"]["uid"])
+    for child in children(owner, Settings(image=IMAGE)):
+        yield child.kind.path(NAMESPACE, child.name), json.dumps(child.manifest)
+    fields = {"model": "scripted/script", "url": "http://agent", "planHash": "0" * 12}
+    status = of_agent({}, Facts(fields=fields), None, 1, SystemClock().now())
+    path = KINDS["Agent"].path(NAMESPACE, agent["metadata"]["name"], "status")
+    said = {"apiVersion": "kagent.dev/v1alpha1", "kind": "Agent", "metadata": {"name": agent["metadata"]["name"]}}
+    yield path, json.dumps(said | {"status": status})
+    yield path, json.dumps(said | {"status": status | {"replicas": 0}})
+
+
+def controller(agents: int) -> Cost:
+    """`kadre operator`, from the moment it is there to the last agent's objects and status."""
+    with api() as plane:
+        port = processes.free_port()
+        command = [
+            sys.executable,
+            "-m",
+            "kadre",
+            "operator",
+            "--agent-image",
+            IMAGE,
+            "--health-probe-bind-address",
+            "0",
+        ]
+        command += ["--metrics-bind-address", f"127.0.0.1:{port}"]
+        env = os.environ | {"KUBECONFIG": str(plane.kubeconfig)}
+        asyncio.run(_with(plane, 0))
+        running = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
+        try:
+            asyncio.run(_model_is_told(plane))
+            seen = psutil.Process(running.pid)
+            cpu, began = _cpu(seen), time.monotonic()
+            asyncio.run(_watched(plane, agents))
+            cost = Cost(
+                time.monotonic() - began,
+                _cpu(seen) - cpu,
+                int(_figure(port, "kadre_api_writes_total")),
+                seen.memory_info().rss / 2**20,
+            )
+        finally:
+            running.terminate()
+            running.wait()
+    return cost
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+async def _model_is_told(plane: ControlPlane) -> None:
+    async with Client(access.by_kubeconfig(plane.kubeconfig), "bench") as client:
+        await _until(client, KINDS["ModelConfig"], lambda found: len(found) == 1, lambda obj: "status" in obj)
+
+
+async def _watched(plane: ControlPlane, agents: int) -> None:
+    async with Client(access.by_kubeconfig(plane.kubeconfig), "bench") as client:
+        declaring = asyncio.create_task(_declare(client, agents))
+        await _until(client, KINDS["Agent"], lambda found: len(found) == agents, _is_done)
+        await declaring
+
+
+def _is_done(agent: Object) -> bool:
+    return "planHash" in (agent.get("status") or {})
+
+
+def _is_established(definition: Object) -> bool:
+    conditions = (definition.get("status") or {}).get("conditions") or ()
+    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+
+
+async def _until(client: Client, kind: Kind, enough: Any, holds: Any) -> None:
+    found: set[str] = set()
+    page = await client.list(kind, Scope())
+    found |= {obj["metadata"]["name"] for obj in page.items if holds(obj)}
+    async with aclosing(client.watch(kind, page.version, Scope())) as events:
+        while not enough(found):
+            event = await anext(events)
+            if event.type in {"ADDED", "MODIFIED"} and holds(event.object):
+                found.add(event.object["metadata"]["name"])
+
+
+def _figure(port: int, name: str) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reconcile", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--agents", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    rounds = []
+    for number in range(given.rounds):
+        rounds.append((floor(given.agents), controller(given.agents)))
+        print(f"round {number + 1}/{given.rounds}: {rounds[-1]}", file=sys.stderr)
+    for name, side in (("floor", 0), ("kadre operator", 1)):
+        each = [costs[side] for costs in rounds]
+        print(
+            f"{name:16} {median(cost.seconds for cost in each):7.2f} s {median(cost.cpu for cost in each):7.2f} s CPU "
+            f"{median(cost.cpu / cost.writes for cost in each) * 1000:6.2f} ms CPU a write "
+            f"{median(cost.writes for cost in each):6.0f} writes {median(cost.rss for cost in each):6.1f} MiB"
+        )
+    time_ratio = median(ours.seconds / base.seconds for base, ours in rounds)
+    cpu_ratio = median((ours.cpu / ours.writes) / (base.cpu / base.writes) for base, ours in rounds)
+    print(f"time x floor {time_ratio:.2f} (<= 1.6), CPU a write x floor {cpu_ratio:.2f} (<= 2.5)")
+
+
+if __name__ == "__main__":
+    main()
