@@ -17,7 +17,7 @@ PORT ?= 8080
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(UV):
 	@if [ -z '$(PYTHON)' ]; then echo 'Kadre needs Python 3.11 or newer: install it, or name it: make PYTHON=/path/to/python3' >&2; exit 1; fi
@@ -81,6 +81,10 @@ bench: .venv/.bench ## Measure Kadre beside a floor and beside its peers
 .PHONY: gen
 gen: .venv/.tools ## Renew the reference pages and every golden file
 	@$(BIN)/python -m scripts.gen
+
+.PHONY: bench-operator
+bench-operator: .venv/.bench ## Measure the controller beside a floor that sends the same writes
+	@$(BIN)/python -m benchmarks.reconcile
 
 # What `gen` writes; `verify` compares these folders only, so that work in progress elsewhere does not matter.
 GENERATED := docs/reference tests/golden

@@ -116,7 +116,8 @@ def _writes(agent: Object) -> Iterator[tuple[str, str]]:
     """What the controller writes for an agent: its objects, and its status twice."""
     resource, _ = manifest.parse(agent)
     config, _ = manifest.parse(model_config())
-    assert isinstance(resource, Agent) and config is not None
+    assert isinstance(resource, Agent)
+    assert config is not None
     planned = plan(resource, Resources([resource, config])).plan
     assert planned is not None
     owner = Owner(planned, "Agent", "kagent.dev/v1alpha1", agent["metadata"]["uid"])
