@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from kadre.kube import kinds
+from kadre.kube.client import Scope
 from kadre.kube.kinds import Object
 from kadre.operator.controller import Operator
 from kadre.plan.types import AgentPlan
@@ -70,6 +71,30 @@ async def test_what_is_missing_is_said_at_once_and_heals_when_it_appears(world: 
     await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
     agent = await world.when(AGENT, "helper", lambda obj: not is_true(obj, "Stalled"))
     assert agent["status"]["observedGeneration"] == agent["metadata"]["generation"]
+
+
+async def test_an_agent_whose_secret_is_missing_has_its_pods_and_says_what_it_lacks(
+    world: World, operator: Operator
+) -> None:
+    keyed = "spec: {provider: openai, model: m, apiKeySecretRef: {name: openai, key: key}}"
+    await world.apply(MODEL_YAML.replace("spec: {provider: scripted, model: script}", keyed) + "---" + AGENT_YAML)
+    told = await world.condition(AGENT, "helper", "Ready", "MissingSecret")
+    assert f"kubectl create secret generic openai -n {world.namespace}" in told["message"]
+    before = await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
+    secret = {"metadata": {"name": "openai", "namespace": world.namespace}, "stringData": {"other": "sk-never-shown"}}
+    await world.client.create(kinds.SECRET, secret)
+    await world.condition(AGENT, "helper", "Ready", "MissingSecretKey")
+    await world.change(kinds.SECRET, "openai", lambda obj: obj.update(stringData={"key": "sk-never-shown"}))
+    await world.when(AGENT, "helper", lambda obj: not is_true(obj, "Stalled"))
+    after = await world.get(kinds.DEPLOYMENT, "helper")
+    assert after is not None
+    assert after["spec"]["template"] == before["spec"]["template"]  # its pods read the Secret where it is mounted
+    everything = [
+        *(await world.client.list(kinds.CONFIG_MAP, Scope(world.namespace))).items,
+        *(await world.client.list(kinds.EVENT, Scope(world.namespace))).items,
+        *(await world.client.list(AGENT, Scope(world.namespace))).items,
+    ]
+    assert "sk-never-shown" not in json.dumps(everything)
 
 
 async def test_a_changed_model_rolls_the_agent_to_another_plan(world: World, operator: Operator) -> None:

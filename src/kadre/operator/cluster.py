@@ -19,10 +19,13 @@ from kadre.kube.client import Client, Scope
 from kadre.kube.errors import ApiError
 from kadre.kube.informer import Informer
 from kadre.kube.kinds import Key, Kind, Object
+from kadre.operator.children.secrets import without_variables
 from kadre.plan.build import Planned, plan
 from kadre.plan.lookup import SecretState
 from kadre.plan.types import SecretRef
 
+BORNE = frozenset({"MissingSecret", "MissingSecretKey"})
+"""Problems in spite of which an agent is planned: its pods start without a Secret, and read it once it is there."""
 MAX_ROUNDS = 5
 """Of planning and fetching: each fetches everything that the one before found wanting."""
 
@@ -131,13 +134,19 @@ class Cluster:
         """The informers of that kind, whatever its group."""
         return [informer for (_, word), informer in self._by_name.items() if word == kind]
 
-    async def plan(self, resource: Resource) -> tuple[Planned, frozenset[Ref]]:
-        """The plan, and everything it depends on, whether that is there or not. Raises ApiError."""
+    async def plan(self, resource: Resource, note: Callable[[frozenset[Ref]], None]) -> Planned:
+        """The plan. Raises ApiError.
+
+        `note` is told everything it depends on, there or not, before anything is waited for: what changes while the
+        rest is fetched must find out whom it matters to.
+        """
         for _ in range(MAX_ROUNDS):
             view = View(self)
-            planned = plan(resource, view)
+            planned = plan(resource, view, bearing=BORNE)
+            note(frozenset(view.refs))
             if not view.wanted:
-                return planned, frozenset(view.refs)
+                made = planned.plan
+                return Planned(without_variables(made) if made is not None else None, planned.problems)
             await self._fetch(view.wanted)
         raise ApiError(0, "Unsettled", f"what {resource.ref} refers to changes faster than it can be read")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from kadre.api.dialects.kaos import KaosAgent
@@ -19,7 +21,7 @@ NOTHING = Override()
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """What came of one resource. `plan` is None for kinds that aren't run, and where there is an error."""
+    """What came of one resource. `plan` is None for kinds that aren't run, and where there is an error not borne."""
 
     plan: AgentPlan | None
     problems: tuple[Problem, ...]
@@ -34,12 +36,12 @@ class AllPlanned(msgspec.Struct, frozen=True):
     """Each once, however many resources it was found from."""
 
 
-def plan(resource: Resource, lookup: Lookup, override: Override = NOTHING) -> Planned:
-    """Follow every reference of the resource."""
+def plan(resource: Resource, lookup: Lookup, override: Override = NOTHING, *, bearing: Collection[str] = ()) -> Planned:
+    """Follow every reference of the resource. `bearing`: reasons of errors in spite of which there is a plan."""
     work = Work(lookup, override)
     if not isinstance(resource, Agent | KaosAgent):
         return _checked(work, resource)
-    return _agent(work, resource, delegation.cycle_of(work, draft(work, resource)))
+    return _agent(work, resource, delegation.cycle_of(work, draft(work, resource)), bearing)
 
 
 def plan_all(lookup: Lookup, override: Override = NOTHING) -> AllPlanned:
@@ -67,7 +69,7 @@ def _checked(work: Work, resource: Resource) -> Planned:
     return Planned(None, tuple(work.problems))
 
 
-def _agent(work: Work, agent: AnyAgent, cycle: delegation.Cycle) -> Planned:
+def _agent(work: Work, agent: AnyAgent, cycle: delegation.Cycle, bearing: Collection[str] = ()) -> Planned:
     made = draft(work, agent)
     work.problems.update(dict.fromkeys(made.problems))
     model = models.model_plan(work, made)
@@ -78,7 +80,7 @@ def _agent(work: Work, agent: AnyAgent, cycle: delegation.Cycle) -> Planned:
     kept = memory.memory_plan(work, made)
     work.env(made.env)
     settings.notices(work, made)
-    if model is None or errors(work.problems):
+    if model is None or any(problem.reason not in bearing for problem in errors(work.problems)):
         return Planned(None, tuple(work.problems))
     spec = made.spec
     made_plan = AgentPlan(

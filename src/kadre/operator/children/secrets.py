@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import msgspec
 
 from kadre.kube.kinds import Object
 from kadre.plan.types import AgentPlan, SecretRef
 
+T = TypeVar("T")
 FOLDER = "/var/run/kadre/secrets"
 """One folder a Secret in it, one file a key."""
 
@@ -33,6 +34,28 @@ def volumes(plan: AgentPlan) -> tuple[list[Object], list[Object]]:
         made.append({"name": f"secret-{number}", "secret": secret})
         mounts.append({"name": f"secret-{number}", "mountPath": f"{FOLDER}/{name}", "readOnly": True})
     return made, mounts
+
+
+def without_variables(value: T) -> T:
+    """The same plan with Secrets alone as places of secrets: a laptop's `.env` and variables are none in a cluster.
+
+    Which of a laptop's places a reference names depends on what is there just then; a plan must not.
+    """
+    if isinstance(value, SecretRef):
+        return msgspec.structs.replace(value, env="", exported=False) if value.name else value
+    if isinstance(value, msgspec.Struct):
+        fields = {field: getattr(value, field) for field in value.__struct_fields__}
+        changed = {field: made for field, part in fields.items() if (made := without_variables(part)) is not part}
+        return msgspec.structs.replace(value, **changed) if changed else value
+    if isinstance(value, dict):
+        made_dict = {key: without_variables(part) for key, part in value.items()}
+        return cast("T", made_dict) if any(made_dict[key] is not value[key] for key in value) else value
+    if isinstance(value, tuple):
+        made_tuple = tuple(without_variables(part) for part in value)
+        return (
+            cast("T", made_tuple) if any(new is not old for new, old in zip(made_tuple, value, strict=True)) else value
+        )
+    return value
 
 
 def _walk(value: Any) -> Iterator[SecretRef]:

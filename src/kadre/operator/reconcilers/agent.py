@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from kadre.api.conditions import State
 from kadre.api.resource import Resource
@@ -59,12 +60,13 @@ class Agents:
         self._clock = clock
         self.dependents = Dependents()
         self._worked: dict[Ref, Worked] = {}
+        self._stale: set[Ref] = set()
         self._generations: dict[Ref, int] = {}
         """Of the Deployments this process applied last."""
 
     def stale(self, ref: Ref) -> None:
         """The agent, or something it depends on, has changed: it has to be planned anew."""
-        self._worked.pop(ref, None)
+        self._stale.add(ref)
 
     async def reconcile(self, ref: Ref) -> Outcome:
         """Have the cluster be as the agent says, and the agent say how the cluster is."""
@@ -73,9 +75,14 @@ class Agents:
             self._forget(ref)
             return DONE
         worked = self._worked.get(ref)
-        if worked is None or not all(self._applier.is_settled(place) for place in worked.places):
-            worked = await self._work(ref, agent)
-            self._worked[ref] = worked
+        settled = worked is not None and all(self._applier.is_settled(place) for place in worked.places)
+        if worked is None or ref in self._stale or not settled:
+            self._stale.discard(ref)  # before the work: what changes meanwhile makes it stale again
+            try:
+                worked = self._worked[ref] = await self._work(ref, agent)
+            except BaseException:
+                self._stale.add(ref)
+                raise
         deployment = self._owned.rollout(Key(ref.namespace, ref.name))
         status = of_agent(agent.status, worked.facts, deployment, agent.generation, self._clock.now())
         await self._reporter.report(ref, agent, status)
@@ -86,8 +93,7 @@ class Agents:
         before = self._worked.get(ref)
         if agent.resource is None or errors(agent.problems):
             return Worked(Facts(problems=agent.problems), before.places if before else ())
-        planned, needs = await self._cluster.plan(agent.resource)
-        self.dependents.note(ref, needs)
+        planned = await self._cluster.plan(agent.resource, partial(self.dependents.note, ref))
         if planned.plan is None:
             return Worked(Facts(problems=planned.problems), before.places if before else ())
         owner = Owner(planned.plan, agent.resource.kind, agent.resource.api_version, agent.uid)
@@ -138,6 +144,7 @@ class Agents:
 
     def _forget(self, ref: Ref) -> None:
         self.dependents.forget(ref)
+        self._stale.discard(ref)
         self._generations.pop(ref, None)
         worked = self._worked.pop(ref, None)
         if worked is not None:

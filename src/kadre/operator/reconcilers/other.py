@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from kadre.base.clock import Clock
 from kadre.base.problems import errors
 from kadre.kube.outcome import DONE, Outcome, Stop
@@ -28,8 +30,7 @@ class Others:
             return DONE
         problems = list(found.problems)
         if found.resource is not None and not errors(problems):
-            planned, needs = await self._cluster.plan(found.resource)
-            self.dependents.note(ref, needs)
+            planned = await self._cluster.plan(found.resource, partial(self.dependents.note, ref))
             problems += planned.problems
         status = of_other(found.status, problems, found.generation, self._clock.now())
         await self._reporter.report(ref, found, status)
