@@ -104,6 +104,7 @@ async def test_a_controller_that_starts_over_a_cluster_that_is_right_writes_noth
         assert (second.applier.writes, second.reporter.writes) == (0, 0)
 
 
+@pytest.mark.timeout(240)
 async def test_two_hundred_agents_with_twenty_wrong_ones_come_right(world: World, operator: Operator) -> None:
     await world.apply(MODEL_YAML)
     names = [f"helper-{number}" for number in range(200)]

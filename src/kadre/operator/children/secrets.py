@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from operator import is_
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -52,9 +53,7 @@ def without_variables(value: T) -> T:
         return cast("T", made_dict) if any(made_dict[key] is not value[key] for key in value) else value
     if isinstance(value, tuple):
         made_tuple = tuple(without_variables(part) for part in value)
-        return (
-            cast("T", made_tuple) if any(new is not old for new, old in zip(made_tuple, value, strict=True)) else value
-        )
+        return value if all(map(is_, made_tuple, value)) else cast("T", made_tuple)
     return value
 
 
