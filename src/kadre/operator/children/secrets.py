@@ -43,7 +43,8 @@ def without_variables(value: T) -> T:
     Which of a laptop's places a reference names depends on what is there just then; a plan must not.
     """
     if isinstance(value, SecretRef):
-        return msgspec.structs.replace(value, env="", exported=False) if value.name else value
+        named = value.name and (value.env or value.exported)
+        return msgspec.structs.replace(value, env="", exported=False) if named else value
     if isinstance(value, msgspec.Struct):
         fields = {field: getattr(value, field) for field in value.__struct_fields__}
         changed = {field: made for field, part in fields.items() if (made := without_variables(part)) is not part}
