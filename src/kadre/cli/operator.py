@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from kadre.cli.options import examples
+from kadre.cli.options import examples, grouped
 from kadre.cli.output import log_to_output
 
 Elect = Annotated[
@@ -29,6 +29,34 @@ PullPolicy = Annotated[
     str,
     typer.Option("--agent-pull-policy", envvar="KADRE_AGENT_PULL_POLICY", metavar="POLICY", help="When it is pulled."),
 ]
+Webhook = Annotated[
+    str,
+    typer.Option("--webhook-bind-address", metavar="ADDRESS", help="Where the admission webhook answers; 0: nowhere."),
+]
+WebhookFolder = Annotated[
+    str,
+    typer.Option(
+        "--webhook-cert-dir",
+        metavar="FOLDER",
+        help="Where its tls.crt and tls.key are, read again as they change; without it the controller makes its own.",
+    ),
+]
+WebhookService = Annotated[
+    str,
+    typer.Option(
+        "--webhook-service",
+        metavar="NAMESPACE/NAME",
+        help="The Service it is called by; both webhook configurations have that name, too, and are given the CA.",
+    ),
+]
+WebhookSecret = Annotated[
+    str,
+    typer.Option(
+        "--webhook-secret",
+        metavar="NAME",
+        help="The Secret in the Service's namespace by which replicas share the certificate that they make.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,30 +65,49 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "kadre operator --agent-image registry.example/kadre:1.2",
             "kadre operator --leader-elect --metrics-bind-address :8080 --health-probe-bind-address :8081",
+            "kadre operator --webhook-bind-address :9443 --webhook-cert-dir /certificates",
         )
     )(operator)
 
 
-def operator(
+def _reconciling(
     leader_elect: Elect = False,
     metrics: Metrics = ":8080",
     health: Health = ":8081",
     image: Image = "kadre:latest",
     pull_policy: PullPolicy = "IfNotPresent",
-) -> None:
+) -> Any:
+    from kadre.operator import main
+    from kadre.operator.children.common import Settings
+
+    agents = Settings(image=image, pull_policy=pull_policy)
+    return main.Options(leader_elect=leader_elect, metrics_address=metrics, health_address=health, agents=agents)
+
+
+def _webhook(
+    address: Webhook = "0",
+    folder: WebhookFolder = "",
+    service: WebhookService = "",
+    secret: WebhookSecret = "kadre-webhook",  # noqa: S107 - its name
+) -> Any:
+    from kadre.operator import webhook
+
+    return webhook.Options(address=address, cert_dir=folder, service=service, secret=secret)
+
+
+@grouped(_reconciling, _webhook)
+def operator(options: Any, webhook: Any) -> None:
     """Run the controller: what people declare in the cluster becomes running agents.
 
     The cluster is the one it runs in, else that of the kubeconfig's current context.
     """
     import asyncio
+    import dataclasses
 
     import uvloop
 
     from kadre.operator import main
-    from kadre.operator.children.common import Settings
 
     log_to_output()
-    agents = Settings(image=image, pull_policy=pull_policy)
-    options = main.Options(leader_elect=leader_elect, metrics_address=metrics, health_address=health, agents=agents)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        raise typer.Exit(runner.run(main.run(options)))
+        raise typer.Exit(runner.run(main.run(dataclasses.replace(options, webhook=webhook))))

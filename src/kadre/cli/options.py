@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,3 +42,23 @@ NoColor = Annotated[
 def examples(*lines: str) -> str:
     """An epilog of example lines, kept as they are."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def grouped(*groups: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Have a command take the flags of several functions, and call it with what each of them makes of its own."""
+    signatures = [inspect.signature(group, eval_str=True) for group in groups]
+    parameters = [parameter for signature in signatures for parameter in signature.parameters.values()]
+
+    def wrap(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**flags: Any) -> None:
+            mine = [{name: flags[name] for name in signature.parameters} for signature in signatures]
+            command(*[group(**values) for group, values in zip(groups, mine, strict=True)])
+
+        # What typer reads flags from: the groups' parameters in the place of the command's own.
+        del vars(run)["__wrapped__"]
+        vars(run)["__signature__"] = inspect.Signature(parameters)
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return wrap

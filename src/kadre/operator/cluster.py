@@ -21,7 +21,7 @@ from kadre.kube.informer import Informer
 from kadre.kube.kinds import Key, Kind, Object
 from kadre.operator.children.secrets import without_variables
 from kadre.plan.build import Planned, plan
-from kadre.plan.lookup import SecretState
+from kadre.plan.lookup import SecretState, identity
 from kadre.plan.types import SecretRef
 
 BORNE = frozenset({"MissingSecret", "MissingSecretKey"})
@@ -125,6 +125,11 @@ class Cluster:
         """All of them, to be run."""
         return [*self.declared.values(), self.secrets, self.config_maps, self.services]
 
+    @property
+    def synced(self) -> bool:
+        """Whether everything there was when it began to be followed is known."""
+        return all(informer.synced.is_set() for informer in self.informers())
+
     def find(self, ref: Ref) -> Declared | None:
         """One of our objects."""
         informer = self._by_name.get((ref.group, ref.kind))
@@ -141,7 +146,7 @@ class Cluster:
         rest is fetched must find out whom it matters to.
         """
         for _ in range(MAX_ROUNDS):
-            view = View(self)
+            view = View(self, resource)
             planned = plan(resource, view, bearing=BORNE)
             note(frozenset(view.refs))
             if not view.wanted:
@@ -191,17 +196,25 @@ def _version(obj: Object, _: str | None) -> str:
 
 
 class View:
-    """A Lookup over the cluster that notes what was looked for. See `kadre.plan.lookup.Lookup`."""
+    """A Lookup over the cluster that notes what was looked for. See `kadre.plan.lookup.Lookup`.
 
-    def __init__(self, cluster: Cluster) -> None:
+    The object that is planned is there as it is `given`, whatever is known of it: the webhook has it before the
+    cluster does, and a circle through it is found only where what refers to it finds it.
+    """
+
+    def __init__(self, cluster: Cluster, given: Resource) -> None:
         self.refs: set[Ref] = set()
         self.wanted = Wanted()
         self._cluster = cluster
+        self._given = given
+        self._identity = identity(given)
 
     def get(self, kind: str, namespace: str, name: str, group: str) -> Resource | None:
         """See Lookup."""
         ref = Ref(group, kind, namespace, name)
         self.refs.add(ref)
+        if ref == self._identity:
+            return self._given
         found = self._cluster.find(ref)
         return found.resource if found is not None and not errors(found.problems) else None
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from kadre.api.resource import NATIVE
 from kadre.base.clock import Clock, SystemClock
-from kadre.base.tasks import Tasks
+from kadre.base.tasks import Tasks, all_of
 from kadre.kube.apply import Applier
 from kadre.kube.client import Client
 from kadre.kube.controller import Controller
+from kadre.kube.informer import Informer
 from kadre.kube.outcome import Outcome
 from kadre.operator.children.common import Settings
 from kadre.operator.cluster import Cluster, Declared, Ref
@@ -39,14 +41,25 @@ class Operator:
 
     async def run(self) -> None:
         """Follow the cluster and act on it until cancelled."""
-        informers = [*self.cluster.informers(), *self.owned.informers()]
+        await all_of([self.follow(), self.act()])
+
+    async def follow(self) -> None:
+        """Know the cluster until cancelled: on every replica, for the webhook of each answers from it."""
         try:
-            following = [self._tasks.spawn(f"follow-{informer.kind.plural}", informer.run()) for informer in informers]
-            # Nothing is decided before everything is known: what is not seen yet would be made anew.
-            await asyncio.gather(*[informer.synced.wait() for informer in informers])
-            await asyncio.gather(self.controller.run(), *following)
+            await asyncio.gather(
+                *[self._tasks.spawn(f"follow-{informer.kind.plural}", informer.run()) for informer in self._informers()]
+            )
         finally:
             await self._tasks.aclose()
+
+    async def act(self) -> None:
+        """Act on what is known until cancelled: on the replica that leads."""
+        # Nothing is decided before everything is known: what is not seen yet would be made anew.
+        await asyncio.gather(*[informer.synced.wait() for informer in self._informers()])
+        await self.controller.run()
+
+    def _informers(self) -> list[Informer[Any]]:
+        return [*self.cluster.informers(), *self.owned.informers()]
 
     async def _reconcile(self, ref: Ref) -> Outcome:
         if (ref.group, ref.kind) == _NATIVE_AGENT:

@@ -19,7 +19,7 @@ from kadre.kube.client import Client
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key
 from kadre.kube.leader import ConfigMapLock, Leader, LeaseLock, Lock
-from kadre.operator import health
+from kadre.operator import health, webhook
 from kadre.operator.children.common import MANAGER, Settings
 from kadre.operator.controller import Operator
 
@@ -37,6 +37,7 @@ class Options:
     metrics_address: str = ":8080"
     health_address: str = ":8081"
     agents: Settings = field(default_factory=Settings)
+    webhook: webhook.Options = field(default_factory=webhook.Options)
 
 
 async def run(options: Options) -> int:
@@ -53,19 +54,21 @@ async def run(options: Options) -> int:
         client = await stack.enter_async_context(Client(found, MANAGER))
         operator = Operator(client, options.agents)
         leader = Leader(await _lock(client, found), _identity()) if options.leader_elect else None
+        if options.webhook.on:
+            await webhook.serve(stack, client, operator.cluster, options.webhook)
         figures = health.Figures(operator, leader)
         await health.serve(stack, figures, options.metrics_address, options.health_address)
         log.info("reconciling the cluster at %s", found.server)
-        await first_of(_act(operator, leader), stop.wait())
+        await first_of(operator.follow(), _act(operator, leader), stop.wait())
     return 0
 
 
 async def _act(operator: Operator, leader: Leader | None) -> None:
     if leader is None:
-        await operator.run()
+        await operator.act()
         return
     # One that has lost the lead ends: what it knows may be old, and Kubernetes starts it anew.
-    await leader.lead(operator.run)
+    await leader.lead(operator.act)
     raise KadreError("this replica no longer leads")
 
 
