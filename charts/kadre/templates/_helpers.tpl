@@ -24,6 +24,17 @@
 {{- end }}
 {{- end }}
 
+{{- /* The webhook's Service and both its configurations: people look for kagent among a cluster's. */}}
+{{- define "kadre.webhook" -}}
+{{- $name := include "kadre.fullname" . }}
+{{- printf "%s-webhook" (ternary $name (printf "kagent-%s" $name) (contains "kagent" $name) | trunc 55 | trimSuffix "-") }}
+{{- end }}
+
+{{- /* The Secret of its certificate: cert-manager's, or the controller's own, which takes none of somebody else. */}}
+{{- define "kadre.webhookSecret" -}}
+{{- printf "%s-%s" (include "kadre.webhook" .) (ternary "cert-manager" "tls" .Values.webhook.certManager.enabled) }}
+{{- end }}
+
 {{- define "kadre.image" -}}
 {{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag | toString) }}
 {{- end }}
