@@ -8,14 +8,17 @@ import datetime
 import io
 import re
 import ssl
+import sys
+import urllib.request
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from kadre.base.clock import FakeClock
+from kadre.base.tasks import Tasks
 from kadre.kube import access, kinds
 from kadre.kube.client import Client
 from kadre.kube.errors import ApiError
@@ -23,18 +26,19 @@ from kadre.kube.kinds import Key, Kind, Object
 from kadre.operator import own_certificate
 from kadre.operator.admission import CREATED_BY
 from kadre.operator.certificates import EVERY, Files, Source, Tls
-from kadre.operator.children.common import Settings
-from kadre.operator.controller import Operator
+from kadre.operator.children.common import MANAGER
+from kadre.operator.cluster import Cluster, Ref
 from kadre.operator.own_certificate import LIFE, Shared
 from kadre.operator.webhook import MAX_BODY, Webhook, listen
+from tests.apiserver import chart
 from tests.apiserver.conftest import AGENT, KNOWN, MODEL_CONFIG, SECONDS, World
 from tests.apiserver.test_agents import MODEL_YAML
-from tests.cluster.processes import free_ports
+from tests.cluster.processes import Process, free_ports
 
 LOCAL = "127.0.0.1"
 TEMPLATE = KNOWN["kagent.dev/v1alpha1", "AgentTemplate"]
 HEAD = {"apiVersion": AGENT.api_version, "kind": AGENT.kind}
-HOOKS = {kinds.VALIDATING_WEBHOOKS: "validate", kinds.MUTATING_WEBHOOKS: "mutate"}
+HOOKS = (kinds.VALIDATING_WEBHOOKS, kinds.MUTATING_WEBHOOKS)
 ITSELF = """
 apiVersion: kagent.dev/v1alpha1
 kind: Agent
@@ -45,32 +49,28 @@ spec:
 """
 
 
-def configuration(kind: Kind, name: str, namespace: str, port: int) -> Object:
-    """As the chart has it, except that this machine is called and one namespace is asked about."""
-    does = HOOKS[kind]
-    operations = ["CREATE", "UPDATE"] if does == "validate" else ["CREATE"]
-    rule = {"apiGroups": ["kagent.dev", "kaos.tools"], "apiVersions": ["v1alpha1"], "resources": ["*"]}
-    hook = {
-        "name": f"{does}.kagent.dev",
-        "clientConfig": {"url": f"https://{LOCAL}:{port}/{does}"},
-        "rules": [{**rule, "operations": operations}],
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-        "failurePolicy": "Ignore",
-        "timeoutSeconds": 5,
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-    }
-    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, "webhooks": [hook]}
+def configurations(name: str, namespace: str, port: int) -> list[Object]:
+    """Those of the chart, except that this machine is called, and asked about one namespace."""
+    wanted = {kind.kind for kind in HOOKS}
+    made = [each for each in chart.rendered(namespace, name) if each["kind"] in wanted]
+    for each in made:
+        for hook in each["webhooks"]:
+            path = hook["clientConfig"].pop("service")["path"]
+            hook["clientConfig"]["url"] = f"https://{LOCAL}:{port}{path}"
+            hook["namespaceSelector"] = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    return made
 
 
 class Hooked:
     """A test's webhook: its configurations in the cluster, and who serves it."""
 
-    def __init__(self, world: World, operator: Operator, clock: FakeClock) -> None:
+    def __init__(self, world: World, clock: FakeClock) -> None:
         self.world = world
-        self.operator = operator
+        self.changed = asyncio.Event()
+        self.cluster = Cluster(world.client, lambda *_: self.changed.set())
         self.clock = clock
-        self.name = f"kagent-{world.namespace}"
+        self.release = f"kagent-{world.namespace}"
+        self.name = f"{self.release}-webhook"
         (self.port,) = free_ports(1)
 
     def shared(self, client: Client | None = None) -> Shared:
@@ -80,14 +80,21 @@ class Hooked:
 
     async def configure(self) -> None:
         """Have the API server ask."""
-        for kind in HOOKS:
-            await self.world.client.create(kind, configuration(kind, self.name, self.world.namespace, self.port))
+        for each in configurations(self.release, self.world.namespace, self.port):
+            await self.world.client.create(KNOWN[each["apiVersion"], each["kind"]], each)
 
     async def serve(self, stack: AsyncExitStack, source: Source) -> Tls:
         """Answer, as the controller's process does."""
         tls = Tls(source)
-        await listen(stack, Webhook(self.operator.cluster), tls, LOCAL, self.port, self.clock)
+        await listen(stack, Webhook(self.cluster), tls, LOCAL, self.port, self.clock)
         return tls
+
+    async def known(self, kind: Kind, name: str) -> None:
+        """Wait until the replica knows an object."""
+        async with asyncio.timeout(SECONDS):
+            while self.cluster.find(Ref(kind.group, kind.kind, self.world.namespace, name)) is None:
+                self.changed.clear()
+                await self.changed.wait()
 
     async def asked(self) -> None:
         """Wait until the API server asks: it learns of webhooks, and whom to trust there, a moment after all others."""
@@ -148,19 +155,32 @@ class Hooked:
         return [re.findall(r"-----BEGIN .*?-----END CERTIFICATE-----", text, re.DOTALL) for text in texts]
 
 
-@pytest.fixture
-async def hooked(world: World, operator: Operator) -> AsyncIterator[Hooked]:
-    async with asyncio.timeout(SECONDS):
-        for informer in operator.cluster.informers():
-            await informer.synced.wait()
+@asynccontextmanager
+async def asking(world: World) -> AsyncIterator[Hooked]:
+    """An API server that asks, and a replica that follows the cluster."""
     # A time at which a first certificate is valid today, and so is the one that is made two months later.
-    made = Hooked(world, operator, FakeClock(datetime.datetime.now(datetime.UTC) - LIFE * 0.8))
+    made = Hooked(world, FakeClock(datetime.datetime.now(datetime.UTC) - LIFE * 0.8))
     await made.configure()
     try:
         yield made
     finally:
         for kind in HOOKS:
             await world.client.delete(kind, "", made.name)
+
+
+@pytest.fixture
+async def hooked(world: World) -> AsyncIterator[Hooked]:
+    tasks = Tasks("test")
+    async with asking(world) as made:
+        informers = made.cluster.informers()
+        for informer in informers:
+            tasks.spawn(f"follow-{informer.kind.plural}", informer.run())
+        try:
+            async with asyncio.timeout(SECONDS):
+                await asyncio.gather(*[informer.synced.wait() for informer in informers])
+            yield made
+        finally:
+            await tasks.aclose()
 
 
 @pytest.fixture
@@ -171,6 +191,19 @@ async def served(hooked: Hooked) -> AsyncIterator[Hooked]:
         yield hooked
 
 
+@asynccontextmanager
+async def session(tls: ssl.SSLContext | None) -> AsyncIterator[aiohttp.ClientSession]:
+    """Speaks HTTPS, and leaves no connection that waits for a farewell."""
+    assert tls is not None
+    connector = aiohttp.TCPConnector(ssl=tls)
+    async with aiohttp.ClientSession(connector=connector) as made:
+        try:
+            yield made
+        finally:
+            await connector.close(abort_ssl=True)
+            await asyncio.sleep(0)
+
+
 async def warned(world: World, obj: Object) -> list[str]:
     """Apply an object; the warnings in the API server's answer."""
     found = access.by_kubeconfig(world.plane.kubeconfig)
@@ -178,13 +211,12 @@ async def warned(world: World, obj: Object) -> list[str]:
     path = kind.path(world.namespace, obj["metadata"]["name"])
     query = {"fieldManager": "tests", "force": "true"}
     headers = {"Content-Type": "application/apply-patch+yaml"}
-    assert found.tls is not None
-    connector = aiohttp.TCPConnector(ssl=found.tls)
     async with (
-        aiohttp.ClientSession(connector=connector) as session,
-        session.patch(f"{found.server}{path}", params=query, json=obj, headers=headers) as answer,
+        session(found.tls) as client,
+        client.patch(f"{found.server}{path}", params=query, json=obj, headers=headers) as answer,
     ):
-        assert answer.status in {200, 201}, await answer.text()
+        text = await answer.text()  # to its end: a connection with a rest is not cut but waited for
+        assert answer.status in {200, 201}, text
         return answer.headers.getall("Warning", [])
 
 
@@ -210,20 +242,20 @@ async def test_what_is_missing_is_warned_of_and_accepted(served: Hooked) -> None
     assert "there is no ModelConfig small" in warning
     assert await served.world.get(AGENT, "helper") is not None
     await served.world.apply(MODEL_YAML)
-    await served.world.condition(MODEL_CONFIG, "small", "Ready", "Valid")
+    await served.known(MODEL_CONFIG, "small")
     assert await warned(served.world, native("Agent", "another", modelConfig="small")) == []
 
 
 async def test_a_circle_through_other_objects_is_warned_of_and_accepted(served: Hooked) -> None:
     world = served.world
     await world.apply(MODEL_YAML)
-    await world.condition(MODEL_CONFIG, "small", "Ready", "Valid")
+    await served.known(MODEL_CONFIG, "small")
     assert len(await warned(world, native("Agent", "first", modelConfig="small", agents=["second"]))) == 1
-    await world.condition(AGENT, "first", "Stalled", "MissingAgent")
+    await served.known(AGENT, "first")
     (warning,) = await warned(world, native("Agent", "second", modelConfig="small", agents=["first"]))
     assert "in a circle: first → second → first" in warning
     await warned(world, native("AgentTemplate", "one", templateRef="two"))
-    await world.condition(TEMPLATE, "one", "Stalled", "MissingTemplate")
+    await served.known(TEMPLATE, "one")
     (warning,) = await warned(world, native("AgentTemplate", "two", templateRef="one"))
     assert "each other's: one → two → one" in warning
 
@@ -247,11 +279,11 @@ async def test_without_the_webhook_objects_are_accepted(hooked: Hooked) -> None:
             await hooked.world.apply(ITSELF)
     await hooked.unasked()
     await hooked.world.apply(ITSELF)
-    await hooked.world.condition(AGENT, "helper", "Stalled", "DuplicateName")
+    assert await hooked.world.get(AGENT, "helper") is not None
 
 
 async def test_while_the_cluster_is_not_known_nothing_is_warned_of(hooked: Hooked) -> None:
-    hooked.operator = Operator(hooked.world.client, Settings(image="kadre:test"))  # one that does not run
+    hooked.cluster = Cluster(hooked.world.client, lambda *_: None)  # followed by nobody
     async with AsyncExitStack() as stack:
         await hooked.serve(stack, hooked.shared())
         await hooked.asked()
@@ -324,14 +356,14 @@ def put(folder: Path, certificate: bytes, key: bytes) -> None:
 
 async def test_what_is_no_review_is_answered_by_400_and_what_is_too_large_by_413(served: Hooked) -> None:
     trust = ssl.create_default_context(cadata="\n".join((await served.bundles())[0]))
-    connector = aiohttp.TCPConnector(ssl=trust)
-    async with aiohttp.ClientSession(f"https://{LOCAL}:{served.port}", connector=connector) as session:
-        for path in ("/validate", "/mutate"):
-            async with session.post(path, data=b"{}") as answer:
+    async with session(trust) as client:
+        for path in (f"https://{LOCAL}:{served.port}/{does}" for does in ("validate", "mutate")):
+            async with client.post(path, data=b"{}") as answer:
                 assert answer.status == 400
                 assert "AdmissionReview" in await answer.text()
-            async with session.post(path, data=io.BytesIO(bytes(MAX_BODY + 1))) as answer:
+            async with client.post(path, data=io.BytesIO(bytes(MAX_BODY + 1))) as answer:
                 assert answer.status == 413
+                await answer.read()
 
 
 async def test_an_object_on_its_way_out_and_what_is_reported_of_it_pass(hooked: Hooked) -> None:
@@ -345,7 +377,65 @@ async def test_an_object_on_its_way_out_and_what_is_reported_of_it_pass(hooked: 
             await world.apply(text.replace("modelConfig: small", "modelConfig: other"))
         await world.client.apply(AGENT, {**world.named("helper"), **HEAD, "status": {"phase": "Failed"}}, "status")
         await world.client.delete(AGENT, world.namespace, "helper")
-        leaving = await world.when(AGENT, "helper", lambda obj: "deletionTimestamp" in obj["metadata"])
-        leaving["metadata"]["finalizers"] = []
-        await world.client.replace(AGENT, leaving)
+        await world.apply(ITSELF)  # without what keeps it
         await world.gone(AGENT, "helper")
+
+
+async def test_the_rights_that_the_chart_gives_suffice_and_are_no_more(hooked: Hooked) -> None:
+    namespace, name = hooked.world.namespace, f"{hooked.name}-tls"
+    config = await chart.controller(hooked.world, hooked.release)
+    async with Client(access.by_kubeconfig(config), MANAGER) as client:
+        source = Shared(client, Key(namespace, name), hooked.name, [LOCAL], hooked.clock)
+        first = await source.current()
+        await hooked.clock.advance(LIFE.total_seconds() * 0.7)
+        assert await source.current() != first
+        assert [len(bundle) for bundle in await hooked.bundles()] == [2, 2]
+        other = await hooked.world.client.create(kinds.SECRET, {"metadata": {"name": "other", "namespace": namespace}})
+        with pytest.raises(ApiError) as refused:
+            await client.replace(kinds.SECRET, other)
+        assert refused.value.forbidden
+
+
+async def test_a_replica_that_stands_by_answers_from_what_it_follows(world: World, tmp_path: Path) -> None:
+    async with asking(world) as hooked:
+        # As cert-manager has it: somebody else makes the certificate, and tells the API server.
+        made = own_certificate.make([LOCAL], datetime.datetime.now(datetime.UTC), LIFE)
+        put(tmp_path, made.pair.certificate, made.pair.key)
+        for kind in HOOKS:
+            configuration = await world.client.get(kind, "", hooked.name)
+            for hook in configuration["webhooks"]:
+                hook["clientConfig"]["caBundle"] = base64.b64encode(made.trusted).decode()
+            await world.client.replace(kind, configuration)
+        config = await chart.controller(world, hooked.release)
+        serving = [f"--webhook-bind-address={LOCAL}:{hooked.port}", f"--webhook-cert-dir={tmp_path}"]
+        first, second = free_ports(2)
+        replicas = [replica(config, first, []), replica(config, second, serving)]
+        try:
+            replicas[0].start()
+            await asyncio.to_thread(replicas[0].until, lambda: "kadre_leader 1.0" in figures(first))
+            replicas[1].start()
+            await asyncio.to_thread(replicas[1].until, lambda: "kadre_leader 0.0" in figures(second))
+            await hooked.asked()
+            await world.apply(MODEL_YAML)
+            agent = native("Agent", "another", modelConfig="smal")
+            async with asyncio.timeout(SECONDS):
+                while "did you mean small?" not in "".join(await warned(world, agent)):
+                    pass
+            assert "kadre_leader 0.0" in figures(second)
+        finally:
+            for each in replicas:
+                await asyncio.to_thread(each.stop)
+
+
+def replica(config: Path, port: int, more: Sequence[str]) -> Process:
+    """A controller's process, as a pod runs it."""
+    flags = ["--leader-elect", f"--metrics-bind-address={LOCAL}:{port}", "--health-probe-bind-address=0", *more]
+    command = ["env", f"KUBECONFIG={config}", sys.executable, "-m", "kadre", "operator", *flags]
+    return Process("controller", command, config.with_suffix(f".{port}.log"))
+
+
+def figures(port: int) -> str:
+    """What a controller tells Prometheus."""
+    with urllib.request.urlopen(f"http://{LOCAL}:{port}/metrics", timeout=5) as answer:
+        text: str = answer.read().decode()
+    return text
