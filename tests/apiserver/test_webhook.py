@@ -335,6 +335,17 @@ async def test_a_secret_of_somebody_else_is_left_alone(hooked: Hooked) -> None:
     assert await Tls(hooked.shared()).refresh() < EVERY
 
 
+async def test_a_secret_of_ours_that_holds_nothing_usable_is_made_anew(hooked: Hooked) -> None:
+    world, source = hooked.world, hooked.shared()
+    first = await source.current()
+    secret = await world.client.get(kinds.SECRET, world.namespace, "kagent-webhook")
+    secret["data"]["tls.crt"] = base64.b64encode(b"nonsense").decode()
+    await world.client.replace(kinds.SECRET, secret)
+    second = await source.current()
+    assert second != first
+    assert await source.current() == second
+
+
 async def test_a_certificate_from_files_is_read_again_when_they_change(hooked: Hooked, tmp_path: Path) -> None:
     today = datetime.datetime.now(datetime.UTC)
     one, two = (own_certificate.make([LOCAL], today, LIFE) for _ in range(2))

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -109,7 +110,7 @@ class Shared:
             if not self._is_old(before):
                 return before
             trusted = _first(before.trusted)
-        except ValueError as error:
+        except (ValueError, TypeError, x509.ExtensionNotFound, UnsupportedAlgorithm) as error:
             log.warning("the Secret %s holds no certificate to serve with (%s): made anew", self._secret, error)
             trusted = b""
         made = make(self._hosts, self._clock.now(), self._life, trusted)
