@@ -59,8 +59,18 @@ async def run(options: Options) -> int:
         figures = health.Figures(operator, leader)
         await health.serve(stack, figures, options.metrics_address, options.health_address)
         log.info("reconciling the cluster at %s", found.server)
-        await first_of(operator.follow(), _act(operator, leader), stop.wait())
+        following, acting = asyncio.ensure_future(operator.follow()), asyncio.ensure_future(_act(operator, leader))
+        await first_of(_ended(following), _ended(acting), stop.wait())
+        for task in (following, acting):
+            if task.done():
+                task.result()  # neither ends by itself but by a failure, which ends the process
+            task.cancel()
+        await asyncio.gather(following, acting, return_exceptions=True)
     return 0
+
+
+async def _ended(task: asyncio.Future[None]) -> None:
+    await asyncio.wait([task])
 
 
 async def _act(operator: Operator, leader: Leader | None) -> None:
