@@ -125,7 +125,8 @@ async def test_two_hundred_agents_with_twenty_wrong_ones_come_right(world: World
     assert sum(is_true(agent, "Stalled") for agent in agents) == 20
     assert operator.controller.failed == 0
     await asyncio.gather(*[world.client.delete(AGENT, world.namespace, name) for name in names])
-    await asyncio.gather(*[world.gone(kinds.DEPLOYMENT, name) for name in names])
+    for name in names:
+        await world.gone(kinds.DEPLOYMENT, name)
 
 
 def rolled_out(agent: Object) -> bool:
