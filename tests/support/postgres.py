@@ -1,0 +1,111 @@
+"""A PostgreSQL server of the tests' own: a throw-away cluster in a folder, reached by a socket in it.
+
+Its disk is never flushed, which a killed process does not notice. Nobody is asked for a password but the user `locked`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any, Self
+
+SECONDS = 30
+HBA = "local all locked scram-sha-256\nlocal all all trust\n"
+SETTINGS = "fsync = off\nlisten_addresses = ''\nmax_connections = 60\nshared_buffers = 32MB\nautovacuum = off\n"
+
+
+def programs() -> Path | None:
+    """Where the server's programs are: on PATH, or where Debian puts its newest."""
+    on_path = shutil.which("initdb")
+    if on_path:
+        return Path(on_path).resolve().parent
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    return found[-1].parent if found else None
+
+
+def new_schema() -> str:
+    """A name no test has had."""
+    return f"t_{uuid.uuid4().hex}"
+
+
+class Cluster:
+    """Started by `with`, stopped and deleted after it. Root may not run a server: for root it is the user postgres."""
+
+    def __init__(self) -> None:
+        found = programs()
+        assert found is not None
+        self._programs = found
+        # Not below pytest's folder: only its owner may enter that, and a socket's path has at most 107 characters.
+        self._folder = Path(tempfile.mkdtemp(prefix="kadre-pg-"))
+        self._data = self._folder / "data"
+        self._as: dict[str, Any] = {}
+        if os.getuid() == 0:
+            self._as = {"user": "postgres", "group": "postgres", "extra_groups": []}
+            shutil.chown(self._folder, "postgres", "postgres")
+
+    def __enter__(self) -> Self:
+        self._run("initdb", "--no-sync", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8")
+        with (self._data / "postgresql.conf").open("a") as conf:
+            conf.write(SETTINGS)
+        (self._data / "pg_hba.conf").write_text(HBA)
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self._run("pg_ctl", "stop", "-m", "immediate", "-w")
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, program: str, *args: str) -> None:
+        with (self._folder / "said").open("ab") as said:
+            subprocess.run(
+                [self._programs / program, "-D", self._data, *args],
+                check=True,
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                timeout=SECONDS,
+                **self._as,
+            )
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections."""
+        self._run("pg_ctl", "start", "-w", "-t", str(SECONDS), "-o", f"-k {self._folder}")
+
+    def stop(self) -> None:
+        """Stop it as its owner would who is in a hurry: sessions are ended, what was committed is kept."""
+        self._run("pg_ctl", "stop", "-m", "fast", "-w", "-t", str(SECONDS))
+
+    def kill(self) -> None:
+        """Kill all its processes at once, and wait until they are gone."""
+        postmaster = int((self._data / "postmaster.pid").read_text().split("\n", 1)[0])
+        os.kill(postmaster, signal.SIGSTOP)  # it starts no more of them
+        pids = [*_children(postmaster), postmaster]
+        watched = [os.pidfd_open(pid) for pid in pids]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for watch in watched:
+            assert select.select([watch], [], [], SECONDS)[0]
+            os.close(watch)
+
+    def dsn(self, user: str = "postgres", password: str = "") -> str:
+        """The address of its database for that user."""
+        secret = f":{password}" if password else ""
+        return f"postgresql://{user}{secret}@/postgres?host={self._folder}"
+
+
+def _children(parent: int) -> list[int]:
+    pids = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
+                pids.append(int(stat.parent.name))
+    return pids
