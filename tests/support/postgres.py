@@ -12,9 +12,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import uuid
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 SECONDS = 30
 HBA = "local all locked scram-sha-256\nlocal all all trust\n"
@@ -43,12 +44,12 @@ class Cluster:
         assert found is not None
         self._programs = found
         # Not below pytest's folder: only its owner may enter that, and a socket's path has at most 107 characters.
-        self._folder = Path(tempfile.mkdtemp(prefix="kadre-pg-"))
-        self._data = self._folder / "data"
+        self.folder = Path(tempfile.mkdtemp(prefix="kadre-pg-"))
+        self._data = self.folder / "data"
         self._as: dict[str, Any] = {}
         if os.getuid() == 0:
             self._as = {"user": "postgres", "group": "postgres", "extra_groups": []}
-            shutil.chown(self._folder, "postgres", "postgres")
+            shutil.chown(self.folder, "postgres", "postgres")
 
     def __enter__(self) -> Self:
         self._run("initdb", "--no-sync", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8")
@@ -59,16 +60,17 @@ class Cluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            self._run("pg_ctl", "stop", "-m", "immediate", "-w")
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._server.poll() is None:
+            self._server.send_signal(signal.SIGQUIT)  # at once
+            self._server.wait(SECONDS)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _run(self, program: str, *args: str) -> None:
-        with (self._folder / "said").open("ab") as said:
+        with (self.folder / "said").open("ab") as said:
             subprocess.run(
                 [self._programs / program, "-D", self._data, *args],
                 check=True,
-                cwd=self._folder,
+                cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
@@ -77,29 +79,52 @@ class Cluster:
             )
 
     def start(self) -> None:
-        """Start it, and wait until it takes connections."""
-        self._run("pg_ctl", "start", "-w", "-t", str(SECONDS), "-o", f"-k {self._folder}")
+        """Start it, and wait until it takes connections. It is our own child, so that one killed is really gone."""
+        self._server = subprocess.Popen(
+            [self._programs / "postgres", "-D", self._data, "-k", self.folder],
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            **self._as,
+        )
+        said = self._server.stderr
+        assert said is not None
+        lines = []
+        for line in said:
+            lines.append(line.decode(errors="replace"))
+            if b"ready to accept connections" in line:
+                threading.Thread(target=_drain, args=(said,), daemon=True).start()
+                return
+        raise RuntimeError(f"PostgreSQL did not start: {''.join(lines)}")
 
     def stop(self) -> None:
         """Stop it as its owner would who is in a hurry: sessions are ended, what was committed is kept."""
-        self._run("pg_ctl", "stop", "-m", "fast", "-w", "-t", str(SECONDS))
+        self._server.send_signal(signal.SIGINT)
+        self._server.wait(SECONDS)
 
     def kill(self) -> None:
         """Kill all its processes at once, and wait until they are gone."""
-        postmaster = int((self._data / "postmaster.pid").read_text().split("\n", 1)[0])
-        os.kill(postmaster, signal.SIGSTOP)  # it starts no more of them
-        pids = [*_children(postmaster), postmaster]
+        self._server.send_signal(signal.SIGSTOP)  # it starts no more of them
+        pids = [*_children(self._server.pid), self._server.pid]
         watched = [os.pidfd_open(pid) for pid in pids]
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         for watch in watched:
             assert select.select([watch], [], [], SECONDS)[0]
             os.close(watch)
+        self._server.wait(SECONDS)
 
     def dsn(self, user: str = "postgres", password: str = "") -> str:
         """The address of its database for that user."""
         secret = f":{password}" if password else ""
-        return f"postgresql://{user}{secret}@/postgres?host={self._folder}"
+        return f"postgresql://{user}{secret}@/postgres?host={self.folder}"
+
+
+def _drain(said: IO[bytes]) -> None:
+    with said:
+        for _ in said:
+            pass
 
 
 def _children(parent: int) -> list[int]:

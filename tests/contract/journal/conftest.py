@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +16,9 @@ from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.memory.port import Journal
 from kadre.engine.memory.sqlite import SqliteJournal
 from tests.support.postgres import Cluster, new_schema
+
+if TYPE_CHECKING:
+    from kadre.engine.memory.postgres import PostgresJournal
 
 POSTGRES = pytest.param("postgres", marks=[pytest.mark.stores, pytest.mark.needs("postgres")])
 
@@ -47,3 +51,18 @@ async def sqlite(tmp_path: Path) -> AsyncIterator[SqliteJournal]:
     store = await SqliteJournal.open(tmp_path)
     yield store
     await store.aclose()
+
+
+@pytest.fixture
+async def shared(cluster: Cluster) -> AsyncIterator[tuple[PostgresJournal, PostgresJournal]]:
+    """Two journals over one PostgreSQL database, as two processes would have them."""
+    from kadre.engine.memory.postgres import PostgresJournal
+
+    schema = new_schema()
+    both = (
+        await PostgresJournal.open(cluster.dsn(), schema=schema),
+        await PostgresJournal.open(cluster.dsn(), schema=schema),
+    )
+    yield both
+    for store in both:
+        await store.aclose()

@@ -14,8 +14,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, TypeVar
 
-import asyncpg
-
 from kadre.base import errors
 from kadre.base.clock import Clock, SystemClock
 from kadre.base.tasks import Tasks
@@ -77,7 +75,7 @@ class PostgresJournal:
                 owned.push_async_callback(server.aclose)
                 await server.once(lambda db: postgres_schema.prepare(db, where))
                 await watch.open()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except postgres_server.FAILURES as error:
                 raise postgres_server.unusable(where, error) from error
             owned.pop_all()
         journal = cls(server, watch, turns, clock)

@@ -76,7 +76,7 @@ BEGIN
     RETURN the_order;
 END $$"""
 
-# The same where it is plain: a new run of a session at rest that is the caller's. Null: look closer, nothing is written.
+# The same where it is plain: a new run of the caller's own session, which rests. Null: look closer, nothing is written.
 _BEGIN_RUN = f"""
 CREATE FUNCTION begin_run(an_agent text, a_session_id text, a_caller text, {_NEW_RUN}) RETURNS integer
 LANGUAGE plpgsql AS $$

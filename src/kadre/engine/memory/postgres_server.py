@@ -108,6 +108,8 @@ def newer(where: Place, found: int, known: int) -> errors.ProblemError:
     return _problem("JournalTooNew", message, "upgrade Kadre, or use another database")
 
 
+FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""What asyncpg raises, and what the system does for it."""
 _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -167,7 +169,7 @@ def _told(where: Place, error: Exception) -> Exception:
     """The error for whoever asked."""
     if isinstance(error, asyncpg.DataError) or _value(error):
         return errors.BadRequest("a value in the request cannot be kept: it holds a NUL or is out of range")
-    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError | OSError):
+    if isinstance(error, FAILURES):
         return unavailable(where, error)
     return error
 

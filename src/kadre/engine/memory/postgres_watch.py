@@ -13,13 +13,11 @@ import contextlib
 import logging
 import zlib
 
-import asyncpg
-
 from kadre.base.clock import Clock
 from kadre.base.retry import Backoff
 from kadre.base.tasks import first_of
 from kadre.engine.memory.postgres_schema import OPEN
-from kadre.engine.memory.postgres_server import CONNECT_SECONDS, Connection, Place, connect
+from kadre.engine.memory.postgres_server import CONNECT_SECONDS, FAILURES, Connection, Place, connect
 from kadre.engine.memory.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -75,7 +73,7 @@ class Watch:
     async def _look(self) -> None:
         try:
             await self._db.execute("SELECT 1", timeout=CONNECT_SECONDS)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except FAILURES:
             self._db.terminate()
             self._lost.set()
 
@@ -100,7 +98,7 @@ class Watch:
     async def aclose(self) -> None:
         """Hang up: from then on this owner is known to be gone."""
         if self._db is not None:
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with contextlib.suppress(*FAILURES):
                 await self._db.close(timeout=CONNECT_SECONDS)
 
 

@@ -1,0 +1,159 @@
+"""Two processes over one PostgreSQL database: one wins, the other is told, and neither spoils what is the other's."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from kadre.base import errors
+from kadre.base.clock import FakeClock
+from kadre.engine import events as ev
+from kadre.engine.memory.postgres import PostgresJournal
+from kadre.engine.memory.postgres_server import connect, place
+from tests.contract.journal.story import AGENT, START, Teller, numbers, said, whole_run
+from tests.support.postgres import Cluster, new_schema
+
+pytestmark = [pytest.mark.stores, pytest.mark.needs("postgres")]
+Pair = tuple[PostgresJournal, PostgresJournal]
+
+
+async def test_of_two_processes_that_append_to_a_run_at_once_exactly_one_wins(shared: Pair) -> None:
+    await Teller("run-1", "s").create(shared[0])
+    for seq in range(2, 42):
+        rivals = [Teller("run-1", "s") for _ in shared]
+        for rival in rivals:
+            rival.seq = seq
+        results = await asyncio.gather(
+            *(
+                rival.append(journal, rival.event(ev.System, reason=f"R{index}", message=""))
+                for index, (rival, journal) in enumerate(zip(rivals, shared, strict=True))
+            ),
+            return_exceptions=True,
+        )
+        assert sorted(str(type(result)) for result in results) == sorted(map(str, (type(None), errors.Fenced)))
+        (kept,) = await shared[0].events("run-1", seq)
+        assert isinstance(kept, ev.System)
+        assert kept.reason == f"R{results.index(None)}"
+    assert numbers(await shared[1].events("run-1")) == list(range(1, 43))
+
+
+async def test_runs_created_in_one_session_by_two_processes_get_numbers_of_their_own(shared: Pair) -> None:
+    made = await asyncio.gather(
+        *(Teller(f"run-{index}", "s").create(shared[index % 2], queue_limit=99) for index in range(40))
+    )
+    assert sorted(created.run.order for created in made) == list(range(1, 41))
+    assert sorted(created.position for created in made) == list(range(40))
+    for created in made:
+        started = (await shared[0].events(created.run.run_id))[0]
+        assert isinstance(started, ev.RunStarted)
+        assert started.position == created.position == created.run.order - 1
+
+
+async def test_a_run_id_is_created_once_whoever_asks(shared: Pair) -> None:
+    made = await asyncio.gather(*(Teller("run-1", f"s{index}").create(shared[index % 2]) for index in range(10)))
+    assert [created.existing for created in made].count(False) == 1
+    assert len(await shared[0].runs()) == len(await shared[0].sessions()) == 1
+
+
+async def test_a_turn_comes_when_a_run_ends_in_another_process(shared: Pair) -> None:
+    runs = [Teller(f"run-{index}", "s") for index in range(6)]
+    for index, run in enumerate(runs):
+        await run.create(shared[index % 2])
+    started: list[str] = []
+
+    async def drive(index: int, run: Teller) -> None:
+        await shared[index % 2].turn(run.run_id)
+        started.append(run.run_id)
+        await run.end(shared[index % 2])
+
+    async with asyncio.timeout(8):  # sooner than anybody looks unasked
+        await asyncio.gather(*(drive(index, run) for index, run in enumerate(runs)))
+    assert started == [run.run_id for run in runs]
+
+
+async def test_a_run_that_begins_as_the_one_before_it_ends_is_not_forgotten(shared: Pair) -> None:
+    before = Teller("run-0", "s")
+    await before.create(shared[0])
+    async with asyncio.timeout(8):
+        for index in range(1, 60):
+            run = Teller(f"run-{index}", "s")
+            await asyncio.gather(before.end(shared[index % 2]), run.create(shared[1 - index % 2]))
+            await shared[1 - index % 2].turn(run.run_id)
+            before = run
+
+
+async def test_an_approval_decided_in_another_process_moves_the_run_on(shared: Pair) -> None:
+    run = Teller("run-1", "s")
+    await run.create(shared[0])
+    await run.append(shared[0], run.asks("a", "b"))
+    with pytest.raises(errors.Conflict) as refused:
+        await Teller("run-2", "s").create(shared[1])
+    assert [approval["id"] for approval in refused.value.details["approvals"]] == ["a", "b"]
+    for key, status in (("a", "waiting"), ("b", "running")):
+        await run.append(shared[1], run.event(ev.ApprovalDecided, approval_id=key, decision="allow", by="ann"))
+        info = await shared[0].run("run-1")
+        assert info is not None
+        assert info.status == status
+
+
+async def test_recovery_leaves_the_runs_of_a_process_that_lives(shared: Pair) -> None:
+    mine, theirs = Teller("run-mine", "s1"), Teller("run-theirs", "s2")
+    await mine.create(shared[0])
+    await theirs.create(shared[1])
+    assert [info.run_id for info in await shared[0].recover()] == ["run-mine"]
+    await theirs.end(shared[1])
+
+
+async def test_recovery_ends_what_a_process_left_that_is_gone_and_one_does_it(cluster: Cluster, shared: Pair) -> None:
+    schema = shared[0]._server.where.schema
+    third = await PostgresJournal.open(cluster.dsn(), schema=schema)
+    runs = [Teller(f"run-{index}", f"s{index}") for index in range(10)]
+    for run in runs:
+        await run.create(third)
+    await shared[0].claim("run-9")  # it has gone over to one that lives
+    third._watch._db.terminate()  # as the kernel does for a process that is killed
+    await third.aclose()
+    ended = [info for found in await asyncio.gather(*(journal.recover() for journal in shared)) for info in found]
+    ended += await shared[1].recover()  # where each took the other's look for a sign of life
+    assert sorted(info.run_id for info in ended if info.run_id != "run-9") == [run.run_id for run in runs[:9]]
+    for run in runs[:9]:
+        assert [type(event) for event in await shared[0].events(run.run_id)].count(ev.RunFinished) == 1
+
+
+async def test_a_session_that_is_used_again_as_it_is_to_be_forgotten_is_whole_or_new(shared: Pair) -> None:
+    for index in range(20):
+        await whole_run(shared[0], f"old-{index}", "s")
+        created, _ = await asyncio.gather(
+            Teller(f"run-{index}", "s", minute=9).create(shared[1]),
+            shared[0].delete_sessions_before(AGENT, START.replace(hour=13)),
+        )
+        history = said(await shared[0].history(AGENT, "s", created.run.order, 9))
+        assert len(history) == 2 * (created.run.order - 1)
+        run = Teller(f"run-{index}", "s")
+        run.seq = 2
+        await run.end(shared[1])
+        assert await shared[0].delete_sessions_before(AGENT, START.replace(hour=13)) == 1
+
+
+async def test_processes_that_open_a_new_database_at_once_make_one_schema(cluster: Cluster) -> None:
+    schema = new_schema()
+    opened = await asyncio.gather(
+        *(PostgresJournal.open(cluster.dsn(), schema=schema, connections=2, clock=FakeClock()) for _ in range(6))
+    )
+    assert len({journal._watch.owner for journal in opened}) == 6
+    await asyncio.gather(*(whole_run(journal, f"run-{index}", "s") for index, journal in enumerate(opened)))
+    assert sorted(info.order for info in await opened[0].runs(session_id="s")) == [1, 2, 3, 4, 5, 6]
+    for journal in opened:
+        await journal.aclose()
+
+
+async def test_a_database_of_a_newer_version_is_left_alone(cluster: Cluster) -> None:
+    schema = new_schema()
+    await (await PostgresJournal.open(cluster.dsn(), schema=schema)).aclose()
+    db = await connect(place(cluster.dsn(), schema))
+    await db.execute("UPDATE version SET number = 99")
+    await db.close()
+    with pytest.raises(errors.ProblemError) as refused:
+        await PostgresJournal.open(cluster.dsn(), schema=schema)
+    assert [problem.reason for problem in refused.value.problems] == ["JournalTooNew"]

@@ -1,0 +1,76 @@
+"""A way to a PostgreSQL server that can be cut at the worst moment: when the server has done what it was asked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+SOCKET = ".s.PGSQL.5432"
+
+
+class Cut:
+    """Passes everything on, in a folder of its own; `next_answer_to` arms it."""
+
+    def __init__(self, behind: str) -> None:
+        self._behind = behind
+        self._word = b""
+        self.cuts = 0
+
+    async def __aenter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="kadre-cut-")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = await asyncio.start_unix_server(self._serve, Path(self._folder.name) / SOCKET)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._folder.cleanup()
+
+    @property
+    def dsn(self) -> str:
+        """The address that leads through here."""
+        return f"postgresql://postgres@/postgres?host={self._folder.name}"
+
+    def next_answer_to(self, word: bytes) -> None:
+        """Let the next question with that value in it reach the server, and its answer nobody."""
+        self._word = word
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        server_reader, server_writer = await asyncio.open_unix_connection(f"{self._behind}/{SOCKET}")
+        doomed = asyncio.Event()
+        back = asyncio.ensure_future(self._answers(server_reader, writer, doomed))
+        try:
+            while data := await reader.read(65536):
+                if self._word and self._word in data:
+                    self._word = b""
+                    doomed.set()
+                server_writer.write(data)
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            back.cancel()
+            for side in (writer, server_writer):
+                side.close()
+                with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                    await side.wait_closed()
+
+    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event) -> None:
+        while data := await reader.read(65536):
+            if doomed.is_set():
+                self.cuts += 1
+                break
+            writer.write(data)
+        writer.close()
