@@ -259,7 +259,7 @@ async def test_passwords_meant_for_other_programs_are_not_sent(
     await db.execute("DO $$ BEGIN CREATE ROLE locked LOGIN PASSWORD 'another'; EXCEPTION WHEN OTHERS THEN END $$")
     await db.close()
     monkeypatch.setenv("PGPASSWORD", "another")
-    with pytest.raises(errors.ProblemError):
+    with pytest.raises(errors.ProblemError, match="refuses this user or its password"):
         await PostgresJournal.open(cluster.dsn("locked"), schema=new_schema())
 
 

@@ -72,15 +72,33 @@ async def test_a_turn_comes_when_a_run_ends_in_another_process(shared: Pair) -> 
     assert started == [run.run_id for run in runs]
 
 
-async def test_a_run_that_begins_as_the_one_before_it_ends_is_not_forgotten(shared: Pair) -> None:
-    before = Teller("run-0", "s")
+SLOW_COMMIT = """
+    CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN PERFORM pg_advisory_xact_lock_shared(42); RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON runs DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+        WHEN (new.status = 'completed') EXECUTE FUNCTION slow();
+    SELECT pg_advisory_lock(42)"""
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'kadre' AND wait_event_type = 'Lock'"
+
+
+async def test_a_run_that_is_added_while_the_one_before_it_ends_gets_its_turn(cluster: Cluster, shared: Pair) -> None:
+    before, after = Teller("run-1", "s"), Teller("run-2", "s")
     await before.create(shared[0])
-    async with asyncio.timeout(8):
-        for index in range(1, 60):
-            run = Teller(f"run-{index}", "s")
-            await asyncio.gather(before.end(shared[index % 2]), run.create(shared[1 - index % 2]))
-            await shared[1 - index % 2].turn(run.run_id)
-            before = run
+    db = await connect(place(cluster.dsn(), shared[0]._server.where.schema))
+    await db.execute(SLOW_COMMIT)
+    async with asyncio.timeout(8):  # sooner than anybody looks unasked
+        ending = asyncio.create_task(before.end(shared[0]))
+        while not await db.fetchval(WAITING):  # all of it is done but the commit
+            pass
+        created = asyncio.create_task(after.create(shared[1]))
+        turn: asyncio.Task[None] | None = None
+        for _ in range(100):
+            if turn is None and created.done():
+                turn = asyncio.create_task(shared[1].turn("run-2"))
+            await db.fetchval(WAITING)
+        await db.close()  # and the commit goes on
+        await asyncio.gather(ending, created)
+        await (turn or shared[1].turn("run-2"))
 
 
 async def test_an_approval_decided_in_another_process_moves_the_run_on(shared: Pair) -> None:

@@ -106,7 +106,7 @@ async def cut_off(db: Connection, where: Place, me: int) -> list[str]:
     """Runs that are under way and that nobody drives any more: their owner is gone, or is this one, which begins."""
     owners = [row[0] for row in await db.fetch(f"SELECT DISTINCT owner FROM runs WHERE status IN {OPEN}")]
     sql = "SELECT owner FROM unnest($2::integer[]) owner WHERE pg_try_advisory_xact_lock($1, owner)"
-    gone = [row[0] for row in await db.fetch(sql, _kind(where), [owner for owner in owners if owner != me])]
+    gone = [row[0] for row in await db.fetch(sql, _kind(where), owners)]
     sql = "SELECT run_id FROM runs WHERE status IN ('queued', 'running') AND owner = ANY ($1::integer[]) ORDER BY no"
     return [row[0] for row in await db.fetch(sql, [*gone, me])]
 
