@@ -90,15 +90,18 @@ async def test_a_run_that_is_added_while_the_one_before_it_ends_gets_its_turn(cl
         ending = asyncio.create_task(before.end(shared[0]))
         while not await db.fetchval(WAITING):  # all of it is done but the commit
             pass
-        created = asyncio.create_task(after.create(shared[1]))
-        turn: asyncio.Task[None] | None = None
-        for _ in range(100):
-            if turn is None and created.done():
-                turn = asyncio.create_task(shared[1].turn("run-2"))
+        added = asyncio.create_task(_added(after, shared[1]))
+        while await db.fetchval(WAITING) < 2 and not shared[1]._turns._waiting:
+            pass
+        for _ in range(50):  # it has looked, if it does not wait with being added
             await db.fetchval(WAITING)
         await db.close()  # and the commit goes on
-        await asyncio.gather(ending, created)
-        await (turn or shared[1].turn("run-2"))
+        await asyncio.gather(ending, added)
+
+
+async def _added(run: Teller, journal: PostgresJournal) -> None:
+    await run.create(journal)
+    await journal.turn(run.run_id)
 
 
 async def test_an_approval_decided_in_another_process_moves_the_run_on(shared: Pair) -> None:
