@@ -1,0 +1,71 @@
+"""A host over PostgreSQL: a turn outlives the server, a question the process, two hosts share a session."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from kadre.engine.memory.postgres import PostgresJournal
+from tests.support.postgres import Cluster, new_schema
+from tests.support.scene import Asking, Scene
+
+pytestmark = [pytest.mark.stores, pytest.mark.needs("postgres")]
+
+
+async def test_a_turn_under_way_goes_on_when_the_server_was_killed_and_started(cluster: Cluster) -> None:
+    scene = Scene(await PostgresJournal.open(cluster.dsn(), schema=new_schema()))
+    go = asyncio.Event()
+    model = await scene.says(go, "done")
+    live = await scene.start("hello", session_id="s")
+    await model.called.wait()
+    await asyncio.to_thread(cluster.kill)
+    restarting = asyncio.create_task(asyncio.to_thread(cluster.start))
+    go.set()
+    await asyncio.wait_for(live.wait(), 20)
+    await restarting
+    info = await scene.journal.run(live.info.run_id)
+    assert info is not None
+    assert (info.status, info.last_seq) == ("completed", live.events[-1].seq)
+    await scene.host.aclose()
+
+
+async def test_a_run_that_waits_for_a_person_is_taken_up_by_the_next_process(cluster: Cluster) -> None:
+    schema = new_schema()
+    written: list[str] = []
+
+    def write(text: str) -> str:
+        """Write it."""
+        written.append(text)
+        return "written"
+
+    first = Scene(await PostgresJournal.open(cluster.dsn(), schema=schema))
+    await first.says([("write", {"text": "x"})], tools=[Asking(write)])
+    live = await first.start()
+    approval = await first.approval(live)
+    await first.host.aclose()
+    second = Scene(await PostgresJournal.open(cluster.dsn(), schema=schema))
+    await second.says("it is written", tools=[Asking(write)])
+    assert await second.host.recover() == []
+    await second.host.approve(live.info.run_id, approval.id, "allow", "ann")
+    again = await second.host.open(live.info.run_id)
+    await asyncio.wait_for(again.wait(), 5)
+    assert (again.finished is not None and again.finished.status, written) == ("completed", ["x"])
+    await second.host.aclose()
+
+
+async def test_two_hosts_take_turns_in_a_conversation(cluster: Cluster) -> None:
+    schema = new_schema()
+    here, there = [Scene(await PostgresJournal.open(cluster.dsn(), schema=schema)) for _ in range(2)]
+    go = asyncio.Event()
+    await here.says(go, "answered here")
+    model = await there.says("answered there")
+    first = await here.start("asked here", session_id="s")
+    second = await there.start("asked there", session_id="s")
+    assert second.info.order == 2
+    go.set()
+    await asyncio.wait_for(asyncio.gather(first.wait(), second.wait()), 8)  # sooner than anybody looks unasked
+    heard = [message.content for message in model.requests[0].messages if message.role != "system"]
+    assert heard == ["asked here", "answered here", "asked there"]
+    for scene in (here, there):
+        await scene.host.aclose()
