@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import select
 import shutil
 import signal
@@ -37,7 +38,7 @@ def new_schema() -> str:
 
 
 class Cluster:
-    """Started by `with`, stopped and deleted after it. Root may not run a server: for root it is the user postgres."""
+    """Started by `with`, stopped and deleted after it. Root may not run a server: for root another user does."""
 
     def __init__(self) -> None:
         found = programs()
@@ -48,8 +49,9 @@ class Cluster:
         self._data = self.folder / "data"
         self._as: dict[str, Any] = {}
         if os.getuid() == 0:
-            self._as = {"user": "postgres", "group": "postgres", "extra_groups": []}
-            shutil.chown(self.folder, "postgres", "postgres")
+            user = _other_than_root()
+            self._as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            os.chown(self.folder, user.pw_uid, user.pw_gid)
 
     def __enter__(self) -> Self:
         self._run("initdb", "--no-sync", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8")
@@ -119,6 +121,13 @@ class Cluster:
         """The address of its database for that user."""
         secret = f":{password}" if password else ""
         return f"postgresql://{user}{secret}@/postgres?host={self.folder}"
+
+
+def _other_than_root() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam("postgres")
+    except KeyError:  # the programs came without one
+        return pwd.getpwnam("nobody")
 
 
 def _drain(said: IO[bytes]) -> None:
