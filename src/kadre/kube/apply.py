@@ -65,9 +65,12 @@ class Applier:
         self._settled: dict[Place, tuple[bytes, bytes]] = {}
 
     def is_settled(self, place: Place) -> bool:
-        """Whether the object still is as it was when it was found, or made, to be right."""
+        """Whether the object still is as it was when it was found, or made, to be right.
+
+        One that was made and has not been seen yet is on its way: of one that has gone again we would be told.
+        """
         known, live = self._settled.get(place), self._live(place.kind).get(place.key)
-        return known is not None and live is not None and known[1] == live.digest
+        return known is not None and (live is None or known[1] == live.digest)
 
     async def ensure(self, kind: Kind, manifest: Object, owner: str) -> Object | None:
         """Have the object be so; what it is where it was written. `owner`: uid of its owner.
@@ -110,7 +113,7 @@ class Applier:
             await self._client.delete(place.kind, *place.key, uid=live.uid)
 
     def forget(self, places: Iterable[Place]) -> None:
-        """These are nobody's concern any more."""
+        """These have gone, or are nobody's concern any more."""
         for place in places:
             self._settled.pop(place, None)
 

@@ -8,7 +8,7 @@ from typing import Any
 from kadre.api.resource import NATIVE
 from kadre.base.clock import Clock, SystemClock
 from kadre.base.tasks import Tasks, all_of
-from kadre.kube.apply import Applier
+from kadre.kube.apply import Applier, Place
 from kadre.kube.client import Client
 from kadre.kube.controller import Controller
 from kadre.kube.informer import Informer
@@ -33,7 +33,7 @@ class Operator:
         """Our objects by uid: children name their owner by it."""
         self.controller: Controller[Ref] = Controller("reconcile", self._reconcile)
         self.cluster = Cluster(client, self._changed)
-        self.owned = Owned(client, self._child_changed)
+        self.owned = Owned(client, self._child_changed, self._child_gone)
         self.applier = Applier(client, self.owned.live)
         self.reporter = Reporter(client, clock)
         self._agents = Agents(self.cluster, self.owned, self.applier, self.reporter, settings, clock)
@@ -84,6 +84,9 @@ class Operator:
     def _look_at(self, ref: Ref) -> None:
         self._agents.stale(ref)
         self.controller.queue.add(ref)
+
+    def _child_gone(self, place: Place) -> None:
+        self.applier.forget([place])
 
     def _child_changed(self, owner: str) -> None:
         ref = self._owners.get(owner)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from kadre.kube import kinds
-from kadre.kube.apply import Seen, seen
+from kadre.kube.apply import Place, Seen, seen
 from kadre.kube.client import Client, Scope
 from kadre.kube.informer import Informer
 from kadre.kube.kinds import Key, Kind, Object
@@ -38,10 +38,11 @@ class Revision(NamedTuple):
 
 
 class Owned:
-    """Follows what the controller has made. `changed` is told the uid of the owner."""
+    """Follows what the controller has made. `changed` is told the uid of the owner, `gone` what has gone."""
 
-    def __init__(self, client: Client, changed: Callable[[str], None]) -> None:
+    def __init__(self, client: Client, changed: Callable[[str], None], gone: Callable[[Place], None]) -> None:
         self._changed = changed
+        self._gone = gone
         self._of: dict[tuple[Kind, str], set[Key]] = defaultdict(set)
         """Children by the uid of their owner."""
         keepers = {kinds.DEPLOYMENT: _deployment, kinds.REPLICA_SET: _replica_set}
@@ -82,6 +83,8 @@ class Owned:
                     del self._of[kind, before.owner]
             if after is not None:
                 self._of[kind, after.owner].add(key)
+            else:
+                self._gone(Place(kind, key))
             for owner in {known.owner for known in (before, after) if known is not None}:
                 self._changed(owner)
 
