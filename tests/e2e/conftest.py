@@ -35,13 +35,13 @@ class Terminal:
         self._folder = folder
         self._env = os.environ | {"KUBECONFIG": str(kubeconfig)}
 
-    def run(self, *words: str, stdin: str = "", seconds: float = 120) -> str:
-        """What a command prints. Raises AssertionError with what it complains of."""
+    def run(self, *words: str, stdin: str = "", seconds: float = 120, warnings: bool = False) -> str:
+        """What a command prints, with its `warnings` too. Raises AssertionError with what it complains of."""
         done = subprocess.run(
             words, check=False, input=stdin, capture_output=True, text=True, timeout=seconds, env=self._env
         )
         assert done.returncode == 0, f"{' '.join(words)}: {done.stderr.strip()}\n{done.stdout.strip()}"
-        return done.stdout
+        return done.stdout + done.stderr if warnings else done.stdout
 
     def kubectl(self, *words: str, stdin: str = "") -> str:
         """`kubectl` in the namespace."""

@@ -23,6 +23,32 @@ spec:
 pytestmark = pytest.mark.timeout(300)
 
 
+WRONG = """
+apiVersion: kagent.dev/v1alpha1
+kind: Agent
+metadata: {name: wrong}
+spec:
+  model: {provider: scripted, name: script}
+  agents: [wrong]
+  scaling: {minReplicas: 3, maxReplicas: 2}
+"""
+
+
+@pytest.mark.requirement("webhook-validates")
+def test_what_can_never_become_right_is_refused_with_field_and_fix(terminal: Terminal) -> None:
+    with pytest.raises(AssertionError) as refused:
+        terminal.kubectl("apply", "-f", "-", stdin=WRONG)
+    said = str(refused.value)
+    assert "spec.scaling.minReplicas" in said
+    assert "minReplicas 3 is more than maxReplicas 2" in said
+    assert "spec.agents[0]" in said
+    missing = terminal.run("kubectl", "-n", terminal.namespace, "apply", "-f", "-", stdin=MANIFEST, warnings=True)
+    assert "Warning" not in missing
+    lonely = MANIFEST.replace("name: my-agent", "name: lonely").replace("modelConfig: script", "modelConfig: none")
+    told = terminal.run("kubectl", "-n", terminal.namespace, "apply", "-f", "-", stdin=lonely, warnings=True)
+    assert "there is no ModelConfig none" in told
+
+
 @pytest.mark.requirement(
     "agents-as-resources", "agents-listed", "agent-logs-by-label", "operator-app-label", "chart-install"
 )
