@@ -138,6 +138,24 @@ async def test_a_service_of_somebody_else_is_never_taken(world: World, operator:
     found = await world.get(kinds.SERVICE, "helper")
     assert found is not None
     assert "ownerReferences" not in found["metadata"]
+    await world.client.delete(kinds.SERVICE, world.namespace, "helper")
+    await world.when(AGENT, "helper", lambda obj: not is_true(obj, "Stalled"))
+
+
+async def test_what_its_author_takes_away_goes_from_the_children_too(world: World, operator: Operator) -> None:
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    await world.when(kinds.SERVICE, "helper", lambda obj: len(obj["spec"]["ports"]) == 2)
+    await world.apply(AGENT_YAML + "  observability: {metrics: {enabled: false}}\n")
+    service = await world.when(kinds.SERVICE, "helper", lambda obj: len(obj["spec"]["ports"]) == 1)
+    assert "kagent.dev/monitored" not in service["metadata"]["labels"]
+
+
+async def test_what_the_api_server_refuses_is_said_of_the_agent(world: World, operator: Operator) -> None:
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML + "  resources: {requests: {cpu: 2}, limits: {cpu: 1}}\n")
+    told = await world.condition(AGENT, "helper", "Stalled", "Refused")
+    assert "must be less than or equal to cpu limit" in told["message"]
+    await world.apply(AGENT_YAML)
+    await world.when(AGENT, "helper", lambda obj: not is_true(obj, "Stalled"))
 
 
 async def test_a_model_config_says_whether_it_can_be_used(world: World, operator: Operator) -> None:

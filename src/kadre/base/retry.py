@@ -24,5 +24,5 @@ class Backoff:
             return None
         if asked is not None:
             return asked if asked <= self.limit else None
-        ceiling: float = min(self.limit, self.first * 2 ** (attempt - 1))
+        ceiling: float = min(self.limit, self.first * 2 ** min(attempt - 1, 60))
         return ceiling / 2 + random.random() * ceiling / 2  # noqa: S311 - jitter, not a secret

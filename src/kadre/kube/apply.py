@@ -14,6 +14,8 @@ from kadre.kube.client import Client
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import DEPLOYMENT, Key, Kind, Object, key_of
 
+APPLIED = "kagent.dev/applied"
+"""Annotation: the digest of what was applied last."""
 SCALED = "kadre-replicas"
 """Field manager of a number of pods that an autoscaler has not set yet."""
 
@@ -42,6 +44,13 @@ class NameTaken(Exception):
     def __init__(self, place: Place) -> None:
         super().__init__(f"{place.kind.kind} {place.key} is there already and belongs to somebody else")
         self.place = place
+
+
+def _noted(manifest: Object, wanted: bytes) -> Object:
+    """The manifest with its own digest: what is no longer wanted cannot be told by looking for what is."""
+    metadata = manifest["metadata"]
+    annotations = {**(metadata.get("annotations") or {}), APPLIED: wanted.hex()}
+    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
 
 
 def seen(obj: Object) -> Seen:
@@ -79,6 +88,7 @@ class Applier:
         """
         place = Place(kind, key_of(manifest))
         wanted = compare.digest(manifest)
+        manifest = _noted(manifest, wanted)
         known = self._settled.get(place)
         if known is not None and known[0] == wanted and self.is_settled(place):
             return None

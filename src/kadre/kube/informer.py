@@ -70,6 +70,7 @@ class Informer(Generic[T]):
             except ApiError as error:
                 if error.expired:
                     version = ""
+                    await self._clock.sleep(BACKOFF.first)
                     continue
                 failures += 1
                 await self._clock.sleep(self._after(error, failures))
@@ -106,8 +107,12 @@ class Informer(Generic[T]):
         if self._versions.get(key) == version:
             return
         before = self.kept.get(key)
-        after = self._keep(obj, before)
         self._versions[key] = version
+        try:
+            after = self._keep(obj, before)
+        except Exception:  # somebody else's object may hold anything; the others are followed all the same
+            log.exception("%s %s cannot be understood", self.kind.kind, key)
+            return
         self.kept[key] = after
         if before != after:
             self._changed(key, before, after)

@@ -82,7 +82,8 @@ class Operator:
                 self._look_at(dependent)
 
     def _look_at(self, ref: Ref) -> None:
-        self._agents.stale(ref)
+        if (ref.group, ref.kind) == _NATIVE_AGENT:
+            self._agents.stale(ref)
         self.controller.queue.add(ref)
 
     def _child_gone(self, place: Place) -> None:

@@ -78,7 +78,7 @@ class Reporter:
         try:
             await self._client.create(kinds.EVENT, event)
         except ApiError as error:
-            if error.forbidden:
+            if error.forbidden and "being terminated" not in str(error):
                 self._may_tell = False
                 log.warning("Events are forbidden to this controller: what happens is only in the objects' status")
             else:

@@ -23,6 +23,9 @@ PASSING = ("Pending", "Starting", "RollingOut", "Valid")
 """Reasons that are on the way to another one, or that everything is as everybody expects."""
 
 
+MAX_DIGITS = 19
+
+
 class News(NamedTuple):
     """Something to tell people. `good`: nobody has to do anything."""
 
@@ -70,7 +73,7 @@ class Facts:
 def revision(obj: Object) -> int:
     """The revision of a Deployment or of its ReplicaSet; 0 where it has none yet."""
     text = (obj["metadata"].get("annotations") or {}).get("deployment.kubernetes.io/revision", "")
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isascii() and text.isdigit() and len(text) < MAX_DIGITS else 0
 
 
 def rollout(deployment: Object) -> Rollout:

@@ -55,7 +55,9 @@ def template_hash(template: Object) -> str:
 def plan_name(template: Object) -> str:
     """The name of the ConfigMap a pod template of ours takes its plan from; empty for one that is not ours."""
     volumes = template["spec"].get("volumes") or ()
-    found: str = next((each["configMap"]["name"] for each in volumes if each["name"] == PLAN_VOLUME), "")
+    found: str = next(
+        (each.get("configMap", {}).get("name", "") for each in volumes if each["name"] == PLAN_VOLUME), ""
+    )
     return found
 
 

@@ -12,8 +12,9 @@ from kadre.base.clock import Clock
 from kadre.base.problems import Problem, errors
 from kadre.kube import kinds
 from kadre.kube.apply import Applier, NameTaken, Place
+from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key
-from kadre.kube.outcome import DONE, Outcome, Stop
+from kadre.kube.outcome import DONE, After, Outcome, Stop
 from kadre.operator.children import service
 from kadre.operator.children.agent import children
 from kadre.operator.children.common import Child, Owner, Settings
@@ -27,6 +28,8 @@ from kadre.plan.types import AgentPlan
 
 OPTIONAL = (kinds.AUTOSCALER, kinds.DISRUPTION_BUDGET, kinds.SERVICE_ACCOUNT)
 """Children that an agent may have or not, named as it is: those it no longer has are deleted."""
+TAKEN_SECONDS = 10.0
+REFUSED_SECONDS = 60.0
 HELD = (kinds.DEPLOYMENT, kinds.CONFIG_MAP)
 """Children that are left as they are while a rollback holds."""
 
@@ -38,6 +41,8 @@ class Worked:
     facts: Facts
     places: tuple[Place, ...]
     """Its children."""
+    again: float = 0.0
+    """Seconds after which it is to be tried again, where what is in its way tells nobody when it goes; 0: not."""
 
 
 class Agents:
@@ -86,6 +91,9 @@ class Agents:
         deployment = self._owned.rollout(Key(ref.namespace, ref.name))
         status = of_agent(agent.status, worked.facts, deployment, agent.generation, self._clock.now())
         await self._reporter.report(ref, agent, status)
+        if worked.again:
+            self._stale.add(ref)
+            return After(worked.again)
         wrong = errors(worked.facts.problems)
         return Stop(wrong[0].reason) if wrong else DONE
 
@@ -109,7 +117,13 @@ class Agents:
                 if made is not None and child.kind is kinds.DEPLOYMENT:
                     self._generations[ref] = made["metadata"].get("generation", 0)
         except NameTaken as taken:
-            return Worked(Facts(problems=(*planned.problems, _name_taken(agent.resource, taken))), ())
+            problem = _name_taken(agent.resource, taken)
+            return Worked(Facts(problems=(*planned.problems, problem)), (), again=TAKEN_SECONDS)
+        except ApiError as error:
+            if not (error.refused or error.forbidden):
+                raise
+            problem = _refused(agent.resource, error)
+            return Worked(Facts(problems=(*planned.problems, problem)), (), again=REFUSED_SECONDS)
         places = tuple(Place(child.kind, Key(ref.namespace, child.name)) for child in wanted)
         await self._prune(ref, agent, places)
         applied = agent.status.get("planHash", "") if rolled_back is not None else template
@@ -166,6 +180,11 @@ def _facts(plan: AgentPlan, problems: tuple[Problem, ...], applied: str, rolled_
 def _template(wanted: Sequence[Child]) -> str:
     (deployment,) = [child for child in wanted if child.kind is kinds.DEPLOYMENT]
     return template_hash(deployment.manifest["spec"]["template"])
+
+
+def _refused(resource: Resource, error: ApiError) -> Problem:
+    fix = "change what the API server refuses, or what refuses it: a quota, a policy, a limit"
+    return Problem("Refused", f"the API server refuses what the agent becomes: {error}", fix, resource.ref, "spec")
 
 
 def _name_taken(resource: Resource, taken: NameTaken) -> Problem:
