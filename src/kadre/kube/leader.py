@@ -127,6 +127,8 @@ class Leader:
         self._clock = clock or SystemClock()
         self._seen: Record | None = None
         self._seen_at = 0.0
+        self._asked = 0.0
+        """When the renewal that holds now was asked for: the others count from when they saw it, which is later."""
 
     async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
         """Wait to lead, then work until the work ends or the lead is lost. Gives the lead back when it is cancelled."""
@@ -149,39 +151,41 @@ class Leader:
                 raise outcome
 
     async def _renew(self) -> None:
-        """Renew until that fails for too long."""
-        renewed = self._clock.monotonic()
-        while self._clock.monotonic() - renewed < RENEW_WITHIN:
-            await self._clock.sleep(EVERY)
-            if await self._try():
-                renewed = self._clock.monotonic()
+        """Renew until that fails for too long, counted from when the last renewal was asked for."""
+        until = self._asked + RENEW_WITHIN
+        while (left := until - self._clock.monotonic()) > 0:
+            await self._clock.sleep(min(EVERY, left))
+            if await self._try(until - self._clock.monotonic()):
+                until = self._asked + RENEW_WITHIN
             elif self._seen is not None and self._seen.holder != self._identity:
                 break
         log.error("%s leads no longer", self._identity)
 
-    async def _try(self) -> bool:
-        """Take or renew the lead; whether it is ours now."""
+    async def _try(self, seconds: float = RENEW_WITHIN / 2) -> bool:
+        """Take or renew the lead, within so many seconds; whether it is ours now."""
+        asked = self._clock.monotonic()
         try:
-            async with asyncio.timeout(RENEW_WITHIN / 2):
+            async with asyncio.timeout(max(0.0, min(seconds, RENEW_WITHIN / 2))):
                 found = await self._lock.read()
                 now = _micro(self._clock.now())
                 if found is None or not found.holder:
                     version, count = (found.version, found.transitions) if found else ("", 0)
-                    return await self._take(Record(self._identity, now, now, count + bool(found), version))
+                    return await self._take(asked, Record(self._identity, now, now, count + bool(found), version))
                 if self._seen is None or replace(found, version="") != replace(self._seen, version=""):
                     self._seen, self._seen_at = found, self._clock.monotonic()
                 if found.holder == self._identity:
-                    return await self._take(replace(found, renewed=now))
+                    return await self._take(asked, replace(found, renewed=now))
                 if self._clock.monotonic() - self._seen_at < HOLDS:
                     return False
-                return await self._take(Record(self._identity, now, now, found.transitions + 1, found.version))
+                return await self._take(asked, Record(self._identity, now, now, found.transitions + 1, found.version))
         except (ApiError, TimeoutError) as error:
             if not (isinstance(error, ApiError) and error.conflict):
                 log.warning("the lead could not be taken or renewed: %s", error or "no answer in time")
             return False
 
-    async def _take(self, record: Record) -> bool:
+    async def _take(self, asked: float, record: Record) -> bool:
         self._seen, self._seen_at = await self._lock.write(record), self._clock.monotonic()
+        self._asked = asked
         return True
 
     async def _release(self) -> None:
