@@ -32,6 +32,7 @@ from kadre.base.clock import SystemClock
 from kadre.kube import access, kinds
 from kadre.kube.client import Client, Scope
 from kadre.kube.kinds import Kind, Object
+from kadre.operator import install
 from kadre.operator.children.agent import children
 from kadre.operator.children.common import Owner, Settings
 from kadre.operator.cluster import our_kinds
@@ -84,11 +85,10 @@ def api() -> Iterator[ControlPlane]:
 
 
 async def _prepare(plane: ControlPlane) -> None:
-    async with Client(access.by_kubeconfig(plane.kubeconfig), "bench") as client:
-        for definition in crds():
-            await client.apply(kinds.CRD, definition)
+    found = access.by_kubeconfig(plane.kubeconfig)
+    await install.apply_crds(crds(), found)
+    async with Client(found, "bench") as client:
         await client.create(kinds.NAMESPACE, {"metadata": {"name": NAMESPACE}})
-        await _until(client, kinds.CRD, lambda found: len(found) == len(crds()), _is_established)
 
 
 async def _declare(client: Client, agents: int) -> list[Object]:
@@ -185,11 +185,6 @@ async def _watched(plane: ControlPlane, agents: int) -> None:
 
 def _is_done(agent: Object) -> bool:
     return "planHash" in (agent.get("status") or {})
-
-
-def _is_established(definition: Object) -> bool:
-    conditions = (definition.get("status") or {}).get("conditions") or ()
-    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
 
 async def _until(client: Client, kind: Kind, enough: Any, holds: Any) -> None:

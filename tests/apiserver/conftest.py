@@ -18,6 +18,7 @@ from kadre.kube import access, kinds
 from kadre.kube.client import Client, Scope
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Kind, Object, key_of
+from kadre.operator import install
 from kadre.operator.children.common import MANAGER, Settings
 from kadre.operator.cluster import our_kinds
 from kadre.operator.controller import Operator
@@ -37,23 +38,10 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     plane = ControlPlane(tmp_path_factory.mktemp("api"))
     plane.start()
     try:
-        asyncio.run(_install(plane))
+        asyncio.run(install.apply_crds(crds(), access.by_kubeconfig(plane.kubeconfig)))
         yield plane
     finally:
         plane.stop()
-
-
-async def _install(plane: ControlPlane) -> None:
-    async with Client(access.by_kubeconfig(plane.kubeconfig), "tests") as client:
-        for definition in crds():
-            await client.apply(kinds.CRD, definition)
-        for definition in crds():
-            await when(client, kinds.CRD, definition, is_established)
-
-
-def is_established(definition: Object) -> bool:
-    """Whether a CRD is served."""
-    return is_true(definition, "Established")
 
 
 def is_true(obj: Object, condition: str) -> bool:

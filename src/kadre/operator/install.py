@@ -9,6 +9,7 @@ from contextlib import aclosing
 from kadre.api.crd import OURS
 from kadre.base.errors import KadreError
 from kadre.kube import access, kinds
+from kadre.kube.access import Access
 from kadre.kube.client import Client
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Object
@@ -18,10 +19,13 @@ SERVED_SECONDS = 60.0
 """In which an API server serves a kind that it has accepted: a second or two."""
 
 
-async def apply_crds(definitions: Sequence[Object]) -> list[str]:
-    """Apply them and wait until they are served; their names. Raises KadreError, before anything is changed."""
+async def apply_crds(definitions: Sequence[Object], found: Access | None = None) -> list[str]:
+    """Apply them and wait until they are served; their names. Raises KadreError, before anything is changed.
+
+    `found`: the cluster; None: the one we are in, else that of the kubeconfig's current context.
+    """
     try:
-        found = access.found()
+        found = found or access.found()
     except LookupError as error:
         raise KadreError(str(error)) from error
     async with Client(found, MANAGER) as client:
