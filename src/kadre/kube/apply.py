@@ -1,7 +1,8 @@
 """Puts objects into the cluster, and only where something differs: an object that is as it should be is not written.
 
 Of each object only two digests are remembered: of what was wanted, and of what the cluster then had. While both are the
-same there is nothing to do, and nothing is read; where one differs the object is read and compared field by field.
+same there is nothing to do, and nothing is read; where one differs the object is read and compared field by field. One
+that nobody has told us of is made unread, in a way that fails where something of its name is there after all.
 """
 
 from __future__ import annotations
@@ -92,18 +93,29 @@ class Applier:
         known = self._settled.get(place)
         if known is not None and known[0] == wanted and self.is_settled(place):
             return None
-        there = await self._get(place)
-        if there is not None:
-            if owner_of(there) != owner:
-                raise NameTaken(place)
-            if compare.covers(there, manifest):
-                self._settled[place] = (wanted, compare.digest(there))
-                return None
-            await self._hand_over(kind, there, manifest)
+        made = None if known is not None or place.key in self._live(kind) else await self._make(kind, manifest)
+        if made is None:
+            there = await self._get(place)
+            if there is not None:
+                if owner_of(there) != owner:
+                    raise NameTaken(place)
+                if compare.covers(there, manifest):
+                    self._settled[place] = (wanted, compare.digest(there))
+                    return None
+                await self._hand_over(kind, there, manifest)
+            made = await self._client.apply(kind, manifest)
         self.writes += 1
-        made = await self._client.apply(kind, manifest)
         self._settled[place] = (wanted, compare.digest(made))
         return made
+
+    async def _make(self, kind: Kind, manifest: Object) -> Object | None:
+        """Make the object; None where something of that name is there, which nobody has told us of."""
+        try:
+            return await self._client.apply_new(kind, manifest)
+        except ApiError as error:
+            if error.conflict:
+                return None
+            raise
 
     async def _hand_over(self, kind: Kind, there: Object, manifest: Object) -> None:
         """Leave the number of pods to whoever scales them from now on: dropping our word for it would make it 1."""

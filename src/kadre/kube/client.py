@@ -35,6 +35,8 @@ METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 LINE = 4 << 20
 """Bytes of one watched event: more than the API server keeps of any object."""
 MAX_CONNECTIONS = 64
+NO_VERSION = str(2**63 - 1)
+"""A version that no object will ever have."""
 CLOSING = 0.05
 """Seconds in which the loop closes the connections that were cut: it does so in rounds of its own."""
 
@@ -118,6 +120,13 @@ class Client:
         path = kind.path(metadata.get("namespace", ""), metadata["name"], part)
         how = {"fieldManager": manager or self._manager, "force": "true"}
         return await self._json("PATCH", path, obj, how, "application/apply-patch+yaml")
+
+    async def apply_new(self, kind: Kind, obj: Object) -> Object:
+        """Server-side apply of an object that is not there; a conflict where there is one of that name.
+
+        An object that is there is compared by its version, which is never the one we give.
+        """
+        return await self.apply(kind, {**obj, "metadata": {**obj["metadata"], "resourceVersion": NO_VERSION}})
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str = "") -> None:
         """Delete an object, with what it owns; nothing where it is gone. `uid`: only if it is still that one."""
