@@ -57,6 +57,23 @@ WebhookSecret = Annotated[
         help="The Secret in the Service's namespace by which replicas share the certificate that they make.",
     ),
 ]
+JournalSecret = Annotated[
+    str,
+    typer.Option(
+        "--journal-secret",
+        metavar="NAME",
+        help="The Secret, in the controller's namespace, of the journal that agents without a memory share.",
+    ),
+]
+ShareWith = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--share-secrets-with",
+        metavar="NAMESPACE",
+        show_default=False,
+        help="Another namespace whose agents may use the controller's Secrets, of which it has copies. Repeatable.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -84,6 +101,10 @@ def _reconciling(
     return main.Options(leader_elect=leader_elect, metrics_address=metrics, health_address=health, agents=agents)
 
 
+def _secrets(journal_secret: JournalSecret = "", share_with: ShareWith = None) -> Any:
+    return {"journal_secret": journal_secret, "share_with": tuple(share_with or ())}
+
+
 def _webhook(
     address: Webhook = "0",
     folder: WebhookFolder = "",
@@ -95,8 +116,8 @@ def _webhook(
     return webhook.Options(address=address, cert_dir=folder, service=service, secret=secret)
 
 
-@grouped(_reconciling, _webhook)
-def operator(options: Any, webhook: Any) -> None:
+@grouped(_reconciling, _secrets, _webhook)
+def operator(options: Any, secrets: Any, webhook: Any) -> None:
     """Run the controller: what people declare in the cluster becomes running agents.
 
     The cluster is the one it runs in, else that of the kubeconfig's current context.
@@ -109,5 +130,6 @@ def operator(options: Any, webhook: Any) -> None:
     from kadre.operator import main
 
     log_to_output()
+    agents = dataclasses.replace(options.agents, **secrets)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        raise typer.Exit(runner.run(main.run(dataclasses.replace(options, webhook=webhook))))
+        raise typer.Exit(runner.run(main.run(dataclasses.replace(options, agents=agents, webhook=webhook))))

@@ -9,7 +9,7 @@ import secrets
 import signal
 import socket
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kadre.base.errors import KadreError
 from kadre.base.tasks import first_of
@@ -52,7 +52,7 @@ async def run(options: Options) -> int:
         raise KadreError(str(error)) from error
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(found, MANAGER))
-        operator = Operator(client, options.agents)
+        operator = Operator(client, replace(options.agents, home=found.namespace))
         leader = Leader(await _lock(client, found), _identity()) if options.leader_elect else None
         if options.webhook.on:
             await webhook.serve(stack, client, operator.cluster, options.webhook)

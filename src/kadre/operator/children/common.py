@@ -29,6 +29,16 @@ class Settings:
     )
     """Of an agent whose author writes none."""
     node_selector: Mapping[str, str] = field(default_factory=dict)
+    home: str = ""
+    """The namespace the controller is installed in: its Secrets serve the agents there, and where they are shared."""
+    journal_secret: str = ""
+    """Name of the Secret that says where conversations are kept; empty: nobody gives one."""
+    share_with: tuple[str, ...] = ()
+    """Namespaces that have copies of the installation's Secrets, under the same names."""
+
+    def journal_of(self, namespace: str) -> str:
+        """Name of the Secret, in that namespace, of the journal its agents share; empty where they have none."""
+        return self.journal_secret if namespace == self.home or namespace in self.share_with else ""
 
 
 class Child(NamedTuple):
