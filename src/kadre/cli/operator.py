@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -65,6 +66,24 @@ JournalSecret = Annotated[
         help="The Secret, in the controller's namespace, of the journal that agents without a memory share.",
     ),
 ]
+ProviderSecrets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--provider-secret",
+        metavar="PROVIDER=NAME/KEY",
+        show_default=False,
+        help="The Secret, and which of its keys, of agents whose author names no API key. Repeatable.",
+    ),
+]
+ProviderEndpoints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--provider-endpoint",
+        metavar="PROVIDER=URL",
+        show_default=False,
+        help="Where a provider's models are for an author who names no endpoint; its key may go there. Repeatable.",
+    ),
+]
 ShareWith = Annotated[
     list[str] | None,
     typer.Option(
@@ -101,8 +120,43 @@ def _reconciling(
     return main.Options(leader_elect=leader_elect, metrics_address=metrics, health_address=health, agents=agents)
 
 
-def _secrets(journal_secret: JournalSecret = "", share_with: ShareWith = None) -> Any:
-    return {"journal_secret": journal_secret, "share_with": tuple(share_with or ())}
+def _shared(
+    secrets: ProviderSecrets = None,
+    endpoints: ProviderEndpoints = None,
+    journal_secret: JournalSecret = "",
+    share_with: ShareWith = None,
+) -> Any:
+    from kadre.operator.children.common import KeySecret
+
+    keys = {}
+    for provider, place in _by_provider("--provider-secret", secrets or ()).items():
+        name, _, key = place.partition("/")
+        if not (name and key):
+            raise typer.BadParameter(
+                f"{provider}={place}: write it as {provider}=NAME/KEY", param_hint="--provider-secret"
+            )
+        keys[provider] = KeySecret(name, key)
+    return {
+        "provider_secrets": keys,
+        "provider_endpoints": _by_provider("--provider-endpoint", endpoints or ()),
+        "journal_secret": journal_secret,
+        "share_with": tuple(share_with or ()),
+    }
+
+
+def _by_provider(flag: str, values: Iterable[str]) -> dict[str, str]:
+    from kadre.base.problems import did_you_mean
+    from kadre.plan.providers import PROVIDERS
+
+    found: dict[str, str] = {}
+    for value in values:
+        provider, equals, said = value.partition("=")
+        if not (equals and said):
+            raise typer.BadParameter(f"{value}: write it as PROVIDER=…", param_hint=flag)
+        if provider not in PROVIDERS:
+            raise typer.BadParameter(f"no provider {provider!r}{did_you_mean(provider, PROVIDERS)}", param_hint=flag)
+        found[provider] = said
+    return found
 
 
 def _webhook(
@@ -116,8 +170,8 @@ def _webhook(
     return webhook.Options(address=address, cert_dir=folder, service=service, secret=secret)
 
 
-@grouped(_reconciling, _secrets, _webhook)
-def operator(options: Any, secrets: Any, webhook: Any) -> None:
+@grouped(_reconciling, _shared, _webhook)
+def operator(options: Any, shared: Any, webhook: Any) -> None:
     """Run the controller: what people declare in the cluster becomes running agents.
 
     The cluster is the one it runs in, else that of the kubeconfig's current context.
@@ -130,6 +184,6 @@ def operator(options: Any, secrets: Any, webhook: Any) -> None:
     from kadre.operator import main
 
     log_to_output()
-    agents = dataclasses.replace(options.agents, **secrets)
+    agents = dataclasses.replace(options.agents, **shared)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         raise typer.Exit(runner.run(main.run(dataclasses.replace(options, agents=agents, webhook=webhook))))

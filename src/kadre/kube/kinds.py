@@ -55,6 +55,7 @@ REPLICA_SET = Kind("apps", "v1", "ReplicaSet", "replicasets")
 AUTOSCALER = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
+ROLE = Kind("rbac.authorization.k8s.io", "v1", "Role", "roles")
 CRD = Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
 NAMESPACE = Kind("", "v1", "Namespace", "namespaces", namespaced=False)
 VALIDATING_WEBHOOKS = Kind(

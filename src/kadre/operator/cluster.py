@@ -19,9 +19,11 @@ from kadre.kube.client import Client, Scope
 from kadre.kube.errors import ApiError
 from kadre.kube.informer import Informer
 from kadre.kube.kinds import Key, Kind, Object
+from kadre.operator.children.common import Settings
 from kadre.operator.children.secrets import without_variables
 from kadre.plan.build import Planned, plan
-from kadre.plan.lookup import SecretState, identity
+from kadre.plan.lookup import SecretState, UsualKey, identity
+from kadre.plan.providers import PROVIDERS
 from kadre.plan.types import SecretRef
 
 BORNE = frozenset({"MissingSecret", "MissingSecretKey"})
@@ -107,7 +109,14 @@ class Wanted:
 class Cluster:
     """Everything that is watched to make plans of. `changed` is told what was kept of an object, and what is now."""
 
-    def __init__(self, client: Client, changed: Callable[[Ref, Any, Any], None]) -> None:
+    def __init__(
+        self, client: Client, changed: Callable[[Ref, Any, Any], None], settings: Settings | None = None
+    ) -> None:
+        self.settings = settings or Settings()
+        self.variables = {
+            PROVIDERS[provider].endpoint_env: url for provider, url in self.settings.provider_endpoints.items()
+        }
+        """What the installation says, by the variable that would say it on a laptop."""
         self._client = client
         self._changed = changed
         self._values: dict[tuple[str, Key], tuple[str, Mapping[str, str]]] = {}
@@ -268,10 +277,19 @@ class View:
             return "found"
         return "found" if ref.key in keys else "no-key"
 
-    def setting(self, name: str) -> str:  # noqa: ARG002 - a cluster's agents take nothing from the controller's surroundings
-        """See Lookup."""
-        return ""
+    def usual_key(self, namespace: str, variable: str) -> UsualKey | None:
+        """See Lookup. A Secret of that name in the agent's own namespace, whoever put it there."""
+        settings = self._cluster.settings
+        for provider, secret in settings.provider_secrets.items():
+            if PROVIDERS[provider].key_env == variable:
+                ref = SecretRef(namespace=namespace, name=secret.name, key=secret.key, env=variable, exported=True)
+                return UsualKey(ref, settings.made_in(namespace))
+        return None
 
-    def exported(self, name: str) -> str:  # noqa: ARG002 - see `setting`
+    def setting(self, name: str) -> str:
+        """See Lookup. What the installation says: nothing is taken from the controller's own surroundings."""
+        return self._cluster.variables.get(name, "")
+
+    def exported(self, name: str) -> str:
         """See Lookup."""
-        return ""
+        return self.setting(name)

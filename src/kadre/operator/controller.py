@@ -8,6 +8,7 @@ from typing import Any
 from kadre.api.resource import NATIVE
 from kadre.base.clock import Clock, SystemClock
 from kadre.base.tasks import Tasks, all_of
+from kadre.kube import kinds
 from kadre.kube.apply import Applier, Place
 from kadre.kube.client import Client
 from kadre.kube.controller import Controller
@@ -19,6 +20,7 @@ from kadre.operator.owned import Owned
 from kadre.operator.reconcilers.agent import Agents
 from kadre.operator.reconcilers.other import Others
 from kadre.operator.reporter import Reporter
+from kadre.operator.sharing import Sharing
 
 _NATIVE_AGENT = (NATIVE.partition("/")[0], "Agent")
 
@@ -32,12 +34,13 @@ class Operator:
         self._owners: dict[str, Ref] = {}
         """Our objects by uid: children name their owner by it."""
         self.controller: Controller[Ref] = Controller("reconcile", self._reconcile)
-        self.cluster = Cluster(client, self._changed)
+        self.cluster = Cluster(client, self._changed, settings)
         self.owned = Owned(client, self._child_changed, self._child_gone)
         self.applier = Applier(client, self.owned.live)
         self.reporter = Reporter(client, clock)
         self._agents = Agents(self.cluster, self.owned, self.applier, self.reporter, settings, clock)
         self._others = Others(self.cluster, self.reporter, clock)
+        self._sharing = Sharing(client, self.reporter, settings)
 
     async def run(self) -> None:
         """Follow the cluster and act on it until cancelled."""
@@ -64,6 +67,8 @@ class Operator:
     async def _reconcile(self, ref: Ref) -> Outcome:
         if (ref.group, ref.kind) == _NATIVE_AGENT:
             return await self._agents.reconcile(ref)
+        if ref.kind == kinds.SECRET.kind:
+            return await self._sharing.reconcile(ref)
         return await self._others.reconcile(ref)
 
     def _changed(self, ref: Ref, before: Declared | str | None, after: Declared | str | None) -> None:
@@ -77,6 +82,8 @@ class Operator:
                 return
         if isinstance(before or after, Declared):
             self._look_at(ref)
+        for copy in self._sharing.copies(ref):
+            self.controller.queue.add(copy)
         for known in (self._agents.dependents, self._others.dependents):
             for dependent in known.of(ref):
                 self._look_at(dependent)

@@ -50,9 +50,9 @@ class Reporter:
                 raise
             return
         for item in news(declared.status, status):
-            await self._tell(kind, ref, declared.uid, item)
+            await self.tell(kind, ref, declared.uid, item)
 
-    async def _tell(self, kind: Kind, ref: Ref, uid: str, item: News) -> None:
+    async def tell(self, kind: Kind, ref: Ref, uid: str, item: News) -> None:
         """Make an Event. People can do without it, so nothing is tried again for its sake."""
         if not self._may_tell:
             return

@@ -1,9 +1,10 @@
 """Where a model is called and with whose key.
 
 The provider's own variable (OPENAI_API_KEY) holds the key for the provider's own address, and for the one that the
-process exports beside it (OPENAI_BASE_URL). An address in a manifest gets only the key that is named there, out of a
-Secret or a line of `.env`, and an address in `.env` only a key of the same: never one that is only exported. Files
-from elsewhere must not be able to have somebody's key sent to them.
+process exports beside it (OPENAI_BASE_URL); in a cluster the installation names a Secret and an address in their place.
+Any other address in a manifest gets only the key that is named there, out of a Secret or a line of `.env`, and an
+address in `.env` only a key of the same: never one that is only exported. Files from elsewhere must not be able to have
+somebody's key sent to them.
 """
 
 from __future__ import annotations
@@ -31,13 +32,11 @@ def endpoint(work: Work, provider: Provider, written: str | None) -> str:
 
 def trust(work: Work, provider: Provider, written: str | None) -> Trust:
     """Which keys may go where the model is called, `written` being the endpoint in the manifest."""
-    if is_own_address(provider, endpoint(work, provider, written)):
+    address = endpoint(work, provider, written)
+    exported = base_url(work.lookup.exported(PROVIDERS[provider].endpoint_env))
+    if is_own_address(provider, address) or (exported and exported == base_url(address)):
         return "exported"
-    if written:
-        return "named"
-    variable = PROVIDERS[provider].endpoint_env
-    exported = base_url(work.lookup.exported(variable)) == endpoint(work, provider, None)
-    return "exported" if exported else "file"
+    return "named" if written else "file"
 
 
 def named_key(
@@ -59,7 +58,9 @@ def default_key(work: Work, place: Place, provider: Provider, written: str | Non
     defaults = PROVIDERS[provider]
     if not defaults.key_env:
         return None
-    ref = SecretRef(namespace=place.resource.namespace, env=defaults.key_env, exported=True)
+    namespace = place.resource.namespace
+    usual = work.lookup.usual_key(namespace, defaults.key_env)
+    ref = usual.ref if usual else SecretRef(namespace=namespace, env=defaults.key_env, exported=True)
     line = SecretRef(namespace=ref.namespace, env=ref.env)
     there = work.lookup.secret(ref) == "found"
     match trust(work, provider, written):
@@ -79,6 +80,9 @@ def default_key(work: Work, place: Place, provider: Provider, written: str | Non
             return line
         case "exported":
             if not there and defaults.key_needed and endpoint(work, provider, written) == defaults.endpoint:
+                if usual:
+                    work.no_secret(place, ref, made_in=usual.made_in)
+                    return ref
                 message = f"there is no API key for {provider}"
                 ways = f"set {ref.env} in the environment or in .env, or write {field} with a Secret's name and key"
                 work.problem(place, "MissingSecret", message, f"{ways}; to try it without one, use --model scripted")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from kadre.api.registry import KINDS
 from kadre.api.resource import Resource
@@ -17,6 +17,13 @@ from kadre.plan.types import SecretRef
 
 SecretState = Literal["found", "no-key", "missing"]
 R = TypeVar("R", bound=Resource)
+
+
+class UsualKey(NamedTuple):
+    """Where a provider's key is for an author who names none. `made_in`: the namespace in which people put it."""
+
+    ref: SecretRef
+    made_in: str
 
 
 class Lookup(Protocol):
@@ -52,6 +59,10 @@ class Lookup(Protocol):
 
     def secret(self, ref: SecretRef) -> SecretState:
         """Whether the value is there: in the Secret, else where `ref.env` may be."""
+        ...
+
+    def usual_key(self, namespace: str, variable: str) -> UsualKey | None:
+        """Where the installation has what that variable of a provider holds, for the namespace's agents; or None."""
         ...
 
     def setting(self, name: str) -> str:
@@ -131,6 +142,10 @@ class Resources:
         if ref.exported and self._exported.get(ref.env):
             return "found"
         return "missing" if keys is None else "no-key"
+
+    def usual_key(self, namespace: str, variable: str) -> UsualKey | None:  # noqa: ARG002 - a laptop has no installation
+        """See Lookup."""
+        return None
 
     def setting(self, name: str) -> str:
         """See Lookup."""

@@ -95,16 +95,18 @@ class Work:
                 return ref
         ref = refs[-1]
         if not written.optional:
-            self._no_secret(place, ref, severity)
+            self.no_secret(place, ref, severity)
         return ref
 
-    def _no_secret(self, place: Place, ref: SecretRef, severity: Severity) -> None:
+    def no_secret(self, place: Place, ref: SecretRef, severity: Severity = "error", *, made_in: str = "") -> None:
+        """Say that a Secret or its key is missing. `made_in`: where people make it, if not in its own namespace."""
+        where_made = made_in or ref.namespace
         if self.lookup.secret(ref) == "no-key":
             reason, message = "MissingSecretKey", f"the Secret {ref.namespace}/{ref.name} has no key {ref.key}"
-            fix = f"add the key {ref.key} to it"
+            fix = f"add the key {ref.key} to the Secret {where_made}/{ref.name}"
         else:
             reason, message = "MissingSecret", f"there is no Secret {ref.namespace}/{ref.name}"
-            fix = f"kubectl create secret generic {ref.name} -n {ref.namespace} --from-literal={ref.key}=…"
+            fix = f"kubectl create secret generic {ref.name} -n {where_made} --from-literal={ref.key}=…"
         laptop = (
             f"on a laptop, a Secret document {ref.name} with the key {ref.key} in the files, or the line {ref.env}=…"
         )

@@ -139,6 +139,17 @@ def test_an_address_that_is_written_wins_and_an_empty_one_is_none(planned: Plan)
     assert model_of(planned(text, KEY)).endpoint == "https://api.openai.com/v1"
 
 
+def test_an_address_that_the_process_exports_gets_its_key_wherever_else_it_is_written(planned: Plan) -> None:
+    text = agent("model: {provider: gpustack, name: m, endpoint: 'http://gpu/v1'}")
+    exported = {"GPUSTACK_API_KEY": "k", "GPUSTACK_BASE_URL": "http://gpu"}
+    key = model_of(planned(text, None, None, exported)).api_key
+    assert key is not None
+    assert key.env == "GPUSTACK_API_KEY"
+    elsewhere = planned(text.replace("http://gpu/v1", "http://thief/v1"), None, None, exported)
+    assert model_of(elsewhere).api_key is None
+    assert reasons(elsewhere) == ["KeyNotSent"]
+
+
 def test_bedrocks_address_has_no_version_segment(planned: Plan) -> None:
     text = agent("model: {provider: bedrock, name: m, endpoint: 'https://bedrock.example/'}")
     assert model_of(planned(text)).endpoint == "https://bedrock.example"

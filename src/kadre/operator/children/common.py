@@ -7,13 +7,20 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kadre.kube.kinds import Kind, Object
-from kadre.plan.types import NATIVE_GROUP, AgentPlan
+from kadre.plan.types import NATIVE_GROUP, AgentPlan, Provider
 
 MANAGER = "kadre"
 """Field manager of everything the controller writes, and the value of the label that marks it."""
 MANAGED_BY = "app.kubernetes.io/managed-by"
 HTTP_PORT = 8080
 METRICS_PORT = 9090
+
+
+class KeySecret(NamedTuple):
+    """The Secret that has a provider's key, and which of its keys."""
+
+    name: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +38,24 @@ class Settings:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     home: str = ""
     """The namespace the controller is installed in: its Secrets serve the agents there, and where they are shared."""
+    provider_secrets: Mapping[Provider, KeySecret] = field(default_factory=dict)
+    """Where a provider's key is for an author who names none."""
+    provider_endpoints: Mapping[Provider, str] = field(default_factory=dict)
+    """Where a provider is for an author who names no address; its key may be sent there."""
     journal_secret: str = ""
     """Name of the Secret that says where conversations are kept; empty: nobody gives one."""
     share_with: tuple[str, ...] = ()
     """Namespaces that have copies of the installation's Secrets, under the same names."""
+
+    @property
+    def shared(self) -> frozenset[str]:
+        """Names of the Secrets that agents may use without naming them."""
+        named = {secret.name for secret in self.provider_secrets.values()} | {self.journal_secret}
+        return frozenset(named - {""})
+
+    def made_in(self, namespace: str) -> str:
+        """Where people put a Secret that the agents of that namespace are to use: there, or where it is copied from."""
+        return self.home if namespace in self.share_with else namespace
 
     def journal_of(self, namespace: str) -> str:
         """Name of the Secret, in that namespace, of the journal its agents share; empty where they have none."""
