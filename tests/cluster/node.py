@@ -1,4 +1,7 @@
-"""A whole node: the control plane, scheduler, containerd, kubelet, kube-proxy. Needs root and Debian's packages."""
+"""A whole node: the control plane, scheduler, containerd, kubelet, kube-proxy. Needs root and Debian's packages.
+
+A machine has one at a time: the network of its pods and the rules of its services are the machine's. CLAIM says which.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,12 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
-from tests.cluster import images, programs
+from tests.cluster import images, processes, programs
+from tests.cluster.cluster import Cluster
 from tests.cluster.control_plane import SERVICES, ControlPlane
 from tests.cluster.processes import Process
 
@@ -20,9 +26,10 @@ DNS = "10.96.0.10"
 DOMAIN = "cluster.local"
 BRIDGE = "kadre0"
 PAUSE = "kadre.test/pause:1"
-PACKAGES = ("containerd", "runc", "containernetworking-plugins", "iptables", "conntrack", "socat", "debootstrap")
 PLUGINS = Path("/usr/lib/cni")
-_PROGRAMS = ("containerd", "runc", "iptables", "conntrack", "socat", "debootstrap")
+CLAIM = Path("/run/kadre-test-cluster")
+"""A link to the folder of the node that runs on this machine, or was left on it."""
+_PROGRAMS = ("containerd", "runc", "iptables", "conntrack", "socat", "debootstrap", "kubectl")
 
 
 def missing() -> str:
@@ -32,17 +39,17 @@ def missing() -> str:
     absent = [name for name in _PROGRAMS if shutil.which(name) is None]
     if not PLUGINS.is_dir():
         absent.append(str(PLUGINS))
-    return f"absent: {', '.join(absent)}; apt-get install {' '.join(PACKAGES)}" if absent else ""
+    return f"absent: {', '.join(absent)}; `make machine` installs them" if absent else ""
 
 
-class Node:
+class Node(Cluster):
     """A control plane and one node, with everything in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.address, self._uplink = _uplink()
         self.plane = ControlPlane(folder, self.address)
-        self.socket = folder / "containerd.sock"
+        super().__init__(self.plane.kubeconfig)
         program = programs.node()
         self._scheduler = self._part(
             "kube-scheduler", program, ["--leader-elect=false", "--secure-port=0"], "scheduler"
@@ -60,14 +67,10 @@ class Node:
             self._proxy,
         ]
 
-    @property
-    def kubeconfig(self) -> Path:
-        """Of the cluster's administrator."""
-        return self.plane.kubeconfig
-
     def start(self) -> None:
-        """Start everything, and wait until the node can run pods."""
-        self._fence("-I")
+        """Start everything, and wait until the node can run pods. Raises RuntimeError where the machine has one."""
+        _claim(self.folder)
+        _fence("-I", self._uplink)
         self._containerd.start()
         self.plane.start()
         self._scheduler.start()
@@ -79,18 +82,11 @@ class Node:
 
     def load(self, archive: Path) -> None:
         """Give the node an image, from an archive as `docker save` makes it."""
-        self._ctr("images", "import", str(archive))
+        load(self.folder, archive)
 
     def stop(self) -> None:
         """End everything, pods first, and leave the machine's network as it was."""
-        for process in (self._proxy, self._kubelet, self._scheduler):
-            process.stop()
-        self._clear()
-        self._containerd.stop()
-        self.plane.stop()
-        self._fence("-D")
-        self._clean_network()
-        self._unmount()
+        _end(self.folder, {process.name: process.stop for process in self.processes})
 
     def _part(self, name: str, program: Path, flags: list[str], user: str) -> Process:
         if user:
@@ -119,7 +115,7 @@ class Node:
 root = "{self.folder}/containerd"
 state = "{self.folder}/containerd-state"
 [grpc]
-  address = "{self.socket}"
+  address = "{_socket(self.folder)}"
 [{cri}]
   sandbox_image = "{PAUSE}"
   # Without this no sandbox starts where the machine withholds CAP_SYS_RESOURCE.
@@ -148,7 +144,7 @@ state = "{self.folder}/containerd-state"
             "authorization": {"mode": "Webhook"},
             "clusterDNS": [DNS],
             "clusterDomain": DOMAIN,
-            "containerRuntimeEndpoint": f"unix://{self.socket}",
+            "containerRuntimeEndpoint": f"unix://{_socket(self.folder)}",
             "cgroupDriver": "cgroupfs",
             "failCgroupV1": False,
             "failSwapOn": False,
@@ -185,25 +181,9 @@ state = "{self.folder}/containerd-state"
         file.write_text(json.dumps(config))
         return [f"--config={file}"]
 
-    def _fence(self, action: str) -> None:
-        """Refuse traffic to service addresses that kube-proxy does not know yet: a stranger outside might answer."""
-        for chain in ("OUTPUT", "FORWARD"):
-            rule = ["-d", SERVICES, "-o", self._uplink, "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset"]
-            subprocess.run(["iptables", action, chain, *rule], check=action == "-I", capture_output=True)
-
-    def _clean_network(self) -> None:
-        """Take away the rules and the bridge that kube-proxy, the kubelet and the network plugin made."""
-        for command in (
-            [str(programs.node()), "kube-proxy", "--cleanup"],
-            ["iptables", "-D", "INPUT", "-j", "KUBE-FIREWALL"],
-            ["iptables", "-D", "OUTPUT", "-j", "KUBE-FIREWALL"],
-            ["ip", "link", "delete", BRIDGE],
-        ):
-            subprocess.run(command, check=False, capture_output=True)
-
     def _runs_containers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as asked:
-            asked.connect(str(self.socket))
+            asked.connect(str(_socket(self.folder)))
         return True
 
     def _is_ready(self) -> bool:
@@ -211,30 +191,95 @@ state = "{self.folder}/containerd-state"
         conditions = json.loads(answer)["status"].get("conditions") or ()
         return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
-    def kubectl(self, *words: str, stdin: str = "") -> str:
-        """What kubectl prints. Raises OSError with what it complains of."""
-        command = ["kubectl", f"--kubeconfig={self.kubeconfig}", *words]
-        done = subprocess.run(command, check=False, input=stdin, capture_output=True, text=True, timeout=120)
-        if done.returncode:
-            raise OSError(done.stderr.strip())
-        return done.stdout
 
-    def _ctr(self, *words: str) -> str:
-        command = ["ctr", "--address", str(self.socket), "--namespace", "k8s.io", *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def running() -> Path | None:
+    """The folder of the node that runs on this machine, whoever started it."""
+    if not CLAIM.is_symlink():
+        return None
+    folder = CLAIM.readlink()
+    return folder if any(processes.running(folder / f"{name}.log") for name in _ORDER) else None
 
-    def _clear(self) -> None:
-        """End every container: containerd's own end leaves them running."""
-        with contextlib.suppress(subprocess.CalledProcessError):
-            for name in self._ctr("tasks", "list", "-q").split():
-                with contextlib.suppress(subprocess.CalledProcessError):
-                    self._ctr("tasks", "rm", "--force", name)
 
-    def _unmount(self) -> None:
-        """Take away what containers and volumes left mounted below the folder, the innermost first."""
-        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        for mount in sorted((mount for mount in mounts if mount.startswith(f"{self.folder}/")), reverse=True):
-            subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
+def load(folder: Path, archive: Path) -> None:
+    """Give the node in that folder an image, from an archive as `docker save` makes it."""
+    _ctr(folder, "images", "import", str(archive))
+
+
+def end(folder: Path) -> None:
+    """End the node in that folder, which another process started, and leave the machine's network as it was."""
+    _end(folder, {name: partial(processes.stop, folder / f"{name}.log") for name in _ORDER})
+
+
+_ORDER = (
+    "kube-proxy", "kubelet", "kube-scheduler", "containerd", "kube-controller-manager", "kube-apiserver", "etcd",
+)  # fmt: skip
+"""In which the parts are ended: first what would bring pods back, last the store."""
+
+
+def _end(folder: Path, stops: Mapping[str, Callable[[], None]]) -> None:
+    for name in _ORDER:
+        if name == "containerd":
+            _clear(folder)
+        stops[name]()
+    _fence("-D", _uplink()[1])
+    _clean_network()
+    _unmount(folder)
+    if CLAIM.is_symlink() and CLAIM.readlink() == folder:
+        CLAIM.unlink()
+
+
+def _claim(folder: Path) -> None:
+    """Have the machine for the node in that folder. What a node left that nobody ended is cleared away."""
+    if found := running():
+        raise RuntimeError(
+            f"a test cluster runs on this machine already, in {found}: use it by KADRE_TEST_KUBECONFIG,"
+            " or end it by `python -m tests.cluster down`"
+        )
+    if CLAIM.is_symlink():
+        end(CLAIM.readlink())
+    CLAIM.symlink_to(folder)
+
+
+def _socket(folder: Path) -> Path:
+    return folder / "containerd.sock"
+
+
+def _ctr(folder: Path, *words: str) -> str:
+    command = ["ctr", "--address", str(_socket(folder)), "--namespace", "k8s.io", *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _clear(folder: Path) -> None:
+    """End every container: containerd's own end leaves them running."""
+    with contextlib.suppress(subprocess.CalledProcessError):
+        for name in _ctr(folder, "tasks", "list", "-q").split():
+            with contextlib.suppress(subprocess.CalledProcessError):
+                _ctr(folder, "tasks", "rm", "--force", name)
+
+
+def _fence(action: str, uplink: str) -> None:
+    """Refuse traffic to service addresses that kube-proxy does not know yet: a stranger outside might answer."""
+    for chain in ("OUTPUT", "FORWARD"):
+        rule = ["-d", SERVICES, "-o", uplink, "-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset"]
+        subprocess.run(["iptables", action, chain, *rule], check=action == "-I", capture_output=True)
+
+
+def _clean_network() -> None:
+    """Take away the rules and the bridge that kube-proxy, the kubelet and the network plugin made."""
+    for command in (
+        [str(programs.node()), "kube-proxy", "--cleanup"],
+        ["iptables", "-D", "INPUT", "-j", "KUBE-FIREWALL"],
+        ["iptables", "-D", "OUTPUT", "-j", "KUBE-FIREWALL"],
+        ["ip", "link", "delete", BRIDGE],
+    ):
+        subprocess.run(command, check=False, capture_output=True)
+
+
+def _unmount(folder: Path) -> None:
+    """Take away what containers and volumes left mounted below the folder, the innermost first."""
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for mount in sorted((mount for mount in mounts if mount.startswith(f"{folder}/")), reverse=True):
+        subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
 
 
 def _uplink() -> tuple[str, str]:

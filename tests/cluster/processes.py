@@ -1,8 +1,15 @@
-"""Programs of the test cluster that run: started with a log, waited for, and stopped one by one."""
+"""Programs of the test cluster that run: started with a log, waited for, and stopped one by one.
+
+Each leaves a note of its process beside its log, by which another process can end it: `python -m tests.cluster down`
+ends what `up` has started.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import select
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Sequence
@@ -30,6 +37,7 @@ class Process:
             self._running = subprocess.Popen(
                 self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self._cwd, start_new_session=True
             )
+        _note(self._log).write_text(f"{self.pid} {_born(self.pid)}")
 
     @property
     def pid(self) -> int:
@@ -68,6 +76,45 @@ class Process:
     def tail(self) -> str:
         """The end of its log."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-TAIL:])
+
+
+def running(log: Path) -> bool:
+    """Whether the program with this log runs, whoever started it."""
+    return _noted(log) is not None
+
+
+def stop(log: Path, seconds: float = 10.0) -> None:
+    """End the program with this log, which another process started: gently for `seconds`. It may have ended."""
+    pid = _noted(log)
+    if pid is None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        handle = os.pidfd_open(pid)
+        try:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                signal.pidfd_send_signal(handle, number)
+                if select.select([handle], [], [], seconds)[0]:
+                    return
+        finally:
+            os.close(handle)
+
+
+def _note(log: Path) -> Path:
+    return log.with_suffix(".pid")
+
+
+def _noted(log: Path) -> int | None:
+    """The process of the note, unless it has ended: its number may be another's by now, born at another time."""
+    try:
+        pid, born = _note(log).read_text().split()
+        return int(pid) if _born(int(pid)) == born else None
+    except FileNotFoundError:
+        return None
+
+
+def _born(pid: int) -> str:
+    """When a process was started, in ticks since the machine was."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
 
 
 def free_ports(count: int) -> list[int]:

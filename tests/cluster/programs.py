@@ -85,6 +85,6 @@ def _told(name: str) -> Iterator[None]:
     if shutil.which("go") is None:
         raise RuntimeError(f"building {name} for the test cluster needs Go")
     began = time.monotonic()
-    print(f"building {name} for the test cluster …", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"building {name} for the test cluster …", file=sys.stderr, flush=True)
     yield
-    print(f"built {name} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"built {name} in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)

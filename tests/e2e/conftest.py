@@ -8,23 +8,26 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster import addons, images, programs
+from tests.cluster.cluster import Cluster
 from tests.cluster.node import Node
 from tests.cluster.processes import Process, free_ports
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "kadre"
 INSTALLED = "kagent"
-REPOSITORY, _, TAG = images.KADRE.rpartition(":")
-_numbers = count()
+THERE = os.environ.get("KADRE_TEST_KUBECONFIG")
+"""A cluster to use in place of a node of our own; its nodes have, or can pull, KADRE_TEST_IMAGE."""
+IMAGE = os.environ.get("KADRE_TEST_IMAGE") or images.KADRE
+REPOSITORY, _, TAG = IMAGE.rpartition(":")
 
 
 class Terminal:
@@ -90,6 +93,7 @@ def post(url: str, body: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A node of our own, for what no other cluster lets us do."""
     started = Node(tmp_path_factory.mktemp("node"))
     try:
         started.start()
@@ -102,18 +106,31 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 
 @pytest.fixture(scope="session")
-def installed(node: Node, tmp_path_factory: pytest.TempPathFactory) -> Terminal:
+def testbed(request: pytest.FixtureRequest) -> Cluster:
+    """Where the tests happen."""
+    if THERE:
+        return Cluster(Path(THERE))
+    found: Node = request.getfixturevalue("node")
+    return found
+
+
+@pytest.fixture(scope="session")
+def installed(testbed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     """Kadre, installed as its chart does."""
-    terminal = Terminal(node.kubeconfig, INSTALLED, tmp_path_factory.mktemp("terminal"))
+    terminal = Terminal(testbed.kubeconfig, INSTALLED, tmp_path_factory.mktemp("terminal"))
     image = ["--set", f"image.repository={REPOSITORY}", "--set", f"image.tag={TAG}"]
     terminal.helm("install", "kagent", str(CHART), "--create-namespace", "--wait", *image)
-    return terminal
+    yield terminal
+    if THERE:
+        terminal.helm("uninstall", "kagent", "--wait")
+        terminal.run("kubectl", "delete", "namespace", INSTALLED)
 
 
 @pytest.fixture
-def terminal(installed: Terminal, node: Node, tmp_path: Path) -> Terminal:
+def terminal(installed: Terminal, testbed: Cluster, tmp_path: Path) -> Iterator[Terminal]:
     """A namespace in which the restricted Pod Security Standard holds."""
-    made = Terminal(node.kubeconfig, f"team-{next(_numbers)}", tmp_path)
+    made = Terminal(testbed.kubeconfig, f"team-{uuid.uuid4().hex[:8]}", tmp_path)
     made.run("kubectl", "create", "namespace", made.namespace)
     made.run("kubectl", "label", "namespace", made.namespace, "pod-security.kubernetes.io/enforce=restricted")
-    return made
+    yield made
+    made.run("kubectl", "delete", "namespace", made.namespace, "--wait=false")
