@@ -12,8 +12,9 @@ from kadre.kube.client import Scope
 from kadre.kube.kinds import Object
 from kadre.operator.controller import Operator
 from kadre.plan.types import AgentPlan
-from tests.apiserver.conftest import AGENT, MODEL_CONFIG, World, is_true
+from tests.apiserver.conftest import AGENT, MODEL_CONFIG, OURS, World, is_true
 
+TOOL = OURS["kagent.dev/v1alpha1", "Tool"]
 AGENT_YAML = """
 apiVersion: kagent.dev/v1alpha1
 kind: Agent
@@ -63,6 +64,7 @@ async def test_what_is_missing_is_said_at_once_and_heals_when_it_appears(world: 
     await world.apply(AGENT_YAML)
     told = await world.condition(AGENT, "helper", "Ready", "MissingModelConfig")
     assert "there is no ModelConfig small" in told["message"]
+    await world.condition(AGENT, "helper", "ModelResolved", "MissingModelConfig")
     assert await world.get(kinds.DEPLOYMENT, "helper") is None
     event = await world.some(kinds.EVENT, lambda obj: obj["regarding"]["name"] == "helper")
     assert (event["type"], event["reason"]) == ("Warning", "MissingModelConfig")
@@ -175,6 +177,36 @@ async def test_a_model_config_says_whether_it_can_be_used(world: World, operator
         kinds.SECRET, {"metadata": {"name": "none", "namespace": world.namespace}, "stringData": {"k": "v"}}
     )
     await world.condition(MODEL_CONFIG, "bad", "Ready", "Valid")
+
+
+async def test_each_tool_has_a_condition_and_heals_by_itself(world: World, operator: Operator) -> None:
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML + "  tools: [search, pay]\n")
+    told = await world.condition(AGENT, "helper", "tool/search", "MissingTool")
+    assert "create a Tool" in told["message"]
+    search = "{apiVersion: kagent.dev/v1alpha1, kind: Tool, metadata: {name: search}"
+    await world.apply(search + ", spec: {type: mcp, mcp: {endpoint: http://search}}}")
+    await world.condition(AGENT, "helper", "tool/search", "Resolved")
+    await world.condition(AGENT, "helper", "Ready", "MissingTool")  # of the other one
+    pay = "{apiVersion: kagent.dev/v1alpha1, kind: Tool, metadata: {name: pay}, spec: {type: human}}"
+    await world.apply(pay)
+    await world.condition(AGENT, "helper", "tool/pay", "NotSupportedYet")
+    agent = await world.when(AGENT, "helper", lambda obj: not is_true(obj, "Stalled"))
+    assert {each["type"]: each["status"] for each in agent["status"]["conditions"]}["ModelResolved"] == "True"
+    await world.condition(TOOL, "search", "Ready", "Valid")
+    told = await world.condition(TOOL, "pay", "Supported", "NotSupportedYet")
+    assert "tools of type human are not supported yet" in told["message"]
+
+
+async def test_kinds_of_which_nothing_runs_on_a_cluster_say_so(world: World, operator: Operator) -> None:
+    kind = OURS["kaos.tools/v1alpha1", "MCPServer"]
+    server = "{apiVersion: kaos.tools/v1alpha1, kind: MCPServer, metadata: {name: echo}"
+    await world.apply(server + ", spec: {type: python-runtime, config: {mcp: test-mcp-echo-server}}}")
+    told = await world.condition(kind, "echo", "Ready", "NotSupportedYet")
+    assert "name its Service" in told["message"]
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML + "  tools: [echo]\n")
+    told = await world.condition(AGENT, "helper", "tool/echo", "NotSupportedYet")
+    assert "runs without echo" in told["message"]
+    await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
 
 
 def _model(name: str) -> Object:

@@ -20,7 +20,7 @@ from kadre.kube.errors import ApiError
 from kadre.kube.informer import Informer
 from kadre.kube.kinds import Key, Kind, Object
 from kadre.operator.children.common import Settings
-from kadre.operator.children.secrets import without_variables
+from kadre.operator.unsupported import for_cluster
 from kadre.plan.build import Planned, plan
 from kadre.plan.lookup import SecretState, UsualKey, identity
 from kadre.plan.providers import PROVIDERS
@@ -159,8 +159,7 @@ class Cluster:
             planned = plan(resource, view, bearing=BORNE)
             note(frozenset(view.refs))
             if not view.wanted:
-                made = planned.plan
-                return Planned(without_variables(made) if made is not None else None, planned.problems)
+                return for_cluster(planned)
             await self._fetch(view.wanted)
         raise ApiError(0, "Unsettled", f"what {resource.ref} refers to changes faster than it can be read")
 

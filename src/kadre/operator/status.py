@@ -6,6 +6,7 @@ true, so that tools that know nothing of Kadre can tell what is going on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +17,7 @@ from kadre.api.resource import Condition
 from kadre.base.problems import Problem, errors
 from kadre.kube.kinds import Object
 from kadre.operator.children.deployment import template_hash
+from kadre.plan.types import Dependency, Notice
 
 TOLD = ("Ready", "RolledBack")
 """Conditions whose changes are told as Events."""
@@ -24,6 +26,17 @@ PASSING = ("Pending", "Starting", "RollingOut", "Valid")
 
 
 MAX_DIGITS = 19
+NOT_YET = "NotSupportedYet"
+RESOLVED = {
+    "model": "ModelResolved",
+    "template": "TemplateResolved",
+    "memory": "MemoryResolved",
+    "env": "EnvironmentResolved",
+}
+"""Conditions of what an agent has one of. Of its tools and agents each has a condition: `tool/NAME`, `agent/NAME`."""
+MAX_DEPENDENCIES = 64
+"""Of which the status tells one by one: those that lack something first."""
+_NO_CONDITION = re.compile(r"[^-A-Za-z0-9_.]+")
 
 
 class News(NamedTuple):
@@ -64,6 +77,8 @@ class Facts:
     problems: tuple[Problem, ...] = ()
     notices: tuple[str, ...] = ()
     """Messages of what it does without."""
+    dependencies: tuple[State, ...] = ()
+    """One of each thing that it refers to; see `dependencies`."""
     durable: State | None = None
     rolled_back: State | None = None
     fields: Object = field(default_factory=dict)
@@ -116,13 +131,44 @@ def of_agent(before: Object, facts: Facts, deployment: Rollout | None, generatio
     }
 
 
-def of_other(before: Object, problems: Sequence[Problem], generation: int, now: datetime) -> Object:
-    """The status of an object that nothing runs of: whether it can be used."""
-    wrong = errors(problems)
-    states = [_stalled_ready(wrong)] if wrong else [State("Ready", "True", "Valid", _warnings(problems))]
+def of_other(before: Object, facts: Facts, unbuilt: str, generation: int, now: datetime) -> Object:
+    """The status of an object that is no agent: whether it can be used. `unbuilt`: why nothing can be run of it yet."""
+    wrong = errors(facts.problems)
     if wrong:
-        states.append(State("Stalled", "True", wrong[0].reason, told(wrong)))
+        states = [_stalled_ready(wrong), State("Stalled", "True", wrong[0].reason, told(wrong))]
+    elif unbuilt:
+        states = [State("Ready", "False", NOT_YET, unbuilt)]
+    else:
+        states = [State("Ready", "True", "Valid", told(facts.problems))]
+    if unbuilt or facts.notices:
+        states.append(State("Supported", "False", NOT_YET, unbuilt or "; ".join(facts.notices)))
     return {"observedGeneration": generation, "conditions": _conditions(before, states, generation, now)}
+
+
+def dependencies(followed: Iterable[Dependency]) -> tuple[State, ...]:
+    """What is said of each thing that an agent refers to: whether it is there and can be used."""
+    states: dict[str, State] = {}
+    for each in followed:
+        state = _dependency(each)
+        before = states.get(state.type)
+        if before is None or before.status == "True":  # of two that share a name the one that lacks something
+            states[state.type] = state
+    return tuple(sorted(states.values(), key=lambda state: state.status)[:MAX_DEPENDENCIES])
+
+
+def messages(notices: Iterable[Notice]) -> tuple[str, ...]:
+    """What is done without, because it is not built yet."""
+    return tuple(notice.message for notice in notices if notice.reason == NOT_YET)
+
+
+def _dependency(each: Dependency) -> State:
+    kind = RESOLVED.get(each.kind) or f"{each.kind}/{_NO_CONDITION.sub('-', each.name).strip('-_.') or 'unnamed'}"
+    wrong, lacking = errors(each.problems), messages(each.notices)
+    if wrong:
+        return State(kind, "False", wrong[0].reason, told(wrong))
+    if lacking:
+        return State(kind, "False", NOT_YET, "; ".join([*lacking, *filter(None, [told(each.problems)])]))
+    return State(kind, "True", "Resolved", told(each.problems) or each.found)
 
 
 def news(before: Object, after: Object) -> list[News]:
@@ -157,9 +203,10 @@ def _agent_states(facts: Facts, deployment: Rollout | None) -> list[State]:
         states.append(State("Reconciling", "True", "Pending", "its Deployment is being made"))
     else:
         states += _rollout_states(deployment)
+    states += facts.dependencies
     states += [state for state in (facts.durable, facts.rolled_back) if state is not None]
     if facts.notices:
-        states.append(State("Supported", "False", "NotSupportedYet", "; ".join(facts.notices)))
+        states.append(State("Supported", "False", NOT_YET, "; ".join(facts.notices)))
     return states
 
 
@@ -181,10 +228,6 @@ def _rollout_states(deployment: Rollout) -> list[State]:
 
 def _stalled_ready(wrong: Sequence[Problem]) -> State:
     return State("Ready", "False", wrong[0].reason, told(wrong))
-
-
-def _warnings(problems: Sequence[Problem]) -> str:
-    return told(problems)
 
 
 def _phase(states: Sequence[State], deployment: Rollout | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import nullcontext
 
 import msgspec
 
@@ -11,10 +12,10 @@ from kadre.api.kinds.agent import Agent
 from kadre.api.resource import Resource
 from kadre.base.problems import Problem, errors
 from kadre.plan import delegation, memory, models, references, settings, tools
-from kadre.plan.draft import AnyAgent, key_of
+from kadre.plan.draft import AnyAgent, Draft, key_of
 from kadre.plan.lookup import Lookup
 from kadre.plan.merging import draft
-from kadre.plan.types import AgentKey, AgentPlan, Override
+from kadre.plan.types import AgentKey, AgentPlan, Dependency, ModelPlan, Notice, Override
 from kadre.plan.work import Work
 
 NOTHING = Override()
@@ -26,6 +27,10 @@ class Planned(msgspec.Struct, frozen=True):
     plan: AgentPlan | None
     problems: tuple[Problem, ...]
     """Errors and warnings. They may be about other resources that this one refers to."""
+    dependencies: tuple[Dependency, ...] = ()
+    """What an agent refers to, one by one, and what is wrong with each."""
+    notices: tuple[Notice, ...] = ()
+    """What the resource asks for and does without."""
 
 
 class AllPlanned(msgspec.Struct, frozen=True):
@@ -66,22 +71,27 @@ def plan_all(lookup: Lookup, override: Override = NOTHING) -> AllPlanned:
 
 def _checked(work: Work, resource: Resource) -> Planned:
     references.check(work, resource)
-    return Planned(None, tuple(work.problems))
+    return Planned(None, tuple(work.problems), notices=tuple(work.notices))
 
 
 def _agent(work: Work, agent: AnyAgent, cycle: delegation.Cycle, bearing: Collection[str] = ()) -> Planned:
     made = draft(work, agent)
-    work.problems.update(dict.fromkeys(made.problems))
-    model = models.model_plan(work, made)
+    _template(work, made)
+    with work.following("model"):
+        model = models.model_plan(work, made)
     offered = [*tools.tool_plans(work, made), *delegation.agent_tools(work, made)]
     tools.no_two_alike(work, offered)
     if cycle:
         delegation.tell_cycle(work, cycle)
-    kept = memory.memory_plan(work, made)
-    work.env(made.env)
+    with work.following("memory") if made.spec.memory is not None else nullcontext():
+        kept = memory.memory_plan(work, made)
+    if any(variable.value_from is not None for _, variable in made.env):
+        with work.following("env"):
+            work.env(made.env)
     settings.notices(work, made)
+    followed = _with_model(work.dependencies, model)
     if model is None or any(problem.reason not in bearing for problem in errors(work.problems)):
-        return Planned(None, tuple(work.problems))
+        return Planned(None, tuple(work.problems), followed, tuple(work.notices))
     spec = made.spec
     made_plan = AgentPlan(
         key=made.key,
@@ -96,4 +106,18 @@ def _agent(work: Work, agent: AnyAgent, cycle: delegation.Cycle, bearing: Collec
         notices=tuple(work.notices),
         workload=settings.workload(made),
     )
-    return Planned(made_plan, tuple(work.problems))
+    return Planned(made_plan, tuple(work.problems), followed, tuple(work.notices))
+
+
+def _template(work: Work, made: Draft) -> None:
+    """What was found wrong with its templates when they were merged."""
+    work.problems.update(dict.fromkeys(made.problems))
+    if len(made.levels) > 1 or not made.whole:
+        name = getattr(made.resource.spec, "template_ref", None) or ""
+        work.dependencies.append(Dependency(kind="template", found=name, problems=made.problems))
+
+
+def _with_model(dependencies: list[Dependency], model: ModelPlan | None) -> tuple[Dependency, ...]:
+    """The dependencies, the model's with what it came to."""
+    found = f"{model.provider}/{model.model}" if model is not None else ""
+    return tuple(msgspec.structs.replace(each, found=found) if each.kind == "model" else each for each in dependencies)

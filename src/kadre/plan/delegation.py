@@ -22,20 +22,27 @@ def agent_tools(work: Work, made: Draft) -> list[Entry[ToolPlan]]:
     """Other agents as tools, described by themselves."""
     plans: list[Entry[ToolPlan]] = []
     for place, name in made.agents:
-        target = agent_named(work, made.resource.namespace, name, made.resource)
-        if target is None:
-            fix = f"create an Agent named {name}, or take it off the list"
-            work.missing(Agent, place, name, fix)
-            continue
-        other = draft(work, target)
-        network = other.spec.agent_network
-        if network is not None and network.expose is False:
-            message = f"agent {name} does not let other agents call it"
-            work.problem(place, "AgentNotExposed", message, f"write agentNetwork.expose: true in {name}, or remove it")
-            continue
-        about = other.spec.description or other.spec.display_name or ""
-        plans.append(Entry(place, AgentTool(name=tool_name(name), agent=key_of(target), description=about.strip())))
+        with work.following("agent", name):
+            tool = _agent_tool(work, made, place, name)
+        if tool is not None:
+            plans.append(Entry(place, tool))
     return plans
+
+
+def _agent_tool(work: Work, made: Draft, place: Place, name: str) -> AgentTool | None:
+    target = agent_named(work, made.resource.namespace, name, made.resource)
+    if target is None:
+        fix = f"create an Agent named {name}, or take it off the list"
+        work.missing(Agent, place, name, fix)
+        return None
+    other = draft(work, target)
+    network = other.spec.agent_network
+    if network is not None and network.expose is False:
+        message = f"agent {name} does not let other agents call it"
+        work.problem(place, "AgentNotExposed", message, f"write agentNetwork.expose: true in {name}, or remove it")
+        return None
+    about = other.spec.description or other.spec.display_name or ""
+    return AgentTool(name=tool_name(name), agent=key_of(target), description=about.strip())
 
 
 def cycle_of(work: Work, made: Draft) -> Cycle:

@@ -29,15 +29,20 @@ def check(work: Work, resource: Resource) -> None:
             if work.override.model is None:
                 model_apis.check(work, resource)
         case Tool():
-            tools.check_tool(work, Place(resource, "spec"), resource.name, resource.spec)
+            tools.check_tool(work, resource)
         case MCPServer():
             tools.check_server(work, resource)
         case MemoryStore():
             memory.check_store(work, resource)
+            if resource.spec.type not in memory.BUILT:
+                message = f"stores of type {resource.spec.type} are not supported yet: agents use the default one"
+                work.not_yet(message)
         case Workflow():
             _workflow(work, resource)
+            work.not_yet("workflows are not supported yet: nothing runs it")
         case WorkflowRun():
             _workflow_run(work, resource)
+            work.not_yet("workflows are not supported yet: nothing is run")
         case _:
             raise TypeError(f"no references are known of {resource.kind}")
 

@@ -21,13 +21,16 @@ def tool_plans(work: Work, draft: Draft) -> list[Entry[ToolPlan]]:
     """Everything the agent names, in its order; what is missing is left out and a Problem."""
     plans: list[Entry[ToolPlan]] = []
     for place, reference in draft.tools:
-        plan = _referenced(work, place, reference)
+        with work.following("tool", reference.name):
+            plan = _referenced(work, place, reference)
         if plan is not None:
             plans.append(Entry(place, plan))
     for place, name in draft.servers:
-        server = work.reference(MCPServer, place, name, f"create an MCPServer named {name}, or take it off the list")
-        if server is not None:
-            plans.append(Entry(place, _server(work, server, ())))
+        fix = f"create an MCPServer named {name}, or take it off the list"
+        with work.following("tool", name):
+            server = work.reference(MCPServer, place, name, fix)
+            if server is not None:
+                plans.append(Entry(place, _server(work, server, ())))
     return plans
 
 
@@ -46,10 +49,13 @@ def check_server(work: Work, server: MCPServer) -> None:
     _server(work, server, ())
 
 
-def check_tool(work: Work, place: Place, name: str, tool: ToolSpec) -> None:
-    """What is wrong with a tool's own references. Those of a type that isn't built yet stop nothing: warnings."""
-    if tool.mcp is not None and tool.type == "mcp":
-        _mcp(work, place.below("mcp"), tool.mcp, McpTools(name=name))
+def check_tool(work: Work, tool: Tool) -> None:
+    """What is wrong with a Tool by itself."""
+    _tool(work, Place(tool, "spec"), tool.name, tool.spec, ())
+
+
+def _check_parts(work: Work, place: Place, tool: ToolSpec) -> None:
+    """References of a type that isn't built yet stop nothing: warnings."""
     login = tool.api.authentication if tool.api else None
     if login is not None and login.secret_ref is not None:
         where = place.below("api.authentication.secretRef")
@@ -93,7 +99,7 @@ def _tool(work: Work, place: Place, name: str, tool: ToolSpec, listed: tuple[str
         capabilities = listed or tuple(tool.capabilities or ())
         plain = McpTools(name=name, capabilities=capabilities, granted=True)
         return _mcp(work, place.below("mcp"), tool.mcp, plain)
-    check_tool(work, place, name, tool)
+    _check_parts(work, place, tool)
     return _not_built(work, name, tool.type, f"tools of type {tool.type} are")
 
 

@@ -11,10 +11,13 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from kadre.base.problems import Problem
+
 NATIVE_GROUP = "kagent.dev"
 KAOS_GROUP = "kaos.tools"
 
 Provider = Literal["openai", "anthropic", "bedrock", "ollama", "vllm", "gpustack", "scripted", "local"]
+DependencyKind = Literal["model", "template", "memory", "env", "tool", "agent"]
 OnBusy = Literal["queue", "reject", "interrupt"]
 
 
@@ -200,6 +203,18 @@ class Notice(Data, frozen=True):
 
     reason: str
     message: str
+
+
+class Dependency(Data, frozen=True):
+    """One thing that a resource refers to, and what came of following the reference."""
+
+    kind: DependencyKind
+    name: str = ""
+    """Of a tool or an agent; empty for what there is one of."""
+    found: str = ""
+    """What it came to, for people: a model as provider/model."""
+    problems: tuple[Problem, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 class AgentPlan(Data, frozen=True):

@@ -5,7 +5,8 @@ One `Work` is one plan being made. Nothing outside this package sees it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from kadre.base.problems import Problem, Severity, did_you_mean
 from kadre.plan.draft import Draft, Place
 from kadre.plan.lookup import Lookup, find, group_and_kind
 from kadre.plan.names import secret_variable
-from kadre.plan.types import AgentKey, Notice, Override, SecretRef
+from kadre.plan.types import AgentKey, Dependency, DependencyKind, Notice, Override, SecretRef
 
 R = TypeVar("R", bound=Resource)
 
@@ -33,15 +34,28 @@ class Work:
     problems: dict[Problem, None] = field(default_factory=dict)
     """Each once, in the order they were met: two agents that use one broken object find the same Problem."""
     notices: dict[Notice, None] = field(default_factory=dict)
+    dependencies: list[Dependency] = field(default_factory=list)
+    """What the resource refers to, in the order in which it was followed."""
+    _about: tuple[dict[Problem, None], dict[Notice, None]] = field(default_factory=lambda: ({}, {}))
+    """What was found since a reference began to be followed."""
+
+    @contextmanager
+    def following(self, kind: DependencyKind, name: str = "") -> Iterator[None]:
+        """Whatever is noted meanwhile is about this one thing that the resource refers to."""
+        problems, notices = self._about = ({}, {})
+        yield
+        self.dependencies.append(Dependency(kind=kind, name=name, problems=tuple(problems), notices=tuple(notices)))
 
     def problem(self, place: Place, reason: str, message: str, fix: str, severity: Severity = "error") -> None:
         """Note that something is wrong there."""
         resource, path = place
-        self.problems[Problem(reason, message, fix, resource.ref, path, resource.at(path), severity)] = None
+        found = Problem(reason, message, fix, resource.ref, path, resource.at(path), severity)
+        self.problems[found] = self._about[0][found] = None
 
     def not_yet(self, message: str) -> None:
         """Note a part of the contract that isn't built yet, and what happens instead."""
-        self.notices[Notice(reason="NotSupportedYet", message=message)] = None
+        notice = Notice(reason="NotSupportedYet", message=message)
+        self.notices[notice] = self._about[1][notice] = None
 
     def reference(self, kind: type[R], place: Place, name: str, fix: str) -> R | None:
         """The object a field names, in the namespace of the object that names it; a Problem and None where it isn't.

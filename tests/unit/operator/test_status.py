@@ -9,7 +9,8 @@ from typing import Any
 from kadre.api.conditions import State
 from kadre.base.problems import Problem
 from kadre.kube.kinds import Object
-from kadre.operator.status import Facts, News, Rollout, news, of_agent, of_other, rollout
+from kadre.operator.status import Facts, News, Rollout, dependencies, news, of_agent, of_other, rollout
+from kadre.plan.types import Dependency, Notice
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FACTS = Facts(fields={"model": "scripted/m"}, durable=State("Durable", "False", "JournalInPod", "in the pod"))
@@ -92,8 +93,42 @@ def test_people_are_told_how_a_change_ended() -> None:
 
 
 def test_other_kinds_say_whether_they_can_be_used() -> None:
-    assert conditions(of_other({}, [], 1, NOW)) == {"Ready": ("True", "Valid")}
-    assert conditions(of_other({}, [MISSING], 1, NOW))["Stalled"] == ("True", "MissingModelConfig")
+    assert conditions(of_other({}, Facts(), "", 1, NOW)) == {"Ready": ("True", "Valid")}
+    assert conditions(of_other({}, Facts((MISSING,)), "", 1, NOW))["Stalled"] == ("True", "MissingModelConfig")
+
+
+def test_other_kinds_say_what_is_not_built_yet() -> None:
+    told = conditions(of_other({}, Facts(notices=("tools of type code are not supported yet",)), "", 1, NOW))
+    assert told == {"Ready": ("True", "Valid"), "Supported": ("False", "NotSupportedYet")}
+    never = conditions(of_other({}, Facts(), "nothing runs them", 1, NOW))
+    assert never == {"Ready": ("False", "NotSupportedYet"), "Supported": ("False", "NotSupportedYet")}
+
+
+def test_each_thing_that_an_agent_refers_to_has_a_condition() -> None:
+    lacking = Problem("MissingTool", "there is no Tool search", "create it", "Agent d/a", "spec.tools[0].name")
+    unsure = Problem("UnsupportedParameter", "topK is not sent", "remove it", severity="warning")
+    later = Notice(reason="NotSupportedYet", message="tools of type code are not supported yet")
+    followed = [
+        Dependency(kind="model", found="openai/gpt-4o", problems=(unsure,)),
+        Dependency(kind="tool", name="search", problems=(lacking,)),
+        Dependency(kind="tool", name="Run code!", notices=(later,)),
+        Dependency(kind="agent", name="writer"),
+    ]
+    states = {state.type: (state.status, state.reason, state.message) for state in dependencies(followed)}
+    assert states == {
+        "tool/search": ("False", "MissingTool", "Agent d/a: spec.tools[0].name: there is no Tool search (create it)"),
+        "tool/Run-code": ("False", "NotSupportedYet", "tools of type code are not supported yet"),
+        "ModelResolved": ("True", "Resolved", "topK is not sent (remove it)"),
+        "agent/writer": ("True", "Resolved", ""),
+    }
+
+
+def test_of_very_many_dependencies_those_that_lack_something_are_told() -> None:
+    lacking = Problem("MissingTool", "there is no Tool", "create it")
+    followed = [Dependency(kind="tool", name=f"t{number}") for number in range(200)]
+    followed.append(Dependency(kind="tool", name="last", problems=(lacking,)))
+    states = dependencies(followed)
+    assert (len(states), states[0].type) == (64, "tool/last")
 
 
 def test_a_deployment_is_kept_as_a_few_numbers() -> None:

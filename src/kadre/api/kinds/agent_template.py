@@ -21,6 +21,8 @@ class AgentTemplate(Resource):
         columns=(
             Column("Template", ".spec.templateRef", priority=1),
             Column("Description", ".spec.description"),
+            Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+            Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
         ),
         defaults=False,
     )

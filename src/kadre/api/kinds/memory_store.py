@@ -136,6 +136,7 @@ class MemoryStore(Resource):
         columns=(
             Column("Type", ".spec.type"),
             Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+            Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
         ),
     )
 

@@ -76,6 +76,7 @@ class ModelConfig(Resource):
             Column("Provider", ".spec.provider"),
             Column("Model", ".spec.model"),
             Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+            Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
         ),
     )
 

@@ -186,6 +186,7 @@ class Tool(Resource):
             Column("Type", ".spec.type"),
             Column("Description", ".spec.description", priority=1),
             Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+            Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
         ),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from kadre.api.conditions import State
@@ -23,7 +23,7 @@ from kadre.operator.cluster import Cluster, Declared, Ref
 from kadre.operator.dependents import Dependents
 from kadre.operator.owned import Owned
 from kadre.operator.reporter import Reporter
-from kadre.operator.status import Facts, of_agent
+from kadre.operator.status import Facts, dependencies, messages, of_agent
 from kadre.plan.types import AgentPlan
 
 OPTIONAL = (kinds.AUTOSCALER, kinds.DISRUPTION_BUDGET, kinds.SERVICE_ACCOUNT)
@@ -102,8 +102,9 @@ class Agents:
         if agent.resource is None or errors(agent.problems):
             return Worked(Facts(problems=agent.problems), before.places if before else ())
         planned = await self._cluster.plan(agent.resource, partial(self.dependents.note, ref))
+        said = Facts(planned.problems, messages(planned.notices), dependencies(planned.dependencies))
         if planned.plan is None:
-            return Worked(Facts(problems=planned.problems), before.places if before else ())
+            return Worked(said, before.places if before else ())
         owner = Owner(planned.plan, agent.resource.kind, agent.resource.api_version, agent.uid)
         wanted = children(owner, self._settings)
         template = _template(wanted)
@@ -118,16 +119,16 @@ class Agents:
                     self._generations[ref] = made["metadata"].get("generation", 0)
         except NameTaken as taken:
             problem = _name_taken(agent.resource, taken)
-            return Worked(Facts(problems=(*planned.problems, problem)), (), again=TAKEN_SECONDS)
+            return Worked(replace(said, problems=(*said.problems, problem)), (), again=TAKEN_SECONDS)
         except ApiError as error:
             if not (error.refused or error.forbidden):
                 raise
             problem = _refused(agent.resource, error)
-            return Worked(Facts(problems=(*planned.problems, problem)), (), again=REFUSED_SECONDS)
+            return Worked(replace(said, problems=(*said.problems, problem)), (), again=REFUSED_SECONDS)
         places = tuple(Place(child.kind, Key(ref.namespace, child.name)) for child in wanted)
         await self._prune(ref, agent, places)
         applied = agent.status.get("planHash", "") if rolled_back is not None else template
-        return Worked(_facts(planned.plan, planned.problems, applied, rolled_back), places)
+        return Worked(_facts(said, planned.plan, applied, rolled_back), places)
 
     def _rolled_back(self, ref: Ref, agent: Declared, wanted: str) -> State | None:
         """Somebody has undone a rollout: which revision runs; None where nobody has, or the agent has changed since."""
@@ -165,8 +166,7 @@ class Agents:
             self._applier.forget(worked.places)
 
 
-def _facts(plan: AgentPlan, problems: tuple[Problem, ...], applied: str, rolled_back: State | None) -> Facts:
-    unsupported = tuple(notice.message for notice in plan.notices if notice.reason == "NotSupportedYet")
+def _facts(said: Facts, plan: AgentPlan, applied: str, rolled_back: State | None) -> Facts:
     message = "conversations live in the pod and end with it; give the agent a memory, or the chart a journal"
     fields = {
         "model": f"{plan.model.provider}/{plan.model.model}",
@@ -174,7 +174,8 @@ def _facts(plan: AgentPlan, problems: tuple[Problem, ...], applied: str, rolled_
         "planHash": applied,
     }
     durable = State("Durable", "False", "JournalInPod", message)
-    return Facts(problems, unsupported, durable, rolled_back, fields)
+    notices = messages(plan.notices)
+    return replace(said, notices=notices, durable=durable, rolled_back=rolled_back, fields=fields)
 
 
 def _template(wanted: Sequence[Child]) -> str:

@@ -10,7 +10,8 @@ from kadre.kube.outcome import DONE, Outcome, Stop
 from kadre.operator.cluster import Cluster, Ref
 from kadre.operator.dependents import Dependents
 from kadre.operator.reporter import Reporter
-from kadre.operator.status import of_other
+from kadre.operator.status import Facts, messages, of_other
+from kadre.operator.unsupported import UNBUILT
 
 
 class Others:
@@ -28,11 +29,14 @@ class Others:
         if found is None or found.deleting:
             self.dependents.forget(ref)
             return DONE
-        problems = list(found.problems)
+        problems = found.problems
+        notices: tuple[str, ...] = ()
         if found.resource is not None and not errors(problems):
             planned = await self._cluster.plan(found.resource, partial(self.dependents.note, ref))
-            problems += planned.problems
-        status = of_other(found.status, problems, found.generation, self._clock.now())
+            problems, notices = (*problems, *planned.problems), messages(planned.notices)
+        facts = Facts(problems, notices)
+        unbuilt = UNBUILT.get((ref.group, ref.kind), "")
+        status = of_other(found.status, facts, unbuilt, found.generation, self._clock.now())
         await self._reporter.report(ref, found, status)
         wrong = errors(problems)
         return Stop(wrong[0].reason) if wrong else DONE

@@ -1,0 +1,31 @@
+"""What a cluster cannot do yet is taken out of a plan, and said."""
+
+from __future__ import annotations
+
+from kadre.operator.unsupported import for_cluster
+from kadre.plan.build import Planned
+from kadre.plan.types import AgentKey, AgentPlan, Dependency, LaunchPlan, McpTools, ModelPlan, UnsupportedTool
+
+ECHO = McpTools(name="echo", launch=LaunchPlan(kind="package", package="echo-server"))
+ORDERS = McpTools(name="orders", url="http://orders")
+MODEL = ModelPlan(provider="scripted", model="m")
+
+
+def planned(*tools: McpTools) -> Planned:
+    plan = AgentPlan(key=AgentKey("team", "helper"), model=MODEL, tools=tools)
+    return Planned(plan, (), tuple(Dependency(kind="tool", name=tool.name) for tool in tools))
+
+
+def test_a_server_that_nothing_starts_is_left_out_and_said_of_the_tool() -> None:
+    made = for_cluster(planned(ECHO, ORDERS))
+    assert made.plan is not None
+    echo, orders = made.plan.tools
+    assert isinstance(echo, UnsupportedTool)
+    assert orders == ORDERS
+    assert [notice.reason for notice in made.plan.notices] == ["NotSupportedYet"]
+    assert [len(each.notices) for each in made.dependencies] == [1, 0]
+
+
+def test_a_plan_that_a_pod_can_run_stays_as_it_is() -> None:
+    before = planned(ORDERS)
+    assert for_cluster(before) == before
