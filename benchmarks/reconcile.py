@@ -44,6 +44,9 @@ from tests.cluster.control_plane import ControlPlane
 NAMESPACE = "bench"
 KINDS = {kind.kind: kind for kind in our_kinds() if kind.group == "kagent.dev"}
 IMAGE = "kadre:bench"
+WRITES = "kadre_api_writes_total"
+OTHERS = 10
+"""Of how many agents one more uses another model, and has nothing to do with what changes."""
 PROMPT = "You help people with their clusters. " * 20
 
 
@@ -56,16 +59,24 @@ class Cost(NamedTuple):
     rss: float = 0.0
 
 
-def declared(number: int) -> Object:
+class Later(NamedTuple):
+    """What a changed model rolled, of its users and of the others; and the writes of a controller that starts anew."""
+
+    rolled: int
+    others: int
+    writes: int
+
+
+def declared(number: int, model: str = "model") -> Object:
     """One agent as its author writes it."""
-    spec = {"modelConfig": "model", "systemMessage": PROMPT, "scaling": {"minReplicas": 2, "maxReplicas": 4}}
-    metadata = {"name": f"agent-{number}", "namespace": NAMESPACE}
+    spec = {"modelConfig": model, "systemMessage": PROMPT, "scaling": {"minReplicas": 2, "maxReplicas": 4}}
+    metadata = {"name": f"agent-{number}" if model == "model" else f"{model}-{number}", "namespace": NAMESPACE}
     return {"apiVersion": "kagent.dev/v1alpha1", "kind": "Agent", "metadata": metadata, "spec": spec}
 
 
-def model_config() -> Object:
-    """The model of all of them."""
-    metadata = {"name": "model", "namespace": NAMESPACE}
+def model_config(name: str = "model") -> Object:
+    """The model of all of them, or of the few others."""
+    metadata = {"name": name, "namespace": NAMESPACE}
     spec = {"provider": "scripted", "model": "script"}
     return {"apiVersion": "kagent.dev/v1alpha1", "kind": "ModelConfig", "metadata": metadata, "spec": spec}
 
@@ -131,39 +142,57 @@ def _writes(agent: Object) -> Iterator[tuple[str, str]]:
     yield path, json.dumps(said | {"status": status | {"replicas": 0}})
 
 
-def controller(agents: int) -> Cost:
-    """`kadre operator`, from the moment it is there to the last agent's objects and status."""
+def controller(agents: int) -> tuple[Cost, Later]:
+    """`kadre operator`, from the moment it is there to the last agent's objects and status; and what comes after."""
     with api() as plane:
-        port = processes.free_port()
-        command = [
-            sys.executable,
-            "-m",
-            "kadre",
-            "operator",
-            "--agent-image",
-            IMAGE,
-            "--health-probe-bind-address",
-            "0",
-        ]
-        command += ["--metrics-bind-address", f"127.0.0.1:{port}"]
-        env = os.environ | {"KUBECONFIG": str(plane.kubeconfig)}
         asyncio.run(_with(plane, 0))
-        running = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
-        try:
+        with _running(plane) as (seen, port):
             asyncio.run(_model_is_told(plane))
-            seen = psutil.Process(running.pid)
             cpu, began = _cpu(seen), time.monotonic()
             asyncio.run(_watched(plane, agents))
-            cost = Cost(
-                time.monotonic() - began,
-                _cpu(seen) - cpu,
-                int(_figure(port, "kadre_api_writes_total")),
-                seen.memory_info().rss / 2**20,
-            )
-        finally:
-            running.terminate()
-            running.wait()
-    return cost
+            seconds, used, rss = time.monotonic() - began, _cpu(seen) - cpu, seen.memory_info().rss / 2**20
+            cost = Cost(seconds, used, int(_figure(port, WRITES)), rss)
+            rolled, others = asyncio.run(_changed(plane, agents))
+        with _running(plane) as (_, port):
+            _wait_until_looked_at(port, agents + agents // OTHERS + 2)
+            return cost, Later(rolled, others, int(_figure(port, WRITES)))
+
+
+@contextmanager
+def _running(plane: ControlPlane) -> Iterator[tuple[psutil.Process, int]]:
+    port = processes.free_port()
+    command = [sys.executable, "-m", "kadre", "operator", "--agent-image", IMAGE]
+    command += ["--health-probe-bind-address", "0", "--metrics-bind-address", f"127.0.0.1:{port}"]
+    env = os.environ | {"KUBECONFIG": str(plane.kubeconfig)}
+    running = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
+    try:
+        yield psutil.Process(running.pid), port
+    finally:
+        running.terminate()
+        running.wait()
+
+
+async def _changed(plane: ControlPlane, agents: int) -> tuple[int, int]:
+    """Change the model of all but a few agents: how many of them rolled, and how many of the few."""
+    async with Client(access.by_kubeconfig(plane.kubeconfig), "bench") as client:
+        await client.apply(KINDS["ModelConfig"], model_config("other"))
+        few = [declared(number, "other") for number in range(agents // OTHERS)]
+        for agent in few:
+            await client.apply(KINDS["Agent"], agent)
+        await _until(client, KINDS["Agent"], lambda found: len(found) == agents + len(few), _is_done)
+        hashes = {agent["status"]["planHash"] for agent in (await client.list(KINDS["Agent"])).items}
+        changed = model_config()
+        changed["spec"]["temperature"] = 0.5
+        await client.apply(KINDS["ModelConfig"], changed)
+        await _until(
+            client,
+            KINDS["Agent"],
+            lambda found: len(found) == agents,
+            lambda agent: agent["status"].get("planHash") not in hashes,
+        )
+        rolled = [made for made in (await client.list(kinds.DEPLOYMENT)).items if made["metadata"]["generation"] > 1]
+        others = sum(made["metadata"]["name"].startswith("other-") for made in rolled)
+        return len(rolled) - others, others
 
 
 def _cpu(process: psutil.Process) -> float:
@@ -198,6 +227,18 @@ async def _until(client: Client, kind: Kind, enough: Any, holds: Any) -> None:
                 found.add(event.object["metadata"]["name"])
 
 
+def _wait_until_looked_at(port: int, objects: int) -> None:
+    until = time.monotonic() + 600
+    while time.monotonic() < until:
+        try:
+            if _figure(port, "kadre_reconciles_total") >= objects and not _figure(port, "kadre_queue_length"):
+                return
+        except OSError:
+            pass  # it does not listen yet
+        time.sleep(0.2)
+    raise TimeoutError("the controller has not looked at everything within ten minutes")
+
+
 def _figure(port: int, name: str) -> float:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         lines = answer.read().decode().splitlines()
@@ -212,8 +253,9 @@ def main() -> None:
     given = parser.parse_args()
     rounds = []
     for number in range(given.rounds):
-        rounds.append((floor(given.agents), controller(given.agents)))
-        print(f"round {number + 1}/{given.rounds}: {rounds[-1]}", file=sys.stderr)
+        base, (ours, later) = floor(given.agents), controller(given.agents)
+        rounds.append((base, ours))
+        print(f"round {number + 1}/{given.rounds}: {base} {ours} {later}", file=sys.stderr)
     for name, side in (("floor", 0), ("kadre operator", 1)):
         each = [costs[side] for costs in rounds]
         print(
@@ -223,6 +265,10 @@ def main() -> None:
         )
     time_ratio = median(ours.seconds / base.seconds for base, ours in rounds)
     cpu_ratio = median((ours.cpu / ours.writes) / (base.cpu / base.writes) for base, ours in rounds)
+    print(f"changed model: {later.rolled} of {given.agents} users rolled (= all), {later.others} others (= 0)")
+    print(f"started anew over a cluster that is right: {later.writes} writes (= 0)")
+    limit = 90 if given.agents <= 500 else 160
+    print(f"resident {median(ours.rss for _, ours in rounds):.0f} MiB (<= {limit})")
     print(f"time x floor {time_ratio:.2f} (<= 1.6), CPU a write x floor {cpu_ratio:.2f} (<= 2.5)")
 
 
