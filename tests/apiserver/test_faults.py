@@ -129,6 +129,28 @@ async def test_two_hundred_agents_with_twenty_wrong_ones_come_right(world: World
         await world.gone(kinds.DEPLOYMENT, name)
 
 
+@pytest.mark.requirement("operator-faults")
+async def test_a_pod_that_no_node_takes_is_told_in_the_agents_status_until_one_does(
+    world: World, operator: Operator
+) -> None:
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    pod = await world.some(kinds.POD, lambda _: True)
+    refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "1 Insufficient cpu."}
+    await world.client.apply(kinds.POD, reported(pod, {"conditions": [refused]}), "status")
+    found = await world.condition(AGENT, "helper", "Ready", "Unschedulable")
+    assert f"pod {pod['metadata']['name']}: 1 Insufficient cpu. (lower spec.resources" in found["message"]
+    runs = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    await world.client.apply(kinds.POD, reported(pod, runs), "status")
+    await world.condition(AGENT, "helper", "Ready", "Available")
+    assert not is_true(await world.client.get(AGENT, world.namespace, "helper"), "Reconciling")
+
+
+def reported(pod: Object, status: Object) -> Object:
+    """A pod with what a scheduler or a kubelet would say of it."""
+    named = {key: pod["metadata"][key] for key in ("name", "namespace", "uid")}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": named, "status": status}
+
+
 def rolled_out(agent: Object) -> bool:
     """Whether its status says the last that Kubernetes says of a Deployment whose pods no node runs."""
     conditions = agent.get("status", {}).get("conditions") or ()

@@ -35,7 +35,7 @@ class Operator:
         """Our objects by uid: children name their owner by it."""
         self.controller: Controller[Ref] = Controller("reconcile", self._reconcile)
         self.cluster = Cluster(client, self._changed, settings)
-        self.owned = Owned(client, self._child_changed, self._child_gone)
+        self.owned = Owned(client, clock, self._child_changed, self._child_gone)
         self.applier = Applier(client, self.owned.live)
         self.reporter = Reporter(client, clock)
         self._agents = Agents(self.cluster, self.owned, self.applier, self.reporter, settings, clock)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from kadre.base.clock import Clock
 from kadre.kube import kinds
 from kadre.kube.apply import Place, Seen, seen
 from kadre.kube.client import Client, Scope
@@ -13,6 +14,7 @@ from kadre.kube.informer import Informer
 from kadre.kube.kinds import Key, Kind, Object
 from kadre.operator.children.common import MANAGED_BY, MANAGER
 from kadre.operator.children.deployment import plan_name, template_hash
+from kadre.operator.pods import Pods
 from kadre.operator.status import Rollout, revision, rollout
 
 KINDS = (
@@ -40,9 +42,12 @@ class Revision(NamedTuple):
 class Owned:
     """Follows what the controller has made. `changed` is told the uid of the owner, `gone` what has gone."""
 
-    def __init__(self, client: Client, changed: Callable[[str], None], gone: Callable[[Place], None]) -> None:
+    def __init__(
+        self, client: Client, clock: Clock, changed: Callable[[str], None], gone: Callable[[Place], None]
+    ) -> None:
         self._changed = changed
         self._gone = gone
+        self._pods = Pods(client, clock)
         self._of: dict[tuple[Kind, str], set[Key]] = defaultdict(set)
         """Children by the uid of their owner."""
         keepers = {kinds.DEPLOYMENT: _deployment, kinds.REPLICA_SET: _replica_set}
@@ -67,6 +72,13 @@ class Owned:
         found = self.live(kinds.DEPLOYMENT).get(key)
         return found.more if found is not None else None
 
+    async def explained(self, key: Key) -> tuple[Rollout | None, float]:
+        """The same with what is in the way of its pods, and the seconds after which to look again; 0: no need to.
+
+        Raises ApiError.
+        """
+        return await self._pods.explained(key, self.rollout(key))
+
     def revisions(self, key: Key) -> Iterator[Revision]:
         """The revisions that a Deployment can go back to, and the one it is at."""
         deployment = self.live(kinds.DEPLOYMENT).get(key)
@@ -85,6 +97,8 @@ class Owned:
                 self._of[kind, after.owner].add(key)
             else:
                 self._gone(Place(kind, key))
+                if kind is kinds.DEPLOYMENT:
+                    self._pods.forget(key)
             for owner in {known.owner for known in (before, after) if known is not None}:
                 self._changed(owner)
 

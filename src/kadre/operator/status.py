@@ -19,7 +19,7 @@ from kadre.kube.kinds import Object
 from kadre.operator.children.deployment import template_hash
 from kadre.plan.types import Dependency, Notice
 
-TOLD = ("Ready", "RolledBack")
+TOLD = ("Ready", "Reconciling", "RolledBack")
 """Conditions whose changes are told as Events."""
 PASSING = ("Pending", "Starting", "RollingOut", "Valid")
 """Reasons that are on the way to another one, or that everything is as everybody expects."""
@@ -47,6 +47,14 @@ class News(NamedTuple):
     good: bool
 
 
+class Trouble(NamedTuple):
+    """What is in the way of a pod. `reason`: in Kubernetes' own word."""
+
+    reason: str
+    message: str
+    fix: str
+
+
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """What is known of an agent's Deployment."""
@@ -63,6 +71,8 @@ class Rollout:
     """The hash of its pod template; see `children.deployment`."""
     trouble: str = ""
     """Why it does not get on, in the Deployment's own words; empty where it does."""
+    pods: Trouble | None = None
+    """What is in the way of its pods, where somebody has looked; see `operator.pods`."""
 
     @property
     def settled(self) -> bool:
@@ -174,11 +184,12 @@ def _dependency(each: Dependency) -> State:
 def news(before: Object, after: Object) -> list[News]:
     """What a person wants to know of the change from one status to the other: how it ended, not the steps between."""
     known = {each["type"]: (each["status"], each.get("reason")) for each in before.get("conditions") or ()}
-    found = []
+    found: list[News] = []
     for each in after["conditions"]:
         said = (each["status"], each["reason"])
-        if each["type"] in TOLD and known.get(each["type"]) != said and each["reason"] not in PASSING:
-            good = each["status"] == "True"
+        new = known.get(each["type"]) != said and each["reason"] not in PASSING
+        if each["type"] in TOLD and new and all(item.reason != each["reason"] for item in found):
+            good = each["status"] == "True" and each["type"] != "Reconciling"
             found.append(News(each["reason"], each.get("message", ""), good))
     return found
 
@@ -215,15 +226,26 @@ def _rollout_states(deployment: Rollout) -> list[State]:
     if deployment.settled:
         reason = "ScaledToZero" if deployment.wanted == 0 else "Available"
         return [State("Ready", "True", reason, counted)]
+    stuck = deployment.pods
     if deployment.trouble:
         # It may get on by itself, once there is room or the image can be had: kstatus calls that stalled all the same.
-        stalled = State("Stalled", "True", "DeploymentFailed", deployment.trouble)
-        return [State("Ready", "False", "DeploymentFailed", f"{counted}: {deployment.trouble}"), stalled]
+        reason = stuck.reason if stuck is not None else "DeploymentFailed"
+        why = f"{_why(stuck)}; {deployment.trouble}" if stuck is not None else deployment.trouble
+        return [State("Ready", "False", reason, f"{counted}: {why}"), State("Stalled", "True", reason, why)]
     # While a new plan rolls out over pods of the one before, the agent goes on answering.
     serves = deployment.available >= max(1, deployment.wanted)
     rolling = State("Reconciling", "True", "RollingOut", f"{deployment.updated} of {deployment.wanted} pods are new")
     ready = State("Ready", "True" if serves else "False", "RollingOut" if serves else "Starting", counted)
+    if stuck is not None:
+        # Not stalled before the Deployment's own deadline: a node or an image may be on its way.
+        rolling = State("Reconciling", "True", stuck.reason, _why(stuck))
+        reason = "RollingOut" if serves else stuck.reason
+        ready = State("Ready", ready.status, reason, f"{counted}: {_why(stuck)}")
     return [ready, rolling]
+
+
+def _why(stuck: Trouble) -> str:
+    return f"{stuck.message} ({stuck.fix})"
 
 
 def _stalled_ready(wrong: Sequence[Problem]) -> State:

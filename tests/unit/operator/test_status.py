@@ -9,7 +9,7 @@ from typing import Any
 from kadre.api.conditions import State
 from kadre.base.problems import Problem
 from kadre.kube.kinds import Object
-from kadre.operator.status import Facts, News, Rollout, dependencies, news, of_agent, of_other, rollout
+from kadre.operator.status import Facts, News, Rollout, Trouble, dependencies, news, of_agent, of_other, rollout
 from kadre.plan.types import Dependency, Notice
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -50,6 +50,29 @@ def test_a_deployment_that_does_not_get_on_is_stalled_in_its_own_words() -> None
     assert conditions(status)["Stalled"] == ("True", "DeploymentFailed")
     assert "quota" in status["conditions"][0]["message"]
     assert status["phase"] == "Degraded"
+
+
+ROOM = Trouble("Unschedulable", "pod a-1: 0/1 nodes are available: 1 Insufficient cpu.", "lower spec.resources")
+
+
+def test_what_is_in_the_way_of_its_pods_is_said_with_the_fix_long_before_it_is_stalled() -> None:
+    status = said(replace(RUNS, available=0, ready=0, pods=ROOM))
+    assert conditions(status)["Ready"] == ("False", "Unschedulable")
+    assert conditions(status)["Reconciling"] == ("True", "Unschedulable")
+    assert status["conditions"][0]["message"] == (
+        "0 of 2 pods are available: pod a-1: 0/1 nodes are available: 1 Insufficient cpu. (lower spec.resources)"
+    )
+    assert [(item.reason, item.good) for item in news({}, status)] == [("Unschedulable", False)]
+    late = said(replace(RUNS, available=0, ready=0, pods=ROOM, trouble="timed out progressing"))
+    assert conditions(late)["Stalled"] == ("True", "Unschedulable")
+    assert "timed out progressing" in late["conditions"][0]["message"]
+
+
+def test_a_new_plan_whose_pods_do_not_come_up_is_told_while_the_old_one_goes_on() -> None:
+    status = said(replace(RUNS, generation=2, observed=2, updated=1, replicas=3, pods=ROOM))
+    assert conditions(status)["Ready"] == ("True", "RollingOut")
+    assert conditions(status)["Reconciling"] == ("True", "Unschedulable")
+    assert [(item.reason, item.good) for item in news(said(RUNS), status)] == [("Unschedulable", False)]
 
 
 def test_what_its_author_must_mend_is_said_with_the_fix() -> None:

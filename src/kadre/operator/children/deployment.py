@@ -110,6 +110,8 @@ def _container(plan: AgentPlan, settings: Settings) -> Object:
         "imagePullPolicy": settings.pull_policy,
         "args": arguments,
         "ports": ports,
+        # Its status says the last words of one that fails.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": plan.workload.get("resources") or settings.resources,
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -88,12 +88,15 @@ class Agents:
             except BaseException:
                 self._stale.add(ref)
                 raise
-        deployment = self._owned.rollout(Key(ref.namespace, ref.name))
+        key = Key(ref.namespace, ref.name)
+        deployment, look = await self._owned.explained(key)
         status = of_agent(agent.status, worked.facts, deployment, agent.generation, self._clock.now())
         await self._reporter.report(ref, agent, status)
         if worked.again:
             self._stale.add(ref)
             return After(worked.again)
+        if look:
+            return After(look)
         wrong = errors(worked.facts.problems)
         return Stop(wrong[0].reason) if wrong else DONE
 

@@ -1,0 +1,139 @@
+"""Why an agent's pods do not come up: those of a Deployment that does not get on are looked at, now and then.
+
+Following every pod of a cluster would cost memory for each of them, and one that gets on is nobody's concern.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from kadre.base.clock import Clock
+from kadre.base.errors import shorten
+from kadre.kube import kinds
+from kadre.kube.client import Client, Scope
+from kadre.kube.errors import ApiError
+from kadre.kube.kinds import Key, Object
+from kadre.operator.children.common import MANAGED_BY, MANAGER
+from kadre.operator.children.deployment import template_hash
+from kadre.operator.status import Rollout, Trouble
+
+log = logging.getLogger(__name__)
+
+FIRST = 3.0
+"""Seconds in which a pod that comes up usually does; from then on the waits between two looks double."""
+LONGEST = 30.0
+SAID_LIMIT = 400
+"""Characters of what somebody else says of a pod."""
+_ROOM = "lower spec.resources or the number of pods, or give the cluster a node with room"
+_IMAGE = "correct the image's name, or give the nodes access to its registry"
+_WAITING = {
+    "ErrImagePull": _IMAGE,
+    "ImagePullBackOff": _IMAGE,
+    "ErrImageNeverPull": "load the image onto the nodes, or let them pull it",
+    "InvalidImageName": "correct the image's name",
+    "CreateContainerConfigError": "create what is missing, or take it out of spec.env",
+    "CreateContainerError": "the node's kubelet and container runtime know more",
+    "RunContainerError": "the node's kubelet and container runtime know more",
+}
+"""Reasons of a container that waits for more than its turn, each with what to do."""
+_STEADY = {"ErrImagePull": "ImagePullBackOff"}
+"""Reasons that come and go with each other, as the one that is told."""
+
+
+@dataclass(slots=True)
+class _Look:
+    generation: int
+    """Of the Deployment."""
+    due: float
+    wait: float = FIRST
+    found: Trouble | None = None
+
+
+class Pods:
+    """Looks at the pods of Deployments that do not get on."""
+
+    def __init__(self, client: Client, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+        self._looks: dict[Key, _Look] = {}
+        self._may_look = True
+
+    async def explained(self, key: Key, rollout: Rollout | None) -> tuple[Rollout | None, float]:
+        """The rollout with what is in the way of its pods, and the seconds to the next look; 0 where there is none.
+
+        Raises ApiError.
+        """
+        if rollout is None or rollout.settled or rollout.observed < rollout.generation or not self._may_look:
+            self._looks.pop(key, None)
+            return rollout, 0.0
+        now = self._clock.monotonic()
+        look = self._looks.get(key)
+        if look is None or look.generation != rollout.generation:
+            look = self._looks[key] = _Look(rollout.generation, now + FIRST)
+        elif now >= look.due:
+            look.found = trouble(pod for pod in await self._pods(key) if template_hash(pod) == rollout.template)
+            look.wait = min(look.wait * 2, LONGEST)
+            look.due = now + look.wait
+        return replace(rollout, pods=look.found), look.due - now
+
+    def forget(self, key: Key) -> None:
+        """The Deployment is gone."""
+        self._looks.pop(key, None)
+
+    async def _pods(self, key: Key) -> list[Object]:
+        scope = Scope(key.namespace, f"{MANAGED_BY}={MANAGER},agent={key.name}")
+        try:
+            return (await self._client.list(kinds.POD, scope)).items
+        except ApiError as error:
+            if not error.forbidden:
+                raise
+            log.warning("pods are forbidden to this controller: no status says why one does not come up (%s)", error)
+            self._may_look = False
+            return []
+
+
+def trouble(pods: Iterable[Object]) -> Trouble | None:
+    """What is in the way of the first of these pods that something is in the way of."""
+    for pod in pods:
+        if "deletionTimestamp" in pod["metadata"]:
+            continue
+        found = _unscheduled(pod) or _stopped(pod)
+        if found is not None:
+            message = shorten(found.message, SAID_LIMIT)
+            return found._replace(message=f"pod {pod['metadata']['name']}: {message}")
+    return None
+
+
+def _unscheduled(pod: Object) -> Trouble | None:
+    for condition in pod.get("status", {}).get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return Trouble(condition.get("reason") or "Unschedulable", condition.get("message") or "no node", _ROOM)
+    return None
+
+
+def _stopped(pod: Object) -> Trouble | None:
+    for container in pod.get("status", {}).get("containerStatuses") or ():
+        waiting = container.get("state", {}).get("waiting") or {}
+        reason = waiting.get("reason", "")
+        if reason in _WAITING:
+            return Trouble(_STEADY.get(reason, reason), waiting.get("message") or reason, _WAITING[reason])
+        if not container.get("ready"):
+            # One that ends again and again also runs for moments in between: that is no news.
+            ended = container.get("lastState", {}).get("terminated") or container.get("state", {}).get("terminated")
+            if ended:
+                return _crashed(pod, container.get("restartCount", 0), ended)
+    return None
+
+
+def _crashed(pod: Object, restarts: int, ended: Object) -> Trouble:
+    how = f"{ended.get('reason') or 'Error'}, exit code {ended.get('exitCode', 0)}"
+    message = f"its container ended ({how}) and was started anew {restarts} times"
+    words = (ended.get("message") or "").strip().splitlines()
+    if words:
+        message = f"{message}; its last words: {words[-1]}"
+    metadata = pod["metadata"]
+    logs = f"kubectl logs -n {metadata['namespace']} {metadata['name']} --previous"
+    fix = "raise spec.resources.limits.memory" if ended.get("reason") == "OOMKilled" else f"look at {logs}"
+    return Trouble("CrashLoopBackOff", message, fix)

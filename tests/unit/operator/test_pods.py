@@ -1,0 +1,90 @@
+"""Why pods do not come up, read from what Kubernetes says of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from kadre.kube.kinds import Object
+from kadre.operator.pods import SAID_LIMIT, trouble
+
+
+def pod(name: str = "a-1", **status: object) -> Object:
+    return {"metadata": {"name": name, "namespace": "d"}, "status": status}
+
+
+def container(**said: object) -> Object:
+    return pod(containerStatuses=[{"name": "agent", "ready": False, **said}])
+
+
+def waiting(reason: str, message: str = "") -> Object:
+    return container(state={"waiting": {"reason": reason, "message": message}})
+
+
+def ended(**said: object) -> Object:
+    back_off = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}}
+    return container(state=back_off, restartCount=3, lastState={"terminated": said})
+
+
+def test_pods_on_their_way_are_in_no_trouble() -> None:
+    started = container(state={"running": {}})
+    assert trouble([pod(phase="Pending"), waiting("ContainerCreating"), waiting("PodInitializing"), started]) is None
+
+
+def test_a_pod_that_no_node_has_room_for() -> None:
+    said = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "1 Insufficient cpu."}
+    found = trouble([pod("fine"), pod(conditions=[said])])
+    assert found is not None
+    assert (found.reason, found.message) == ("Unschedulable", "pod a-1: 1 Insufficient cpu.")
+    assert "spec.resources" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("reason", "told", "fix"),
+    [
+        ("ErrImagePull", "ImagePullBackOff", "image's name"),
+        ("ImagePullBackOff", "ImagePullBackOff", "image's name"),
+        ("InvalidImageName", "InvalidImageName", "image's name"),
+        ("CreateContainerConfigError", "CreateContainerConfigError", "spec.env"),
+    ],
+)
+def test_a_container_that_cannot_start(reason: str, told: str, fix: str) -> None:
+    found = trouble([waiting(reason, "so it is")])
+    assert found is not None
+    assert (found.reason, found.message) == (told, "pod a-1: so it is")
+    assert fix in found.fix
+
+
+def test_a_container_that_ends_again_and_again_is_told_with_its_last_words() -> None:
+    found = trouble([ended(reason="Error", exitCode=1, message="Traceback\nValueError: no\n")])
+    assert found is not None
+    assert found.reason == "CrashLoopBackOff"
+    assert "(Error, exit code 1) and was started anew 3 times; its last words: ValueError: no" in found.message
+    assert found.fix == "look at kubectl logs -n d a-1 --previous"
+
+
+def test_one_that_runs_for_a_moment_between_two_ends_is_still_in_trouble() -> None:
+    between = container(state={"running": {}}, restartCount=1, lastState={"terminated": {"reason": "Error"}})
+    found = trouble([between])
+    assert found is not None
+    assert found.reason == "CrashLoopBackOff"
+
+
+def test_a_container_without_memory_enough() -> None:
+    found = trouble([ended(reason="OOMKilled", exitCode=137)])
+    assert found is not None
+    assert found.fix == "raise spec.resources.limits.memory"
+
+
+def test_pods_on_their_way_out_and_those_that_recovered_are_nobodys_concern() -> None:
+    leaving = ended(reason="Error", exitCode=1)
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    recovered = ended(reason="Error", exitCode=1)
+    recovered["status"]["containerStatuses"][0] |= {"ready": True, "state": {"running": {}}}
+    assert trouble([leaving, recovered]) is None
+
+
+def test_what_others_say_is_cut() -> None:
+    found = trouble([waiting("ErrImagePull", "no\n" * 1000)])
+    assert found is not None
+    assert len(found.message) <= SAID_LIMIT + len("pod a-1: ")
+    assert "\n" not in found.message
