@@ -8,10 +8,13 @@ from kadre.api import crd, manifest
 from kadre.api.kinds.agent import Agent
 from kadre.operator.children.agent import children
 from kadre.operator.children.common import Owner, Settings
+from kadre.operator.children.environment import environment
 from kadre.plan.build import plan
 from kadre.plan.lookup import Resources
 
 FOLDER = Path(__file__).parent.parent / "tests" / "golden" / "children"
+VERSION = "81"
+"""Of every Secret and ConfigMap there is."""
 SETTINGS = Settings(image="kadre:golden")
 
 
@@ -27,5 +30,6 @@ def _objects(path: Path) -> str:
     planned = plan(agent, lookup)
     if planned.plan is None:
         raise ValueError(f"{path.name}: {[str(problem) for problem in (*loaded.problems, *planned.problems)]}")
-    owner = Owner(planned.plan, agent.kind, agent.api_version, agent.metadata.uid or "")
+    read = environment(planned.plan, lambda *_: VERSION, "")
+    owner = Owner(planned.plan, agent.kind, agent.api_version, agent.metadata.uid or "", read)
     return "".join(f"---\n{crd.dump(child.manifest)}" for child in children(owner, SETTINGS))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from kadre.kube import kinds
-from kadre.kube.kinds import Object
+from kadre.kube.kinds import Key, Object
 from kadre.operator.controller import Operator
-from tests.apiserver.conftest import AGENT, World, is_true
+from tests.apiserver.conftest import AGENT, SECONDS, World, is_true
 from tests.apiserver.test_agents import AGENT_YAML, MODEL_YAML
 
 SCALING = "  scaling: {minReplicas: 2, maxReplicas: 5, targetCPUUtilization: 70}\n"
@@ -104,6 +106,57 @@ async def test_the_number_of_pods_is_handed_to_an_autoscaler_and_taken_back(worl
     await world.gone(kinds.AUTOSCALER, "helper")
     await world.gone(kinds.DISRUPTION_BUDGET, "helper")
     await world.when(kinds.DEPLOYMENT, "helper", lambda obj: obj["spec"]["replicas"] == 1)
+
+
+KEYED = """
+apiVersion: kagent.dev/v1alpha1
+kind: Agent
+metadata: {name: helper}
+spec:
+  model: {provider: openai, name: m, apiKeySecretRef: {name: openai, key: key}}
+  env:
+    - {name: TOKEN, valueFrom: {secretKeyRef: {name: tokens, key: token}}}
+"""
+
+
+async def rotate(world: World, operator: Operator, name: str, data: dict[str, str]) -> None:
+    """Put another value into a Secret, and wait until the controller has done all that it does of it."""
+    secret = await world.get(kinds.SECRET, name)
+    kind = {"apiVersion": "v1", "kind": "Secret", **world.named(name), "stringData": data}
+    made = await (world.client.replace if secret is not None else world.client.create)(kinds.SECRET, kind)
+    version = made["metadata"]["resourceVersion"]
+    async with asyncio.timeout(SECONDS):
+        while operator.cluster.version("Secret", Key(world.namespace, name)) != version:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        while not operator.controller.queue.idle:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+@pytest.mark.requirement("key-rotation")
+async def test_a_rotated_secret_rolls_the_pods_once_where_it_is_in_their_environment(
+    world: World, operator: Operator
+) -> None:
+    await rotate(world, operator, "openai", {"key": "sk-never-shown"})
+    await rotate(world, operator, "tokens", {"token": "sk-never-shown"})
+    await world.apply(KEYED)
+    first = await rolled(world, 1)
+    await rotate(world, operator, "openai", {"key": "sk-another"})  # a file of the pod's, which is read again
+    unchanged = await world.get(kinds.DEPLOYMENT, "helper")
+    assert unchanged is not None
+    assert unchanged["metadata"]["generation"] == first["metadata"]["generation"]
+    await rotate(world, operator, "tokens", {"token": "sk-another"})
+    second = await rolled(world, 2)
+    assert second["metadata"]["generation"] == first["metadata"]["generation"] + 1
+    assert plan_of(second) == plan_of(first)
+    # What is undone is no plan: the pods are to have the value that there is.
+    await world.change(kinds.DEPLOYMENT, "helper", lambda obj: obj["spec"].update(template=first["spec"]["template"]))
+    third = await world.when(kinds.DEPLOYMENT, "helper", lambda obj: obj["metadata"]["generation"] == 4)
+    assert third["spec"]["template"] == second["spec"]["template"]
+    await world.client.delete(kinds.SECRET, world.namespace, "tokens")
+    await world.condition(AGENT, "helper", "EnvironmentResolved", "MissingSecret")
+    left = await world.get(kinds.DEPLOYMENT, "helper")
+    assert left is not None
+    assert left["spec"]["template"] == second["spec"]["template"]  # what runs goes on
 
 
 async def test_a_deleted_agent_leaves_nothing(world: World, operator: Operator) -> None:

@@ -169,6 +169,11 @@ class Cluster:
         known = self._values.get((kind, key))
         return known[1] if known is not None and known[0] == informer.kept.get(key) else None
 
+    def version(self, kind: str, key: Key) -> str:
+        """The resource version of a Secret or a ConfigMap; empty where it is not there."""
+        informer = self.secrets if kind == "Secret" else self.config_maps
+        return informer.kept.get(key, "")
+
     async def _fetch(self, wanted: Wanted) -> None:
         for kind, keys in ((kinds.SECRET, wanted.secrets), (kinds.CONFIG_MAP, wanted.config_maps)):
             informer = self.secrets if kind is kinds.SECRET else self.config_maps

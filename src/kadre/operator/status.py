@@ -17,6 +17,7 @@ from kadre.api.resource import Condition
 from kadre.base.problems import Problem, errors
 from kadre.kube.kinds import Object
 from kadre.operator.children.deployment import template_hash
+from kadre.operator.children.environment import ANNOTATION
 from kadre.plan.types import Dependency, Notice
 
 TOLD = ("Ready", "Reconciling", "RolledBack")
@@ -69,6 +70,8 @@ class Rollout:
     revision: int = 0
     template: str = ""
     """The hash of its pod template; see `children.deployment`."""
+    environment: str = ""
+    """What its pods' environment is read from; see `children.environment`."""
     trouble: str = ""
     """Why it does not get on, in the Deployment's own words; empty where it does."""
     pods: Trouble | None = None
@@ -121,6 +124,7 @@ def rollout(deployment: Object) -> Rollout:
         available=status.get("availableReplicas", 0),
         revision=revision(deployment),
         template=template_hash(deployment["spec"]["template"]),
+        environment=(deployment["spec"]["template"]["metadata"].get("annotations") or {}).get(ANNOTATION, ""),
         trouble=trouble,
     )
 

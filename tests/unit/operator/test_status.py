@@ -161,4 +161,4 @@ def test_a_deployment_is_kept_as_a_few_numbers() -> None:
         "spec": {"replicas": 3, "template": {"metadata": {"annotations": {"kagent.dev/template-hash": "abc"}}}},
         "status": {"observedGeneration": 2, "replicas": 4, "updatedReplicas": 1, "conditions": [failed]},
     }
-    assert rollout(deployment) == Rollout(2, 2, 3, 4, 1, 0, 0, 7, "abc", "too slow")
+    assert rollout(deployment) == Rollout(2, 2, 3, 4, 1, 0, 0, 7, "abc", trouble="too slow")

@@ -82,6 +82,8 @@ class Owner(NamedTuple):
     kind: str
     api_version: str
     uid: str
+    environment: str = ""
+    """What its environment is read from; see `children.environment`."""
 
     @property
     def name(self) -> str:

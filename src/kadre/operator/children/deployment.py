@@ -7,7 +7,7 @@ import hashlib
 import msgspec
 
 from kadre.kube.kinds import DEPLOYMENT, Object
-from kadre.operator.children import plan_map, secrets
+from kadre.operator.children import environment, plan_map, secrets
 from kadre.operator.children.common import HTTP_PORT, Child, Owner, Settings, has_metrics, metrics_port, selector
 from kadre.operator.children.service_account import account_name
 from kadre.plan.types import AgentPlan
@@ -65,7 +65,10 @@ def _template(owner: Owner, settings: Settings) -> Object:
     """The pod template. It carries a hash of itself, by which an earlier one is known again after `rollout undo`."""
     labels, pod = owner.metadata("")["labels"], _pod(owner.plan, settings)
     said = hashlib.sha256(msgspec.json.encode([labels, pod], order="deterministic")).hexdigest()
-    return {"metadata": {"labels": labels, "annotations": {TEMPLATE_HASH: said[:HASH_LENGTH]}}, "spec": pod}
+    annotations = {TEMPLATE_HASH: said[:HASH_LENGTH]}
+    if owner.environment:
+        annotations[environment.ANNOTATION] = owner.environment
+    return {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod}
 
 
 def _pod(plan: AgentPlan, settings: Settings) -> Object:

@@ -19,6 +19,7 @@ from kadre.operator.children import service
 from kadre.operator.children.agent import children
 from kadre.operator.children.common import Child, Owner, Settings
 from kadre.operator.children.deployment import template_hash
+from kadre.operator.children.environment import environment
 from kadre.operator.cluster import Cluster, Declared, Ref
 from kadre.operator.dependents import Dependents
 from kadre.operator.owned import Owned
@@ -108,7 +109,8 @@ class Agents:
         said = Facts(planned.problems, messages(planned.notices), dependencies(planned.dependencies))
         if planned.plan is None:
             return Worked(said, before.places if before else ())
-        owner = Owner(planned.plan, agent.resource.kind, agent.resource.api_version, agent.uid)
+        read = self._environment(ref, planned.plan)
+        owner = Owner(planned.plan, agent.resource.kind, agent.resource.api_version, agent.uid, read)
         wanted = children(owner, self._settings)
         template = _template(wanted)
         rolled_back = self._rolled_back(ref, agent, template)
@@ -147,6 +149,14 @@ class Agents:
             return None
         message = f"revision {earlier[live.template]} runs, as a rollback wants; it is held until the agent changes"
         return State("RolledBack", "True", "RolloutUndone", message)
+
+    def _environment(self, ref: Ref, plan: AgentPlan) -> str:
+        live = self._owned.rollout(Key(ref.namespace, ref.name))
+        return environment(
+            plan,
+            lambda kind, name: self._cluster.version(kind, Key(ref.namespace, name)),
+            live.environment if live is not None else "",
+        )
 
     async def _prune(self, ref: Ref, agent: Declared, places: Sequence[Place]) -> None:
         """Delete children that are no longer wanted. A plan stays while a revision of the Deployment refers to it."""
