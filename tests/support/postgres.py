@@ -1,6 +1,7 @@
 """A PostgreSQL server of the tests' own: a throw-away cluster in a folder, reached by a socket in it.
 
-Its disk is never flushed, which a killed process does not notice. Nobody is asked for a password but the user `locked`.
+Its disk is never flushed, which a killed process does not notice. Nobody is asked for a password but the users `locked`
+and `rotated`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 SECONDS = 30
-HBA = "local all locked scram-sha-256\nlocal all all trust\n"
+HBA = "local all locked,rotated scram-sha-256\nlocal all all trust\n"
 SETTINGS = "fsync = off\nlisten_addresses = ''\nmax_connections = 60\nshared_buffers = 32MB\nautovacuum = off\n"
 
 

@@ -21,6 +21,15 @@ Secrets = Annotated[
     Path, typer.Option("--secrets", metavar="DIR", help="Where Secrets are mounted: a folder each, a file a key.")
 ]
 
+JournalDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--journal",
+        metavar="DIR",
+        help="Where a Secret with the key url is mounted: postgresql://…, for an agent that names no memory.",
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -34,6 +43,7 @@ def host(
     metrics_port: MetricsPort = 0,
     data_dir: DataDir = Path("/var/lib/kadre"),
     secrets: Secrets = Path("/var/run/kadre/secrets"),
+    journal: JournalDir = None,
 ) -> None:
     """Serve one planned agent, as the pods of a cluster do.
 
@@ -43,6 +53,12 @@ def host(
 
     log_to_output()
     settings = pod.PodSettings(
-        plan=plan, host=address, port=port, metrics_port=metrics_port, data_dir=data_dir, secrets=secrets
+        plan=plan,
+        host=address,
+        port=port,
+        metrics_port=metrics_port,
+        data_dir=data_dir,
+        secrets=secrets,
+        journal=journal,
     )
     raise typer.Exit(pod.run(settings))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
 
@@ -18,23 +18,41 @@ from kadre.engine.models.port import Model
 from kadre.engine.secrets import SecretReader
 from kadre.engine.tools import factory as tools
 from kadre.engine.tools.mcp import McpPool
-from kadre.plan.types import AgentKey, AgentPlan, MemoryPlan, ModelPlan
+from kadre.plan.types import AgentKey, AgentPlan, MemoryPlan, ModelPlan, PostgresPlan
 
 if TYPE_CHECKING:
+    from kadre.engine.memory.postgres import PostgresJournal
     from kadre.engine.memory.sqlite import SqliteJournal
 
 
-class Journals:
-    """The two stores of a laptop. SQLite is what an agent gets that names none, or one that is not built yet."""
+class Installed(NamedTuple):
+    """The journal of whoever installed Kadre: for agents that name none, or one that is not built yet."""
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    plan: PostgresPlan
+    secrets: SecretReader
+
+
+class Journals:
+    """The stores of one process. SQLite in the folder is for agents that name none, where none is installed."""
+
+    def __init__(self, folder: Path, secrets: SecretReader, clock: Clock, installed: Installed | None = None) -> None:
         self._folder = folder
+        self._secrets = secrets
         self._clock = clock
+        self._installed = installed
         self._memory: Journal | None = None
         self._disk: SqliteJournal | None = None
+        self._servers: dict[PostgresPlan, PostgresJournal] = {}
 
     async def of(self, memory: MemoryPlan) -> Journal:
-        """The journal for such a plan, opened when it is first wanted. Raises ProblemError where it cannot be."""
+        """The journal for such a plan, opened when it is first wanted.
+
+        Raises ProblemError where it cannot be, and Unavailable where it cannot be now.
+        """
+        if memory.postgres is not None:
+            return await self._server(memory.postgres, self._secrets)
+        if memory.type == "default" and self._installed is not None:
+            return await self._server(*self._installed)
         if memory.type == "in-memory":
             if self._memory is None:
                 from kadre.engine.memory.inmemory import InMemoryJournal
@@ -47,14 +65,18 @@ class Journals:
             self._disk = await SqliteJournal.open(self._folder, clock=self._clock)
         return self._disk
 
+    async def _server(self, plan: PostgresPlan, secrets: SecretReader) -> Journal:
+        if plan not in self._servers:
+            from kadre.engine.memory import postgres, postgres_address
+
+            address = postgres_address.of_plan(plan, secrets)
+            self._servers[plan] = await postgres.PostgresJournal.open(address, clock=self._clock)
+        return self._servers[plan]
+
     def check(self) -> None:
         """Raise Unavailable where the durable one's file was taken away."""
         if self._disk is not None:
             self._disk.presence.check()
-
-    def opened(self) -> list[Journal]:
-        """Those in use, the durable one first."""
-        return [journal for journal in (self._disk, self._memory) if journal is not None]
 
 
 class Assembly:
@@ -79,7 +101,8 @@ class Assembly:
     async def build(self, plans: Mapping[AgentKey, AgentPlan]) -> dict[AgentKey, HostedAgent]:
         """Hosted agents for the plans; an agent whose plan is the same as now is the same object as now.
 
-        Raises ProblemError where one cannot be had; the others that were made for it are closed again.
+        Raises ProblemError where one cannot be had, and Unavailable where its journal is not reached now; the others
+        that were made for it are closed again.
         """
         agents = {}
         async with contextlib.AsyncExitStack() as made:

@@ -10,23 +10,27 @@ from pathlib import Path
 
 import msgspec
 
-from kadre.base.clock import SystemClock
-from kadre.base.errors import ModelError, ProblemError
+from kadre.base.clock import Clock, SystemClock
+from kadre.base.errors import ModelError, ProblemError, Unavailable
 from kadre.base.problems import Problem
 from kadre.base.tasks import Tasks
 from kadre.engine import http_client
+from kadre.engine.agent import HostedAgent
 from kadre.engine.host import Host
 from kadre.engine.models.port import Startable
 from kadre.engine.tools.mcp import McpPool
 from kadre.local import serving
-from kadre.local.hosting import Assembly, Journals
+from kadre.local.hosting import Assembly, Installed, Journals
 from kadre.local.mounted import MountedSecrets
-from kadre.plan.types import AgentPlan
+from kadre.plan.types import AgentKey, AgentPlan, PostgresPlan, SecretRef
 from kadre.server import app
 from kadre.server.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
+AGAIN = 2.0
+"""Seconds between two tries to reach the journal at start."""
+JOURNAL_KEY = "url"
 LINGER = 3.0
 """Seconds a pod that is told to end goes on taking messages: what sends them hears of its end that much later."""
 
@@ -43,6 +47,8 @@ class PodSettings:
     """Where metrics are served besides; 0: nowhere."""
     data_dir: Path = Path("/var/lib/kadre")
     secrets: Path = Path("/var/run/kadre/secrets")
+    journal: Path | None = None
+    """Folder whose file `url` holds the address of the journal for an agent that names no memory of its own."""
     linger: float = LINGER
 
 
@@ -77,10 +83,11 @@ async def _serve(settings: PodSettings, plan: AgentPlan) -> int:
         stack.push_async_callback(http.close)
         pool = McpPool(secrets, None, clock)
         stack.push_async_callback(pool.aclose)
-        assembly = Assembly(host, http, pool, secrets, Journals(settings.data_dir, clock), clock)
+        journals = Journals(settings.data_dir, secrets, clock, _installed(settings))
+        assembly = Assembly(host, http, pool, secrets, journals, clock)
         stack.push_async_callback(tasks.aclose)
         stack.push_async_callback(host.aclose)
-        await host.replace(await assembly.build({plan.key: plan}))
+        await host.replace(await _built(assembly, plan, clock))
         cut_off = await host.recover()
         host.sweep_expired_sessions()
         doors = app.build(host, metrics, list)
@@ -101,6 +108,25 @@ async def _serve(settings: PodSettings, plan: AgentPlan) -> int:
             server.should_exit = True
         await asyncio.wait(answering, timeout=serving.GRACE)
     return 0
+
+
+def _installed(settings: PodSettings) -> Installed | None:
+    folder = settings.journal
+    if folder is None:
+        return None
+    return Installed(
+        PostgresPlan(url=SecretRef(namespace="", name=folder.name, key=JOURNAL_KEY)), MountedSecrets(folder.parent)
+    )
+
+
+async def _built(assembly: Assembly, plan: AgentPlan, clock: Clock) -> dict[AgentKey, HostedAgent]:
+    """The agent, as soon as its journal is reached: until then it could take no message, and is not ready."""
+    while True:
+        try:
+            return await assembly.build({plan.key: plan})
+        except Unavailable as error:
+            log.warning("%s is not served yet: %s", plan.key, error)
+            await clock.sleep(AGAIN)
 
 
 async def _warm(host: Host) -> None:

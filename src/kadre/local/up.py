@@ -98,7 +98,7 @@ class Up:
             stack.push_async_callback(self._servers.aclose)
             pool = McpPool(self._secrets, self._servers.start, self._clock)
             stack.push_async_callback(pool.aclose)
-            journals = Journals(settings.data_path(), self._clock)
+            journals = Journals(settings.data_path(), self._secrets, self._clock)
             assembly = Assembly(self._host, http, pool, self._secrets, journals, self._clock)
             stack.push_async_callback(self._tasks.aclose)
             stack.push_async_callback(self._host.aclose, GRACE)

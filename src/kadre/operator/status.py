@@ -20,9 +20,9 @@ from kadre.operator.children.deployment import template_hash
 from kadre.operator.children.environment import ANNOTATION
 from kadre.plan.types import Dependency, Notice
 
-TOLD = ("Ready", "Reconciling", "RolledBack")
+TOLD = ("Ready", "Reconciling", "RolledBack", "Durable")
 """Conditions whose changes are told as Events."""
-PASSING = ("Pending", "Starting", "RollingOut", "Valid")
+PASSING = ("Pending", "Starting", "RollingOut", "Valid", "JournalInPod", "OwnJournal", "InstalledJournal")
 """Reasons that are on the way to another one, or that everything is as everybody expects."""
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from kadre.api.dialects.kaos import KaosAgent
-from kadre.api.kinds.memory_store import MemoryPolicy, MemoryStore, PostgresStore, RedisStore
+from kadre.api.kinds.agent import AgentMemory
+from kadre.api.kinds.memory_store import MemoryPolicy, MemoryStore, PostgresStore, RedisStore, Tls
 from kadre.api.parts import SecretKeyRef
+from kadre.base.problems import Severity
 from kadre.plan.draft import Draft, Place
-from kadre.plan.types import MemoryPlan, SecretRef
+from kadre.plan.types import MemoryPlan, PostgresPlan, SecretRef
 from kadre.plan.work import Work
 
 Kind = Literal["default", "in-memory", "sqlite", "redis", "postgres"]
-BUILT: dict[str, Kind] = {"in-memory": "in-memory", "sqlite": "sqlite"}
+BUILT: dict[str, Kind] = {"in-memory": "in-memory", "sqlite": "sqlite", "postgres": "postgres"}
 """Stores that exist. An agent that names another one keeps its conversations in the default one for now."""
 
 MAX_HISTORY = MemoryPlan().max_history
@@ -26,6 +28,8 @@ def memory_plan(work: Work, draft: Draft) -> MemoryPlan:
     if memory is None:
         return MemoryPlan()
     place = draft.place("memory")
+    if memory.store_ref is None and memory.type == "postgres":
+        return _plan(work, memory.type, memory.config, postgres=_inline_postgres(work, place, memory))
     if memory.store_ref is None:
         secret = None
         if memory.secret_ref is not None:
@@ -36,29 +40,84 @@ def memory_plan(work: Work, draft: Draft) -> MemoryPlan:
     store = work.reference(MemoryStore, place.below(field), memory.store_ref, fix)
     if store is None:
         return MemoryPlan()
-    server = store.spec.redis or store.spec.postgres
-    return _plan(work, store.spec.type, store.spec.policy, _plain(server), check_store(work, store))
+    postgres, secret = check_store(work, store)
+    settings = {} if postgres is not None else _plain(store.spec.redis)
+    return _plan(work, store.spec.type, store.spec.policy, settings, secret, postgres)
 
 
-def check_store(work: Work, store: MemoryStore) -> SecretRef | None:
-    """The store's password. Nothing connects to these stores yet: a Secret that is missing is a warning."""
-    server: RedisStore | PostgresStore | None = store.spec.redis or store.spec.postgres
+def check_store(work: Work, store: MemoryStore) -> tuple[PostgresPlan | None, SecretRef | None]:
+    """The store's server, and the password of one that nothing connects to yet: missing, that is a warning."""
     place = Place(store, f"spec.{store.spec.type}")
     memories = store.spec.policy.long_term_memory if store.spec.policy else None
     vectors = memories.vector_store if memories else None
     if vectors is not None and vectors.secret_ref is not None:
         where = Place(store, "spec.policy.longTermMemory.vectorStore.secretRef")
         work.secret(where, vectors.secret_ref, severity="warning")
+    if store.spec.postgres is not None:
+        return _stored_postgres(work, place, store.spec.postgres), None
+    return None, _password(work, place, store.spec.redis, severity="warning")
+
+
+def _password(
+    work: Work, place: Place, server: RedisStore | PostgresStore | None, severity: Severity
+) -> SecretRef | None:
     login = server.auth.secret_ref if server is not None and server.auth is not None else None
     if login is None:
         return None
     key = SecretKeyRef(name=login.name, key=login.password_key)
-    return work.secret(place.below("auth.secretRef"), key, severity="warning")
+    return work.secret(place.below("auth.secretRef"), key, severity=severity)
+
+
+def _inline_postgres(work: Work, place: Place, memory: AgentMemory) -> PostgresPlan:
+    config = memory.config
+    secret = work.secret(place.below("secretRef"), memory.secret_ref) if memory.secret_ref is not None else None
+    if config is None or not config.host:
+        return PostgresPlan(url=secret)
+    usual = PostgresPlan()
+    return PostgresPlan(
+        host=config.host,
+        port=config.port or usual.port,
+        database=usual.database if config.database is None else str(config.database),
+        user=config.username or usual.user,
+        password=secret,
+        tls=config.tls is not None and config.tls.enabled,
+        ca=_authority(work, place.below("config"), config.tls),
+    )
+
+
+def _stored_postgres(work: Work, place: Place, server: PostgresStore) -> PostgresPlan:
+    login = server.auth.secret_ref if server.auth is not None else None
+    user_secret = None
+    if login is not None and login.username_key is not None:
+        named = SecretKeyRef(name=login.name, key=login.username_key)
+        user_secret = work.secret(place.below("auth.secretRef"), named)
+    return PostgresPlan(
+        host=server.host,
+        port=server.port,
+        database=server.database,
+        user=(server.auth.username if server.auth is not None else None) or PostgresPlan().user,
+        user_secret=user_secret,
+        password=_password(work, place, server, severity="error"),
+        tls=server.tls is not None and server.tls.enabled,
+        ca=_authority(work, place, server.tls),
+    )
+
+
+def _authority(work: Work, place: Place, tls: Tls | None) -> SecretRef | None:
+    if tls is None or not tls.enabled or tls.secret_ref is None:
+        return None
+    return work.secret(place.below("tls.secretRef"), SecretKeyRef(name=tls.secret_ref.name, key="ca.crt"))
 
 
 def _plan(
-    work: Work, kind: str | None, policy: MemoryPolicy | None, settings: dict[str, Any], secret: SecretRef | None
+    work: Work,
+    kind: str | None,
+    policy: MemoryPolicy | None,
+    settings: dict[str, Any] | None = None,
+    secret: SecretRef | None = None,
+    postgres: PostgresPlan | None = None,
 ) -> MemoryPlan:
+    settings = settings or {}
     if kind is not None and kind not in BUILT:
         work.not_yet(f"memory of type {kind} is not supported yet: conversations are kept in the default store")
         settings = {"type": kind, **settings}
@@ -71,6 +130,7 @@ def _plan(
         type=BUILT.get(kind or "", "default"),
         session_ttl=policy.session_ttl or 0.0,
         max_history=MAX_HISTORY if history is None else history,
+        postgres=postgres,
         settings=settings,
         secret=secret,
     )

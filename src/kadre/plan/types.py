@@ -163,6 +163,23 @@ class UnsupportedTool(Data, frozen=True, tag_field="kind", tag="unsupported"):
 ToolPlan = McpTools | AgentTool | UnsupportedTool
 
 
+class PostgresPlan(Data, frozen=True):
+    """A PostgreSQL server, and who logs in there."""
+
+    url: SecretRef | None = None
+    """Where the whole address is, `postgresql://…`; then nothing else here counts."""
+    host: str = ""
+    port: int = 5432
+    database: str = "postgres"
+    user: str = "postgres"
+    user_secret: SecretRef | None = None
+    """Where the user's name is, instead of `user`."""
+    password: SecretRef | None = None
+    tls: bool = False
+    ca: SecretRef | None = None
+    """Whom to trust, as PEM; None: the usual authorities."""
+
+
 class MemoryPlan(Data, frozen=True):
     """Where an agent's runs are kept and how much of a conversation is sent back to the model."""
 
@@ -173,9 +190,12 @@ class MemoryPlan(Data, frozen=True):
     """Seconds after its last run that a session is forgotten; 0: never."""
     max_history: int = 100
     """Messages of earlier runs sent to the model, counted from the latest."""
+    postgres: PostgresPlan | None = None
+    """type postgres: which server."""
     settings: dict[str, Any] = {}
-    """What the store needs to be reached (host, port, …) and policies not built yet, as plain JSON."""
+    """Of stores and policies not built yet, as plain JSON."""
     secret: SecretRef | None = None
+    """Of a store not built yet."""
 
 
 class Limits(Data, frozen=True):

@@ -14,7 +14,7 @@ from kadre.base import errors
 from kadre.base.clock import FakeClock
 from kadre.engine import events as ev
 from kadre.engine.memory.postgres import PostgresJournal
-from kadre.engine.memory.postgres_server import connect, place
+from kadre.engine.memory.postgres_server import Address, connect, place
 from tests.contract.journal.story import AGENT, START, Teller, numbers, said, whole_run
 from tests.support.postgres import Cluster, new_schema
 from tests.support.postgres_cut import Cut
@@ -303,3 +303,25 @@ async def test_a_conversation_goes_on_over_a_restart_of_the_server_and_of_the_pr
     assert said(await journal.history(AGENT, "s", 2, 9)) == ["message of run-1", "answer of run-1"]
     assert (await Teller("run-2", "s").create(journal)).run.order == 2
     await journal.aclose()
+
+
+async def test_a_password_that_is_changed_is_used_for_the_next_connection(cluster: Cluster) -> None:
+    """The Secret holds the new one, the server takes no other, and every connection there was is cut."""
+    db = await connect(place(cluster.dsn(), "public"))
+    await db.execute("CREATE ROLE rotated LOGIN PASSWORD 'old' IN ROLE pg_write_all_data, pg_read_all_data")
+    await db.execute("GRANT CREATE ON DATABASE postgres TO rotated")
+    secrets = {"password": "old"}
+
+    def address() -> Address:
+        return Address(cluster.dsn("rotated", secrets["password"]))
+
+    journal = await PostgresJournal.open(address, schema=new_schema())
+    run = Teller("run-1", "s")
+    await run.create(journal)
+    await db.execute("ALTER ROLE rotated PASSWORD 'new'")
+    secrets["password"] = "new"
+    await db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'rotated'")
+    await run.end(journal)
+    assert (await journal.events("run-1"))[-1].seq == run.seq
+    await journal.aclose()
+    await db.close()

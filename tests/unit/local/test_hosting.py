@@ -32,7 +32,7 @@ async def test_agents_made_beside_one_that_cannot_be_made_hold_nothing(tmp_path:
     secrets, clock, host = LocalSecrets(), FakeClock(), Host()
     pool = McpPool(secrets, None, clock)
     async with aiohttp.ClientSession() as http:
-        assembly = Assembly(host, http, pool, secrets, Journals(file, clock), clock)
+        assembly = Assembly(host, http, pool, secrets, Journals(file, secrets, clock), clock)
         plans = [plan("first", "in-memory"), plan("second", "sqlite")]
         with pytest.raises(ProblemError, match="cannot be used"):
             await assembly.build({each.key: each for each in plans})

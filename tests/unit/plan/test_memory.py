@@ -8,7 +8,7 @@ import pytest
 
 from kadre.base.problems import errors
 from kadre.plan.build import AllPlanned
-from kadre.plan.types import AgentPlan, MemoryPlan, SecretRef
+from kadre.plan.types import AgentPlan, MemoryPlan, PostgresPlan, SecretRef
 
 Plan = Callable[..., AllPlanned]
 
@@ -88,12 +88,54 @@ def test_a_store_that_is_not_built_yet_falls_back_and_keeps_its_settings(planned
     assert [(problem.reason, problem.severity) for problem in result.problems] == [("MissingSecret", "warning")]
 
 
-def test_a_memory_stores_server_and_login_are_kept(planned: Plan) -> None:
-    text = store("{type: postgres, postgres: {host: p, auth: {username: u, secretRef: {name: s}}}}")
-    plan = helper(planned(text + agent("{storeRef: store}"), {"S_PASSWORD": "x"}))
-    assert plan.memory.settings["type"] == "postgres"
-    assert plan.memory.settings["host"] == "p"
-    assert plan.memory.secret == SecretRef(namespace="default", name="s", key="password", env="S_PASSWORD")
+def secret(name: str, key: str, line: str) -> SecretRef:
+    return SecretRef(namespace="default", name=name, key=key, env=line)
+
+
+@pytest.mark.requirement("memory-postgres")
+@pytest.mark.parametrize("section", ["postgres", "postgresql"])
+def test_a_memory_stores_server_and_login_are_kept(planned: Plan, section: str) -> None:
+    login = "auth: {username: u, secretRef: {name: s}}, tls: {enabled: true, secretRef: {name: t}}"
+    text = store(f"{{type: {section}, {section}: {{host: p, {login}}}, policy: {{sessionTTL: 60}}}}")
+    plan = helper(planned(text + agent("{storeRef: store}"), {"S_PASSWORD": "x", "T_CA_CRT": "pem"}))
+    assert plan.memory == MemoryPlan(
+        type="postgres",
+        session_ttl=60,
+        postgres=PostgresPlan(
+            host="p",
+            user="u",
+            password=secret("s", "password", "S_PASSWORD"),
+            tls=True,
+            ca=secret("t", "ca.crt", "T_CA_CRT"),
+        ),
+    )
+    assert plan.notices == ()
+
+
+def test_a_login_may_be_in_the_secret_whole(planned: Plan) -> None:
+    text = store("{type: postgres, postgres: {host: p, auth: {secretRef: {name: s, usernameKey: user}}}}")
+    postgres = helper(planned(text + agent("{storeRef: store}"), {"S_PASSWORD": "x", "S_USER": "u"})).memory.postgres
+    assert postgres is not None
+    assert postgres.user_secret == secret("s", "user", "S_USER")
+
+
+@pytest.mark.parametrize("kind", ["postgres", "postgresql"])
+def test_a_postgres_server_may_be_written_in_place(planned: Plan, kind: str) -> None:
+    config = "{host: p, port: 5433, database: chats, username: u, ttl: 60, maxHistory: 5}"
+    text = agent(f"{{type: {kind}, config: {config}, secretRef: {{name: s, key: k}}}}")
+    assert helper(planned(text, {"S_K": "x"})).memory == MemoryPlan(
+        type="postgres",
+        session_ttl=60,
+        max_history=5,
+        postgres=PostgresPlan(host="p", port=5433, database="chats", user="u", password=secret("s", "k", "S_K")),
+    )
+
+
+def test_a_postgres_servers_whole_address_may_be_in_a_secret(planned: Plan) -> None:
+    text = agent("{type: postgres, secretRef: {name: s, key: url}}")
+    assert helper(planned(text, {"S_URL": "x"})).memory.postgres == PostgresPlan(url=secret("s", "url", "S_URL"))
+    (problem,) = planned(text).problems
+    assert (problem.reason, problem.severity, problem.path) == ("MissingSecret", "error", "spec.memory.secretRef")
 
 
 def test_a_missing_store_is_a_problem(planned: Plan) -> None:

@@ -96,7 +96,7 @@ class InlineMemoryConfig(MemoryPolicy):
     database: IntOrText | None = None
     """redis: the number of the database; postgres: its name."""
     username: str | None = None
-    """The user who logs in."""
+    """The user who logs in; postgres: `postgres` where none is given."""
     tls: Tls | None = None
     """Whether the connection is encrypted."""
 
@@ -111,7 +111,8 @@ class AgentMemory(Spec):
     config: InlineMemoryConfig | None = None
     """Where the store is, and how much is kept."""
     secret_ref: SecretKeyRef | None = None
-    """The Secret key that holds the store's password."""
+    """The Secret key that holds the store's password; where config names no host, its whole address
+    (`postgresql://USER:PASSWORD@HOST:PORT/DATABASE`)."""
 
 
 class Tracing(Spec):
@@ -350,11 +351,14 @@ def _check_memory(memory: AgentMemory) -> Iterator[Problem]:
             fix="keep storeRef, or type and config",
             path="spec.memory.storeRef",
         )
-    if memory.store_ref is None and memory.type in {"redis", "postgres"} and not (memory.config and memory.config.host):
+    hosted = memory.config is not None and memory.config.host
+    whole = memory.type == "postgres" and memory.secret_ref is not None
+    if memory.store_ref is None and memory.type in {"redis", "postgres"} and not hosted and not whole:
+        whole_fix = "a secretRef to a key that holds postgresql://…, " if memory.type == "postgres" else ""
         yield Problem(
             "MissingField",
             f"memory of type {memory.type} needs the server's address",
-            fix="add config.host, or use storeRef",
+            fix=f"add config.host, {whole_fix}or use storeRef",
             path="spec.memory.config",
         )
 

@@ -1,17 +1,28 @@
 """MemoryStore: where conversations are kept, and for how long."""
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from kadre.api.kinds.tool import Embedding, VectorStore
 from kadre.api.parts import Count, Duration, Port, Positive, SecretName
 from kadre.api.resource import NATIVE, Column, Listing, Resource, Spec
 from kadre.base.problems import Problem
 
-MemoryType = Literal["redis", "postgres", "in-memory", "sqlite"]
 NEEDS_SECTION = ("redis", "postgres")
+
+
+def _one_name(value: Any) -> Any:
+    return "postgres" if value == "postgresql" else value
+
+
+MemoryType = Annotated[
+    Literal["redis", "postgres", "in-memory", "sqlite"],
+    BeforeValidator(_one_name),
+    WithJsonSchema({"type": "string", "enum": ["redis", "postgres", "postgresql", "in-memory", "sqlite"]}),
+]
+"""`postgresql` is read as `postgres`."""
 
 
 class Tls(Spec):
@@ -20,7 +31,7 @@ class Tls(Spec):
     enabled: bool = False
     """Whether the connection is encrypted."""
     secret_ref: SecretName | None = None
-    """A Secret with ca.crt and, for client certificates, tls.crt and tls.key."""
+    """A Secret whose key ca.crt says which certificates to trust; the usual authorities where none is named."""
 
 
 class LoginSecret(Spec):
@@ -38,7 +49,7 @@ class Auth(Spec):
     """Who logs in."""
 
     username: str | None = None
-    """The user's name, where it isn't in the Secret."""
+    """The user's name, where it isn't in the Secret; postgres: `postgres` where none is given."""
     secret_ref: LoginSecret | None = None
     """The Secret with the password."""
 
@@ -66,7 +77,7 @@ class PostgresStore(Spec):
     port: Port = 5432
     """Its port."""
     database: str = "postgres"
-    """The database."""
+    """The database. Kadre makes a schema named kadre in it."""
     tls: Tls | None = None
     """Encryption of the connection."""
     auth: Auth | None = None
@@ -116,6 +127,8 @@ class MemoryPolicy(Spec):
 
 class MemoryStoreSpec(Spec):
     """Where conversations are kept, and for how long."""
+
+    spellings: ClassVar[Mapping[str, str]] = {"postgresql": "postgres"}
 
     type: MemoryType
     """redis, postgres, sqlite (a file beside the agent) or in-memory (gone when the process ends)."""

@@ -54,7 +54,7 @@ class PostgresJournal:
     @classmethod
     async def open(
         cls,
-        dsn: str,
+        address: Callable[[], postgres_server.Address] | str,
         *,
         schema: str = "kadre",
         connections: int = postgres_server.CONNECTIONS,
@@ -62,11 +62,12 @@ class PostgresJournal:
     ) -> PostgresJournal:
         """The journal in that schema of `postgresql://user:password@host:port/database`, made where it is missing.
 
-        `connections`: at most so many, beside one that listens. Raises ProblemError: the address cannot be read, the
-        server refuses us, or a newer version wrote it; Unavailable: the server is not reached now.
+        `address`: asked again before every connection. `connections`: at most so many, beside one that listens.
+        Raises ProblemError: the address cannot be read, the server refuses us, or a newer version wrote it;
+        Unavailable: the server is not reached now.
         """
         clock = clock or SystemClock()
-        where = postgres_server.place(dsn, schema)
+        where = postgres_server.place(address, schema)
         turns = Turns()
         watch = postgres_watch.Watch(where, turns, clock)
         async with contextlib.AsyncExitStack() as owned:

@@ -7,7 +7,9 @@ that is done through `Server.do` must be such that doing it twice is as doing it
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -57,26 +59,44 @@ class JournalUnavailable(errors.Unavailable):
     default_reason = "JournalUnavailable"
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where a journal is: `dsn` holds the password and is told to nobody, `name` is for people.
+class Address(msgspec.Struct, frozen=True):
+    """What a connection is opened with: it may hold a password and is told to nobody.
 
-    `password`: what asyncpg is to use instead of looking further where `dsn` has none; None where it has one.
+    `dsn`: `postgresql://user:password@host:port/database`. `tls`: None where the dsn says it all.
     """
 
     dsn: str
+    tls: ssl.SSLContext | None = None
+
+    def __repr__(self) -> str:
+        return "Address(…)"
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a journal is: `address` is asked before every connection, so that a changed password counts.
+
+    `name` is for people.
+    """
+
+    address: Callable[[], Address]
     schema: str
     name: str
-    password: str | None = None
 
     def __repr__(self) -> str:
         return f"Place({self.name!r}, {self.schema!r})"
 
 
-def place(dsn: str, schema: str) -> Place:
-    """Where `postgresql://user:password@host:port/database` leads. Raises ProblemError: it cannot be read."""
+def place(address: Callable[[], Address] | str, schema: str) -> Place:
+    """Where that address leads: a dsn, or what is asked for it. Raises ProblemError: it cannot be read."""
     if not _SCHEMA.fullmatch(schema):
         fix = "name it with small letters, digits and underscores"
         raise _problem("BadStore", f"{schema!r} cannot be the name of a PostgreSQL schema", fix)
+    asked = functools.partial(Address, address) if isinstance(address, str) else address
+    return Place(asked, schema, _read(asked().dsn)[0])
+
+
+def _read(dsn: str) -> tuple[str, str | None]:
+    """How people call the place of that dsn, and the password that is to be used where the dsn holds none."""
     try:
         parts = urlsplit(dsn)
         port, asked = parts.port, parse_qs(parts.query)
@@ -89,7 +109,7 @@ def place(dsn: str, schema: str) -> Place:
         raise _unreadable()
     name = f"postgresql journal {host}{f':{port}' if port else ''}{unquote(parts.path)}"
     # Left without one, asyncpg would look in the environment and the home folder: other programs' passwords.
-    return Place(dsn, schema, name, None if parts.password or "password" in asked else "")
+    return name, None if parts.password or "password" in asked else ""
 
 
 def _unreadable() -> errors.ProblemError:
@@ -117,9 +137,11 @@ _LOST = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.InvalidCachedStatementError,
+    asyncpg.InternalClientError,
     OSError,
 )
-"""What is worth a new connection and another try."""
+"""What is worth a new connection and another try. asyncpg takes its own words for a mistake of its own where the server
+has said good-bye and has not hung up yet."""
 _MENDED_BY_WHO_STARTS = {
     asyncpg.InvalidAuthorizationSpecificationError: "the server refuses this user or its password",
     asyncpg.InvalidCatalogNameError: "there is no such database on the server",
@@ -193,18 +215,20 @@ def _settings(where: Place) -> dict[str, Any]:
         "default_transaction_isolation": "read committed",
         "jit": "off",
     }
-    seconds = {"timeout": CONNECT_SECONDS, "command_timeout": ANSWER_SECONDS}
-    return {"password": where.password, "server_settings": settings, **seconds}
+    return {"server_settings": settings, "timeout": CONNECT_SECONDS, "command_timeout": ANSWER_SECONDS}
 
 
-async def connect(where: Place) -> Connection:
-    """A connection outside the pool. Raises what asyncpg raises."""
-    return await _own_words(asyncpg.connect(where.dsn, **_settings(where)))
+async def connect(where: Place, **pooled: Any) -> Connection:
+    """A connection to where the journal is now. `pooled`: what the pool adds.
 
-
-async def _own_words(opening: Awaitable[T]) -> T:
+    Raises what asyncpg raises, ProblemError for an address that cannot be read, Unavailable where there is none now.
+    """
+    address = where.address()
+    settings = {**_settings(where), "password": _read(address.dsn)[1], **pooled}
+    if address.tls is not None:
+        settings["ssl"] = address.tls
     try:
-        return await opening
+        return await asyncpg.connect(address.dsn, **settings)
     except asyncpg.exceptions.ClientConfigurationError:  # its words hold what was read, a password's half perhaps
         raise _unreadable() from None
 
@@ -224,9 +248,13 @@ class Server:
 
     @classmethod
     async def open(cls, where: Place, clock: Clock, connections: int = CONNECTIONS) -> Server:
-        """The server of that place. Raises what asyncpg raises."""
-        pool = asyncpg.create_pool(where.dsn, min_size=1, max_size=connections, reset=_leave, **_settings(where))
-        return cls(where, await _own_words(pool), clock)
+        """The server of that place. Raises what `connect` raises."""
+
+        async def opened(_: None, **pooled: Any) -> Connection:
+            return await connect(where, **pooled)
+
+        pool = asyncpg.create_pool(connect=opened, min_size=1, max_size=connections, reset=_leave)
+        return cls(where, await pool, clock)
 
     async def once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """What `work` returns for a connection. Raises what asyncpg raises."""

@@ -7,7 +7,7 @@ import hashlib
 import msgspec
 
 from kadre.kube.kinds import DEPLOYMENT, Object
-from kadre.operator.children import environment, plan_map, secrets
+from kadre.operator.children import environment, journal, plan_map, secrets
 from kadre.operator.children.common import HTTP_PORT, Child, Owner, Settings, has_metrics, metrics_port, selector
 from kadre.operator.children.service_account import account_name
 from kadre.plan.types import AgentPlan
@@ -73,6 +73,8 @@ def _template(owner: Owner, settings: Settings) -> Object:
 
 def _pod(plan: AgentPlan, settings: Settings) -> Object:
     secret_volumes, _ = secrets.volumes(plan)
+    if given := journal.installed(plan, settings):
+        secret_volumes.append(journal.volume(given))
     pod: Object = {
         "serviceAccountName": account_name(plan),
         "automountServiceAccountToken": False,
@@ -104,6 +106,9 @@ def _container(plan: AgentPlan, settings: Settings) -> Object:
     _, secret_mounts = secrets.volumes(plan)
     ports = [{"name": "http", "containerPort": HTTP_PORT}]
     arguments = ["host", f"--plan={PLAN_FOLDER}/{plan_map.KEY}", f"--port={HTTP_PORT}", f"--data-dir={DATA_FOLDER}"]
+    if journal.installed(plan, settings):
+        secret_mounts.append(journal.mount())
+        arguments.append(f"--journal={journal.FOLDER}")
     if has_metrics(plan):
         ports.append({"name": "metrics", "containerPort": metrics_port(plan)})
         arguments.append(f"--metrics-port={metrics_port(plan)}")

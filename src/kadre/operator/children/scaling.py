@@ -16,6 +16,12 @@ def fewest(plan: AgentPlan) -> int:
     return int(scaling.get("minReplicas", plan.workload.get("replicas", 1)))
 
 
+def most(plan: AgentPlan) -> int:
+    """The most pods there may be."""
+    scaling: Object = plan.workload.get("scaling", {})
+    return max(fewest(plan), int(scaling.get("maxReplicas", 0)))
+
+
 def is_scaled(plan: AgentPlan) -> bool:
     """Whether the number of pods is an autoscaler's to say."""
     scaling: Object = plan.workload.get("scaling", {})

@@ -15,7 +15,7 @@ from kadre.kube.apply import Applier, NameTaken, Place
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key
 from kadre.kube.outcome import DONE, After, Outcome, Stop
-from kadre.operator.children import service
+from kadre.operator.children import journal, service
 from kadre.operator.children.agent import children
 from kadre.operator.children.common import Child, Owner, Settings
 from kadre.operator.children.deployment import template_hash
@@ -133,7 +133,8 @@ class Agents:
         places = tuple(Place(child.kind, Key(ref.namespace, child.name)) for child in wanted)
         await self._prune(ref, agent, places)
         applied = agent.status.get("planHash", "") if rolled_back is not None else template
-        return Worked(_facts(said, planned.plan, applied, rolled_back), places)
+        durable = journal.durable(planned.plan, self._settings)
+        return Worked(_facts(replace(said, durable=durable), planned.plan, applied, rolled_back), places)
 
     def _rolled_back(self, ref: Ref, agent: Declared, wanted: str) -> State | None:
         """Somebody has undone a rollout: which revision runs; None where nobody has, or the agent has changed since."""
@@ -180,15 +181,13 @@ class Agents:
 
 
 def _facts(said: Facts, plan: AgentPlan, applied: str, rolled_back: State | None) -> Facts:
-    message = "conversations live in the pod and end with it; give the agent a memory, or the chart a journal"
     fields = {
         "model": f"{plan.model.provider}/{plan.model.model}",
         "url": service.url(plan),
         "planHash": applied,
     }
-    durable = State("Durable", "False", "JournalInPod", message)
     notices = messages(plan.notices)
-    return replace(said, notices=notices, durable=durable, rolled_back=rolled_back, fields=fields)
+    return replace(said, notices=notices, rolled_back=rolled_back, fields=fields)
 
 
 def _template(wanted: Sequence[Child]) -> str:

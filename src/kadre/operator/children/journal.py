@@ -1,0 +1,47 @@
+"""Where an agent's conversations are kept in a cluster: its memory's server, the installation's, or its pod."""
+
+from __future__ import annotations
+
+from kadre.api.conditions import State
+from kadre.kube.kinds import Object
+from kadre.operator.children import scaling
+from kadre.operator.children.common import Settings
+from kadre.plan.types import AgentPlan
+
+FOLDER = "/var/run/kadre/journal"
+KEY = "url"
+"""Of the installation's Secret: the address, `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`."""
+
+
+def installed(plan: AgentPlan, settings: Settings) -> str:
+    """The Secret of the journal that the installation gives; empty where the agent uses another, or has none."""
+    return settings.journal_of(plan.key.namespace) if plan.memory.type == "default" else ""
+
+
+def volume(secret: str) -> Object:
+    """The pod's volume. A Secret that is not there does not keep the pod from starting: the agent waits for it."""
+    items = [{"key": KEY, "path": KEY}]
+    return {
+        "name": "journal",
+        "secret": {"secretName": secret, "items": items, "optional": True, "defaultMode": 0o440},
+    }
+
+
+def mount() -> Object:
+    """Where the container has it."""
+    return {"name": "journal", "mountPath": FOLDER, "readOnly": True}
+
+
+def durable(plan: AgentPlan, settings: Settings) -> State:
+    """Whether conversations outlive the pod that holds them, and are the same for every replica."""
+    if plan.memory.type == "postgres":
+        return State("Durable", "True", "OwnJournal", "conversations are kept in the PostgreSQL server of its memory")
+    if secret := installed(plan, settings):
+        message = f"conversations are kept in the PostgreSQL server that the Secret {secret} names"
+        return State("Durable", "True", "InstalledJournal", message)
+    message, reason = "conversations live in the pod and end with it", "JournalInPod"
+    if scaling.most(plan) > 1:
+        message += f", and each of up to {scaling.most(plan)} replicas knows its own only"
+        reason = "JournalNotShared"
+    fix = "give the agent a memory of type postgres, or the chart a journal (journal.existingSecret)"
+    return State("Durable", "False", reason, f"{message}; {fix}")
