@@ -15,6 +15,7 @@ import yaml
 from kadre.api.crd import crds
 from kadre.base.tasks import Tasks
 from kadre.kube import access, kinds
+from kadre.kube.access import Access
 from kadre.kube.client import Client, Scope
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Kind, Object, key_of
@@ -161,10 +162,10 @@ async def world(api: ControlPlane, worker_id: str = "") -> AsyncIterator[World]:
 
 
 @asynccontextmanager
-async def operating(kubeconfig: Path, settings: Settings | None = None) -> AsyncIterator[Operator]:
-    """A controller at work."""
+async def operating(found: Path | Access, settings: Settings | None = None) -> AsyncIterator[Operator]:
+    """A controller at work. `found`: how it reaches the API, or the kubeconfig that says so."""
     tasks = Tasks("test")
-    async with Client(access.by_kubeconfig(kubeconfig), MANAGER) as client:
+    async with Client(found if isinstance(found, Access) else access.by_kubeconfig(found), MANAGER) as client:
         operator = Operator(client, settings or Settings(image="kadre:test"))
         tasks.spawn("operator", operator.run())
         try:

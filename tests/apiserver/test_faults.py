@@ -98,7 +98,7 @@ async def test_a_controller_that_starts_over_a_cluster_that_is_right_writes_noth
         await world.when(AGENT, "helper", rolled_out)
         await idle(first)
     async with operating(api.kubeconfig) as second:
-        await asyncio.gather(*[informer.synced.wait() for informer in second.cluster.informers()])
+        await second.acting.wait()
         await idle(second)
         assert second.controller.reconciled > 0
         assert (second.applier.writes, second.reporter.writes) == (0, 0)

@@ -39,6 +39,17 @@ class Place(NamedTuple):
     key: Key
 
 
+class Settled(NamedTuple):
+    """What is kept of an object that was found, or made, to be right."""
+
+    wanted: bytes
+    """Digest of what it was to be."""
+    digest: bytes
+    """Digest of what the cluster had then."""
+    uid: str
+    owner: str
+
+
 class NameTaken(Exception):
     """An object of that name is there, and it belongs to somebody else."""
 
@@ -72,18 +83,21 @@ class Applier:
         self.writes = 0
         self._client = client
         self._live = live
-        self._settled: dict[Place, tuple[bytes, bytes]] = {}
+        self._settled: dict[Place, Settled] = {}
+        self._under_way: dict[Place, str] = {}
+        """What is being looked at or written, and its owner."""
 
     def is_settled(self, place: Place) -> bool:
         """Whether the object still is as it was when it was found, or made, to be right.
 
-        One that was made and has not been seen yet is on its way: of one that has gone again we would be told.
+        One that was made and has not been seen yet is on its way: of one that has gone again we would be told, by
+        `forget` or `lost`.
         """
         known, live = self._settled.get(place), self._live(place.kind).get(place.key)
-        return known is not None and (live is None or known[1] == live.digest)
+        return known is not None and (live is None or (known.uid, known.digest) == (live.uid, live.digest))
 
     async def ensure(self, kind: Kind, manifest: Object, owner: str) -> Object | None:
-        """Have the object be so; what it is where it was written. `owner`: uid of its owner.
+        """Have the object be so; what it is where that had to be looked up or written. `owner`: uid of its owner.
 
         Raises ApiError, NameTaken.
         """
@@ -91,31 +105,42 @@ class Applier:
         wanted = compare.digest(manifest)
         manifest = _noted(manifest, wanted)
         known = self._settled.get(place)
-        if known is not None and known[0] == wanted and self.is_settled(place):
+        if known is not None and known.wanted == wanted and self.is_settled(place):
             return None
-        made = None if known is not None or place.key in self._live(kind) else await self._make(kind, manifest)
-        if made is None:
-            there = await self._get(place)
-            if there is not None:
-                if owner_of(there) != owner:
-                    raise NameTaken(place)
-                if compare.covers(there, manifest):
-                    self._settled[place] = (wanted, compare.digest(there))
-                    return None
-                await self._hand_over(kind, there, manifest)
-            made = await self._client.apply(kind, manifest)
+        self._under_way[place] = owner
+        try:
+            new = known is None and place.key not in self._live(kind)
+            found = await self._have(place, manifest, owner, new=new)
+            if place in self._under_way:  # else it has gone again before we knew that it was made
+                self._settled[place] = Settled(wanted, compare.digest(found), found["metadata"]["uid"], owner)
+        finally:
+            self._under_way.pop(place, None)
+        return found
+
+    async def _have(self, place: Place, manifest: Object, owner: str, *, new: bool) -> Object:
+        made = await self._make(place.kind, manifest) if new else None
+        if made is not None:
+            return made
+        there = await self._get(place)
+        if there is not None:
+            if owner_of(there) != owner:
+                raise NameTaken(place)
+            if compare.covers(there, manifest):
+                return there
+            await self._hand_over(place.kind, there, manifest)
         self.writes += 1
-        self._settled[place] = (wanted, compare.digest(made))
-        return made
+        return await self._client.apply(place.kind, manifest)
 
     async def _make(self, kind: Kind, manifest: Object) -> Object | None:
         """Make the object; None where something of that name is there, which nobody has told us of."""
         try:
-            return await self._client.apply_new(kind, manifest)
+            made = await self._client.apply_new(kind, manifest)
         except ApiError as error:
             if error.conflict:
                 return None
             raise
+        self.writes += 1
+        return made
 
     async def _hand_over(self, kind: Kind, there: Object, manifest: Object) -> None:
         """Leave the number of pods to whoever scales them from now on: dropping our word for it would make it 1."""
@@ -138,6 +163,19 @@ class Applier:
         """These have gone, or are nobody's concern any more."""
         for place in places:
             self._settled.pop(place, None)
+            self._under_way.pop(place, None)
+
+    def lost(self, kind: Kind) -> set[str]:
+        """Forget what should be there of a kind and is not, now that all there are have been listed; its owners.
+
+        It was made and has gone again while nobody told us of either, or is younger than the list.
+        """
+        live = self._live(kind)
+        missing = {place: known.owner for place, known in self._settled.items() if place.kind == kind}
+        missing |= {place: owner for place, owner in self._under_way.items() if place.kind == kind}
+        missing = {place: owner for place, owner in missing.items() if place.key not in live}
+        self.forget(missing)
+        return set(missing.values())
 
     async def _get(self, place: Place) -> Object | None:
         try:

@@ -21,7 +21,7 @@ from yarl import URL
 from kadre.base.errors import shorten
 from kadre.kube.access import Access
 from kadre.kube.errors import ApiError
-from kadre.kube.kinds import Kind, Object
+from kadre.kube.kinds import Key, Kind, Object
 
 PAGE = 500
 """Objects in one page of a list."""
@@ -68,8 +68,14 @@ class Scope:
         """As the API wants it."""
         return {"labelSelector": self.selector} if self.selector else {}
 
+    def holds(self, key: Key) -> bool:
+        """Whether an object that is kept of this kind is one of this scope's namespace."""
+        return self.namespace in ("", key.namespace)
+
 
 EVERYTHING = Scope()
+ALL = ("",)
+"""The namespaces of who is not confined to some."""
 _EVENT = msgspec.json.Decoder(Event)
 _ANY = msgspec.json.Decoder()
 

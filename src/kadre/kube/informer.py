@@ -2,17 +2,19 @@
 
 Lists once, then watches from there. A watch that ends is taken up where it ended; where the server no longer knows that
 point, everything is listed anew and what differs is told. Users are told of changes and never of the way they came.
+Several scopes, as of namespaces, are followed side by side; no two of them may have an object in common.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from kadre.base.clock import Clock, SystemClock
 from kadre.base.retry import Backoff
+from kadre.base.tasks import all_of
 from kadre.kube.client import EVERYTHING, Client, Scope
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key, Kind, Object, key_of
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BACKOFF = Backoff(attempts=1_000_000, first=0.2, limit=30.0)
+BRIEF = 1.0
+"""Seconds: a server that ends watches sooner than that would be asked without a pause."""
 ABSENT_SECONDS = 30.0
 """Between two looks at whether a kind that the cluster does not know, or does not show us, is there by now."""
 
@@ -29,7 +33,8 @@ class Informer(Generic[T]):
     """All objects of one kind.
 
     `keep` makes of an object, and of what was kept of it before, what is kept now. `changed` is told what was kept and
-    what is, None where there was or is nothing; not where both are the same.
+    what is, None where there was or is nothing; not where both are the same. `listed` is told whenever all that there
+    are have been listed: what is not kept then is not there, whatever was heard of it.
     """
 
     def __init__(
@@ -38,66 +43,85 @@ class Informer(Generic[T]):
         kind: Kind,
         keep: Callable[[Object, T | None], T],
         changed: Callable[[Key, T | None, T | None], None],
-        scope: Scope = EVERYTHING,
+        scopes: Sequence[Scope] = (EVERYTHING,),
+        listed: Callable[[], None] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.kind = kind
         self.kept: dict[Key, T] = {}
         self.synced = asyncio.Event()
         """All there were have been listed, or cannot be: what is kept is as good as it gets."""
-        self.absent = ""
-        """Why nothing can be followed: the cluster has no such kind, or does not show it to us."""
+        self.absent: dict[Scope, str] = {}
+        """Why nothing can be followed in a scope: the cluster has no such kind, or does not show it to us."""
         self._client = client
         self._keep = keep
         self._changed = changed
-        self._scope = scope
+        self._listed = listed
+        self._unknown = set(scopes)
+        self._scopes = tuple(scopes)
         self._clock = clock or SystemClock()
         self._versions: dict[Key, str] = {}
 
     async def run(self) -> None:
         """Follow them until cancelled."""
+        await all_of([self._follow(scope) for scope in self._scopes])
+
+    async def _follow(self, scope: Scope) -> None:
         version, failures = "", 0
         while True:
             try:
                 if not version:
-                    version = await self._list()
+                    version = await self._list(scope)
                     failures = 0
-                async for event in self._client.watch(self.kind, version, self._scope):
+                began = self._clock.monotonic()
+                async for event in self._client.watch(self.kind, version, scope):
                     version = event.object["metadata"]["resourceVersion"]
-                    failures = 0
+                    if self._clock.monotonic() - began >= BRIEF:
+                        failures = 0
                     if event.type != "BOOKMARK":
                         self._take(event.object, gone=event.type == "DELETED")
+                failures = failures + 1 if self._clock.monotonic() - began < BRIEF else 0
+                if failures:
+                    await self._clock.sleep(_wait(failures))
             except ApiError as error:
                 if error.expired:
                     version = ""
                     await self._clock.sleep(BACKOFF.first)
                     continue
                 failures += 1
-                await self._clock.sleep(self._after(error, failures))
+                await self._clock.sleep(self._after(scope, error, failures))
 
-    def _after(self, error: ApiError, failures: int) -> float:
+    def _after(self, scope: Scope, error: ApiError, failures: int) -> float:
         """Seconds to wait after a failure."""
         if error.missing or error.forbidden:
-            if not self.absent:
+            if scope not in self.absent:
                 what = "is not known to this cluster" if error.missing else "may not be read by us"
-                self.absent = f"{self.kind.plural} of {self.kind.api_version} {what}"
-                log.warning("%s: working without them", self.absent)
-            self.synced.set()
+                where = f" in {scope.namespace}" if scope.namespace else ""
+                self.absent[scope] = f"{self.kind.plural} of {self.kind.api_version} {what}{where}"
+                log.warning("%s: working without them", self.absent[scope])
+            self._know(scope)
             return ABSENT_SECONDS
         log.log(logging.WARNING if failures > 1 else logging.INFO, "following %s: %s", self.kind.plural, error)
-        return BACKOFF.delay(failures) or BACKOFF.limit
+        return _wait(failures)
 
-    async def _list(self) -> str:
-        page = await self._client.list(self.kind, self._scope)
-        self.absent = ""
+    async def _list(self, scope: Scope) -> str:
+        page = await self._client.list(self.kind, scope)
+        self.absent.pop(scope, None)
         there = set()
         for obj in page.items:
             there.add(key_of(obj))
             self._take(obj, gone=False)
-        for key in self.kept.keys() - there:
+        for key in [key for key in self.kept if scope.holds(key) and key not in there]:
             self._drop(key)
-        self.synced.set()
+        self._know(scope)
+        if self._listed is not None:
+            self._listed()
         return page.version
+
+    def _know(self, scope: Scope) -> None:
+        self._unknown.discard(scope)
+        if not self._unknown:
+            self.synced.set()
 
     def _take(self, obj: Object, *, gone: bool) -> None:
         key, version = key_of(obj), obj["metadata"]["resourceVersion"]
@@ -122,3 +146,7 @@ class Informer(Generic[T]):
         before = self.kept.pop(key, None)
         if before is not None:
             self._changed(key, before, None)
+
+
+def _wait(failures: int) -> float:
+    return BACKOFF.delay(failures) or BACKOFF.limit

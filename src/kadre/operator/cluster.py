@@ -6,7 +6,7 @@ it notes as wanted. It is fetched, and the plan made again: after two rounds at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from kadre.api.registry import KINDS
 from kadre.api.resource import Resource
 from kadre.base.problems import Problem, errors
 from kadre.kube import kinds
-from kadre.kube.client import Client, Scope
+from kadre.kube.client import ALL, Client, Scope
 from kadre.kube.errors import ApiError
 from kadre.kube.informer import Informer
 from kadre.kube.kinds import Key, Kind, Object
@@ -107,10 +107,17 @@ class Wanted:
 
 
 class Cluster:
-    """Everything that is watched to make plans of. `changed` is told what was kept of an object, and what is now."""
+    """Everything that is watched to make plans of, in these namespaces; an empty one stands for all.
+
+    `changed` is told what was kept of an object, and what is now.
+    """
 
     def __init__(
-        self, client: Client, changed: Callable[[Ref, Any, Any], None], settings: Settings | None = None
+        self,
+        client: Client,
+        changed: Callable[[Ref, Any, Any], None],
+        settings: Settings | None = None,
+        namespaces: Sequence[str] = ALL,
     ) -> None:
         self.settings = settings or Settings()
         self.variables = {
@@ -119,12 +126,14 @@ class Cluster:
         """What the installation says, by the variable that would say it on a laptop."""
         self._client = client
         self._changed = changed
+        self._namespaces = namespaces
         self._values: dict[tuple[str, Key], tuple[str, Mapping[str, str]]] = {}
         """Of a Secret its keys with empty values, of a ConfigMap its values; each with the version that was known
         before it was read: what was read is at least as new, and no longer used once a newer one is known."""
         self.declared: dict[Kind, Informer[Declared]] = {}
         for kind in our_kinds():
-            self.declared[kind] = Informer(client, kind, declared, self._teller(kind))
+            scopes = [Scope(namespace) for namespace in namespaces]
+            self.declared[kind] = Informer(client, kind, declared, self._teller(kind), scopes)
         self.secrets = self._versions(kinds.SECRET)
         self.config_maps = self._versions(kinds.CONFIG_MAP)
         self.services = self._versions(kinds.SERVICE)
@@ -148,19 +157,20 @@ class Cluster:
         """The informers of that kind, whatever its group."""
         return [informer for (_, word), informer in self._by_name.items() if word == kind]
 
-    async def plan(self, resource: Resource, note: Callable[[frozenset[Ref]], None]) -> Planned:
-        """The plan. Raises ApiError.
+    async def plan(self, resource: Resource, note: Callable[[frozenset[Ref]], None]) -> tuple[Planned, frozenset[Ref]]:
+        """The plan, and the Secrets and ConfigMaps that are there and may not be read. Raises ApiError.
 
         `note` is told everything it depends on, there or not, before anything is waited for: what changes while the
         rest is fetched must find out whom it matters to.
         """
+        refused: frozenset[Ref] = frozenset()
         for _ in range(MAX_ROUNDS):
-            view = View(self, resource)
+            view = View(self, resource, refused)
             planned = plan(resource, view, bearing=BORNE)
             note(frozenset(view.refs))
             if not view.wanted:
-                return for_cluster(planned)
-            await self._fetch(view.wanted)
+                return for_cluster(planned), refused
+            refused |= await self._fetch(view.wanted)
         raise ApiError(0, "Unsettled", f"what {resource.ref} refers to changes faster than it can be read")
 
     def value(self, kind: str, key: Key) -> Mapping[str, str] | None:
@@ -174,26 +184,30 @@ class Cluster:
         informer = self.secrets if kind == "Secret" else self.config_maps
         return informer.kept.get(key, "")
 
-    async def _fetch(self, wanted: Wanted) -> None:
+    async def _fetch(self, wanted: Wanted) -> frozenset[Ref]:
+        """Have what is wanted in memory; what we may not read."""
+        refused = set()
         for kind, keys in ((kinds.SECRET, wanted.secrets), (kinds.CONFIG_MAP, wanted.config_maps)):
-            informer = self.secrets if kind is kinds.SECRET else self.config_maps
+            hidden = kind is kinds.SECRET
+            informer = self.secrets if hidden else self.config_maps
             for key in keys:
                 version = informer.kept.get(key, "")
-                data = await self._data(kind, key)
-                hidden = kind is kinds.SECRET
-                self._values[kind.kind, key] = (version, dict.fromkeys(data, "") if hidden else data)
-
-    async def _data(self, kind: Kind, key: Key) -> Mapping[str, str]:
-        try:
-            data: Mapping[str, str] = (await self._client.get(kind, *key)).get("data") or {}
-        except ApiError as error:
-            if error.missing or error.forbidden:
-                return {}
-            raise
-        return data
+                try:
+                    data: Mapping[str, str] = (await self._client.get(kind, *key)).get("data") or {}
+                except ApiError as error:
+                    if error.forbidden:
+                        refused.add(Ref(kind.group, kind.kind, *key))
+                        continue
+                    if not error.missing:
+                        raise
+                    data = {}
+                if key in informer.kept:  # else it has gone meanwhile, and so has what it held
+                    self._values[kind.kind, key] = (version, dict.fromkeys(data, "") if hidden else data)
+        return frozenset(refused)
 
     def _versions(self, kind: Kind) -> Informer[str]:
-        return Informer(self._client, kind, _version, self._teller(kind), Scope(metadata_only=True))
+        scopes = [Scope(namespace, metadata_only=True) for namespace in self._namespaces]
+        return Informer(self._client, kind, _version, self._teller(kind), scopes)
 
     def _teller(self, kind: Kind) -> Callable[[Key, Any, Any], None]:
         def tell(key: Key, before: Any, after: Any) -> None:
@@ -212,13 +226,15 @@ class View:
     """A Lookup over the cluster that notes what was looked for. See `kadre.plan.lookup.Lookup`.
 
     The object that is planned is there as it is `given`, whatever is known of it: the webhook has it before the
-    cluster does, and a circle through it is found only where what refers to it finds it.
+    cluster does, and a circle through it is found only where what refers to it finds it. Of a Secret that we may not
+    read (`refused`) every key is taken to be there: the pod that it is mounted in will see.
     """
 
-    def __init__(self, cluster: Cluster, given: Resource) -> None:
+    def __init__(self, cluster: Cluster, given: Resource, refused: frozenset[Ref]) -> None:
         self.refs: set[Ref] = set()
         self.wanted = Wanted()
         self._cluster = cluster
+        self._refused = refused
         self._given = given
         self._identity = identity(given)
 
@@ -257,9 +273,9 @@ class View:
 
     def config(self, namespace: str, name: str, key: str) -> str | None:
         """See Lookup."""
-        self.refs.add(Ref("", "ConfigMap", namespace, name))
-        place = Key(namespace, name)
-        if place not in self._cluster.config_maps.kept:
+        needed, place = Ref("", "ConfigMap", namespace, name), Key(namespace, name)
+        self.refs.add(needed)
+        if place not in self._cluster.config_maps.kept or needed in self._refused:
             return None
         values = self._cluster.value("ConfigMap", place)
         if values is None:
@@ -271,10 +287,12 @@ class View:
         """See Lookup."""
         if not ref.name:
             return "missing"
-        self.refs.add(Ref("", "Secret", ref.namespace, ref.name))
-        place = Key(ref.namespace, ref.name)
+        needed, place = Ref("", "Secret", ref.namespace, ref.name), Key(ref.namespace, ref.name)
+        self.refs.add(needed)
         if place not in self._cluster.secrets.kept:
             return "missing"
+        if needed in self._refused:
+            return "found"
         keys = self._cluster.value("Secret", place)
         if keys is None:
             self.wanted.secrets.add(place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from kadre.api.resource import NATIVE
@@ -10,9 +11,10 @@ from kadre.base.clock import Clock, SystemClock
 from kadre.base.tasks import Tasks, all_of
 from kadre.kube import kinds
 from kadre.kube.apply import Applier, Place
-from kadre.kube.client import Client
+from kadre.kube.client import ALL, Client
 from kadre.kube.controller import Controller
 from kadre.kube.informer import Informer
+from kadre.kube.kinds import Kind
 from kadre.kube.outcome import Outcome
 from kadre.operator.children.common import Settings
 from kadre.operator.cluster import Cluster, Declared, Ref
@@ -26,16 +28,20 @@ _NATIVE_AGENT = (NATIVE.partition("/")[0], "Agent")
 
 
 class Operator:
-    """One controller of a cluster."""
+    """One controller of a cluster, or of these namespaces; an empty one stands for all."""
 
-    def __init__(self, client: Client, settings: Settings, clock: Clock | None = None) -> None:
+    def __init__(
+        self, client: Client, settings: Settings, clock: Clock | None = None, namespaces: Sequence[str] = ALL
+    ) -> None:
         clock = clock or SystemClock()
         self._tasks = Tasks("operator")
+        self.acting = asyncio.Event()
+        """Everything that was there has been queued, and is acted on."""
         self._owners: dict[str, Ref] = {}
         """Our objects by uid: children name their owner by it."""
         self.controller: Controller[Ref] = Controller("reconcile", self._reconcile)
-        self.cluster = Cluster(client, self._changed, settings)
-        self.owned = Owned(client, clock, self._child_changed, self._child_gone)
+        self.cluster = Cluster(client, self._changed, settings, namespaces)
+        self.owned = Owned(client, clock, self._child_changed, self._child_gone, self._children_listed, namespaces)
         self.applier = Applier(client, self.owned.live)
         self.reporter = Reporter(client, clock)
         self._agents = Agents(self.cluster, self.owned, self.applier, self.reporter, settings, clock)
@@ -59,7 +65,18 @@ class Operator:
         """Act on what is known until cancelled: on the replica that leads."""
         # Nothing is decided before everything is known: what is not seen yet would be made anew.
         await asyncio.gather(*[informer.synced.wait() for informer in self._informers()])
-        await self.controller.run()
+        # What has changed while another replica led was its business; from here on everything is ours.
+        self.acting.set()
+        for kind, informer in self.cluster.declared.items():
+            for key in informer.kept:
+                self._look_at(Ref(kind.group, kind.kind, *key))
+        for key in self.cluster.secrets.kept:
+            for copy in self._sharing.copies(Ref(kinds.SECRET.group, kinds.SECRET.kind, *key)):
+                self._report(copy)
+        try:
+            await self.controller.run()
+        finally:
+            self.acting.clear()
 
     def _informers(self) -> list[Informer[Any]]:
         return [*self.cluster.informers(), *self.owned.informers()]
@@ -78,25 +95,34 @@ class Operator:
         if isinstance(after, Declared):
             self._owners[after.uid] = ref
             if isinstance(before, Declared) and after.says_as(before):
-                self.controller.queue.add(ref)  # somebody wrote its status: no plan is another one for it
+                self._report(ref)  # somebody wrote its status: no plan is another one for it
                 return
         if isinstance(before or after, Declared):
             self._look_at(ref)
         for copy in self._sharing.copies(ref):
-            self.controller.queue.add(copy)
+            self._report(copy)
         for known in (self._agents.dependents, self._others.dependents):
             for dependent in known.of(ref):
                 self._look_at(dependent)
 
     def _look_at(self, ref: Ref) -> None:
-        if (ref.group, ref.kind) == _NATIVE_AGENT:
+        if self.acting.is_set() and (ref.group, ref.kind) == _NATIVE_AGENT:
             self._agents.stale(ref)
-        self.controller.queue.add(ref)
+        self._report(ref)
 
-    def _child_gone(self, place: Place) -> None:
+    def _report(self, ref: Ref) -> None:
+        if self.acting.is_set():
+            self.controller.queue.add(ref)
+
+    def _child_gone(self, place: Place, uid: str) -> None:
         self.applier.forget([place])
+        self._agents.gone(place, uid)
+
+    def _children_listed(self, kind: Kind) -> None:
+        for owner in self.applier.lost(kind):
+            self._child_changed(owner)
 
     def _child_changed(self, owner: str) -> None:
         ref = self._owners.get(owner)
         if ref is not None:
-            self.controller.queue.add(ref)
+            self._report(ref)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from kadre.base.clock import Clock
 from kadre.kube import kinds
 from kadre.kube.apply import Place, Seen, seen
-from kadre.kube.client import Client, Scope
+from kadre.kube.client import ALL, Client, Scope
 from kadre.kube.informer import Informer
 from kadre.kube.kinds import Key, Kind, Object
 from kadre.operator.children.common import MANAGED_BY, MANAGER
@@ -26,6 +28,8 @@ KINDS = (
     kinds.AUTOSCALER,
     kinds.DISRUPTION_BUDGET,
 )
+HISTORY = "deployment.kubernetes.io/revision-history"
+"""Annotation of a ReplicaSet: the numbers it had before."""
 _OURS = Scope(selector=f"{MANAGED_BY}={MANAGER}")
 
 
@@ -37,13 +41,25 @@ class Revision(NamedTuple):
     """The hash of its pod template."""
     plan: str
     """The name of its plan's ConfigMap."""
+    reused: bool = False
+    """Whether it was another number before: somebody has gone back to it."""
 
 
 class Owned:
-    """Follows what the controller has made. `changed` is told the uid of the owner, `gone` what has gone."""
+    """Follows what the controller has made, in these namespaces; an empty one stands for all.
+
+    `changed` is told the uid of the owner, `gone` what has gone with its uid, `listed` a kind of which everything that
+    there is has just been listed.
+    """
 
     def __init__(
-        self, client: Client, clock: Clock, changed: Callable[[str], None], gone: Callable[[Place], None]
+        self,
+        client: Client,
+        clock: Clock,
+        changed: Callable[[str], None],
+        gone: Callable[[Place, str], None],
+        listed: Callable[[Kind], None],
+        namespaces: Sequence[str] = ALL,
     ) -> None:
         self._changed = changed
         self._gone = gone
@@ -51,8 +67,12 @@ class Owned:
         self._of: dict[tuple[Kind, str], set[Key]] = defaultdict(set)
         """Children by the uid of their owner."""
         keepers = {kinds.DEPLOYMENT: _deployment, kinds.REPLICA_SET: _replica_set}
+        scopes = [replace(_OURS, namespace=each) for each in namespaces]
         self._informers = {
-            kind: Informer(client, kind, keepers.get(kind, _any), self._teller(kind), _OURS) for kind in KINDS
+            kind: Informer(
+                client, kind, keepers.get(kind, _any), self._teller(kind), scopes, listed=partial(listed, kind)
+            )
+            for kind in KINDS
         }
 
     def informers(self) -> list[Informer[Any]]:
@@ -72,12 +92,12 @@ class Owned:
         found = self.live(kinds.DEPLOYMENT).get(key)
         return found.more if found is not None else None
 
-    async def explained(self, key: Key) -> tuple[Rollout | None, float]:
+    async def explained(self, key: Key, rollout: Rollout | None) -> tuple[Rollout | None, float]:
         """The same with what is in the way of its pods, and the seconds after which to look again; 0: no need to.
 
         Raises ApiError.
         """
-        return await self._pods.explained(key, self.rollout(key))
+        return await self._pods.explained(key, rollout)
 
     def revisions(self, key: Key) -> Iterator[Revision]:
         """The revisions that a Deployment can go back to, and the one it is at."""
@@ -95,8 +115,8 @@ class Owned:
                     del self._of[kind, before.owner]
             if after is not None:
                 self._of[kind, after.owner].add(key)
-            else:
-                self._gone(Place(kind, key))
+            if before is not None and (after is None or after.uid != before.uid):
+                self._gone(Place(kind, key), before.uid)
                 if kind is kinds.DEPLOYMENT:
                     self._pods.forget(key)
             for owner in {known.owner for known in (before, after) if known is not None}:
@@ -115,4 +135,5 @@ def _deployment(obj: Object, _: Seen | None) -> Seen:
 
 def _replica_set(obj: Object, _: Seen | None) -> Seen:
     template = obj["spec"]["template"]
-    return seen(obj)._replace(more=Revision(revision(obj), template_hash(template), plan_name(template)))
+    reused = HISTORY in (obj["metadata"].get("annotations") or {})
+    return seen(obj)._replace(more=Revision(revision(obj), template_hash(template), plan_name(template), reused))

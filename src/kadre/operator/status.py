@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -82,6 +82,10 @@ class Rollout:
         """Every pod is of the latest plan, and there are no others."""
         return self.observed >= self.generation and self.updated == self.replicas == self.available >= self.wanted
 
+    def superseded(self, generation: int) -> Rollout:
+        """The same while it is known that it has become that generation, and nothing of how that gets on."""
+        return replace(self, generation=max(generation, self.observed + 1), updated=0, trouble="")
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -105,21 +109,23 @@ def revision(obj: Object) -> int:
 
 
 def rollout(deployment: Object) -> Rollout:
-    """What is kept of a Deployment."""
+    """What is kept of a Deployment. What is said of an older generation than it is at counts for nothing."""
     status, metadata = deployment.get("status") or {}, deployment["metadata"]
+    observed, generation = status.get("observedGeneration", 0), metadata.get("generation", 0)
+    known = observed >= generation
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
     trouble = ""
     for kind, bad in (("ReplicaFailure", "True"), ("Progressing", "False")):
         condition = conditions.get(kind)
-        if condition is not None and condition["status"] == bad:
+        if known and condition is not None and condition["status"] == bad:
             trouble = condition.get("message") or condition.get("reason") or kind
             break
     return Rollout(
-        generation=metadata.get("generation", 0),
-        observed=status.get("observedGeneration", 0),
+        generation=generation,
+        observed=observed,
         wanted=deployment["spec"].get("replicas", 1),
         replicas=status.get("replicas", 0),
-        updated=status.get("updatedReplicas", 0),
+        updated=status.get("updatedReplicas", 0) if known else 0,
         ready=status.get("readyReplicas", 0),
         available=status.get("availableReplicas", 0),
         revision=revision(deployment),

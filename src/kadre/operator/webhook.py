@@ -87,7 +87,7 @@ class Webhook:
             return ()
         try:
             async with asyncio.timeout(PLAN_SECONDS):
-                planned = await self._cluster.plan(resource, lambda _: None)
+                planned, _ = await self._cluster.plan(resource, lambda _: None)
         except TimeoutError:
             log.warning("%s: its references could not be followed within %.0f s", resource.ref, PLAN_SECONDS)
             return ()

@@ -6,12 +6,15 @@ from functools import partial
 
 from kadre.base.clock import Clock
 from kadre.base.problems import errors
-from kadre.kube.outcome import DONE, Outcome, Stop
+from kadre.kube.outcome import DONE, After, Outcome, Stop
 from kadre.operator.cluster import Cluster, Ref
 from kadre.operator.dependents import Dependents
 from kadre.operator.reporter import Reporter
 from kadre.operator.status import Facts, messages, of_other
 from kadre.operator.unsupported import UNBUILT
+
+REFUSED_SECONDS = 60.0
+"""After which what may not be read is asked for again."""
 
 
 class Others:
@@ -31,12 +34,15 @@ class Others:
             return DONE
         problems = found.problems
         notices: tuple[str, ...] = ()
+        refused: frozenset[Ref] = frozenset()
         if found.resource is not None and not errors(problems):
-            planned = await self._cluster.plan(found.resource, partial(self.dependents.note, ref))
+            planned, refused = await self._cluster.plan(found.resource, partial(self.dependents.note, ref))
             problems, notices = (*problems, *planned.problems), messages(planned.notices)
         facts = Facts(problems, notices)
         unbuilt = UNBUILT.get((ref.group, ref.kind), "")
         status = of_other(found.status, facts, unbuilt, found.generation, self._clock.now())
         await self._reporter.report(ref, found, status)
+        if refused:
+            return After(REFUSED_SECONDS)
         wrong = errors(problems)
         return Stop(wrong[0].reason) if wrong else DONE
