@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kadre.api import crd
-from scripts import children, cli_page, events_page, resources_page
+from scripts import chart_page, children, cli_page, events_page, resources_page
 
 ROOT = Path(__file__).parent.parent
 
@@ -14,6 +14,7 @@ def pages() -> dict[str, str]:
     """Every generated file's text by its path from the root; writes nothing, so that a test can compare."""
     crds = {f"tests/golden/crds/{made['metadata']['name']}.yaml": crd.dump(made) for made in crd.crds()}
     return {
+        "docs/reference/chart.md": chart_page.text(),
         "docs/reference/cli.md": cli_page.text(),
         "docs/reference/events.md": events_page.text(),
         "docs/reference/resources.md": resources_page.text(),

@@ -11,7 +11,8 @@ from kadre.kube import kinds
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Object
 from kadre.operator.children.common import KeySecret, Settings
-from kadre.operator.sharing import COPIED_FROM
+from kadre.operator.sharing import COPIED_FROM, ROLE
+from tests.apiserver import chart
 from tests.apiserver.conftest import AGENT, World, operating
 
 AGENT_YAML = """
@@ -86,6 +87,7 @@ async def test_an_agent_elsewhere_is_told_to_have_the_secret_in_its_own_namespac
         await team.condition(AGENT, "helper", "Ready", "Starting")
 
 
+@pytest.mark.requirement("secrets-shared")
 async def test_a_shared_secret_is_copied_follows_its_original_and_goes_with_it(world: World, team: World) -> None:
     async with operating(world.plane.kubeconfig, settings(world, team.namespace)):
         await team.apply(AGENT_YAML)
@@ -120,3 +122,18 @@ async def test_what_only_some_namespaces_lack_is_shared_with_the_others(world: W
         await team.when(kinds.SECRET, "kagent-openai", lambda obj: holds(obj, "sk-first"))
         with pytest.raises(ApiError, match="not found"):
             await world.client.get(kinds.SECRET, "no-such-namespace", "kagent-openai")
+
+
+@pytest.mark.requirement("secrets-shared")
+async def test_the_charts_rights_are_enough_and_a_copy_goes_with_the_role_it_belongs_to(
+    world: World, team: World
+) -> None:
+    config = await chart.controller(world, "kagent", f"shareSecretsWith={{{team.namespace}}}")
+    await put(world, secret("sk-first"))
+    async with operating(config, settings(world, team.namespace)):
+        await team.when(kinds.SECRET, "kagent-openai", lambda obj: holds(obj, "sk-first"))
+        await put(world, secret("sk-second"))
+        await team.when(kinds.SECRET, "kagent-openai", lambda obj: holds(obj, "sk-second"))
+    # As `helm upgrade` does where the namespace is no longer shared with.
+    await team.client.delete(kinds.ROLE, team.namespace, ROLE.format("kagent-openai"))
+    await team.gone(kinds.SECRET, "kagent-openai")

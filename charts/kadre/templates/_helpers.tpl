@@ -47,6 +47,32 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
+{{- /* Names of the Secrets that agents may use without naming them, as JSON. */}}
+{{- define "kadre.sharedSecrets" -}}
+{{- $names := list .Values.journal.existingSecret }}
+{{- range .Values.providers }}
+{{- $names = append $names (dig "existingSecret" "" .) }}
+{{- end }}
+{{- compact $names | uniq | sortAlpha | toJson }}
+{{- end }}
+
+{{- /* The namespaces the controller is confined to, as JSON: none where it has the whole cluster. */}}
+{{- define "kadre.namespaces" -}}
+{{- $names := list }}
+{{- with .Values.watchNamespaces }}
+{{- $names = append . $.Release.Namespace | uniq | sortAlpha }}
+{{- end }}
+{{- toJson $names }}
+{{- end }}
+
+{{- /* Stop where the cluster lacks a kind: list of the root, the API, the value that asks for it, and what brings it. */}}
+{{- define "kadre.needs" -}}
+{{- $root := index . 0 }}
+{{- if not ($root.Capabilities.APIVersions.Has (index . 1)) }}
+{{- fail (printf "%s needs the API %s, which this cluster does not have: install %s first, or switch it off (helm template: --api-versions %s)" (index . 2) (index . 1) (index . 3) (index . 1)) }}
+{{- end }}
+{{- end }}
+
 {{- /* What every pod of the chart has: the restricted Pod Security Standard, and where it may run. */}}
 {{- define "kadre.pod" -}}
 securityContext:

@@ -29,6 +29,15 @@ def crds(
     apply: Annotated[
         bool, typer.Option("--apply", help="Put them into the cluster, by server-side apply, instead of printing them.")
     ] = False,
+    controller_in: Annotated[
+        str,
+        typer.Option(
+            "--controller-in",
+            metavar="NAMESPACE",
+            show_default=False,
+            help="With --apply: for the controller there, which is to be alone. Stop where one elsewhere is at work.",
+        ),
+    ] = "",
 ) -> None:
     """Print the CustomResourceDefinitions of all kinds, or put them into a cluster.
 
@@ -54,7 +63,7 @@ def crds(
 
     from kadre.operator import install
 
-    for name in asyncio.run(install.apply_crds([definitions[name] for name in chosen])):
+    for name in asyncio.run(install.apply_crds([definitions[name] for name in chosen], sole=controller_in)):
         output.show(f"customresourcedefinition/{name} is served")
 
 

@@ -30,6 +30,15 @@ PullPolicy = Annotated[
     str,
     typer.Option("--agent-pull-policy", envvar="KADRE_AGENT_PULL_POLICY", metavar="POLICY", help="When it is pulled."),
 ]
+PullSecrets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--agent-pull-secret",
+        metavar="NAME",
+        show_default=False,
+        help="A Secret, in an agent's namespace, by which its image is pulled. Repeatable.",
+    ),
+]
 Webhook = Annotated[
     str,
     typer.Option("--webhook-bind-address", metavar="ADDRESS", help="Where the admission webhook answers; 0: nowhere."),
@@ -112,11 +121,12 @@ def _reconciling(
     health: Health = ":8081",
     image: Image = "kadre:latest",
     pull_policy: PullPolicy = "IfNotPresent",
+    pull_secrets: PullSecrets = None,
 ) -> Any:
     from kadre.operator import main
     from kadre.operator.children.common import Settings
 
-    agents = Settings(image=image, pull_policy=pull_policy)
+    agents = Settings(image=image, pull_policy=pull_policy, pull_secrets=tuple(pull_secrets or ()))
     return main.Options(leader_elect=leader_elect, metrics_address=metrics, health_address=health, agents=agents)
 
 

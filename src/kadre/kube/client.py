@@ -63,10 +63,13 @@ class Scope:
     namespace: str = ""
     selector: str = ""
     metadata_only: bool = False
+    name: str = ""
+    """Those of that name, in whatever namespace."""
 
     def query(self) -> dict[str, str]:
         """As the API wants it."""
-        return {"labelSelector": self.selector} if self.selector else {}
+        named = {"fieldSelector": f"metadata.name={self.name}"} if self.name else {}
+        return named | ({"labelSelector": self.selector} if self.selector else {})
 
     def holds(self, key: Key) -> bool:
         """Whether an object that is kept of this kind is one of this scope's namespace."""

@@ -1,28 +1,31 @@
-"""Puts the definitions of our kinds into a cluster, and takes none that somebody else has made."""
+"""Puts the definitions of our kinds into a cluster, and stops where somebody else's are, or another controller acts."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from kadre.api.crd import OURS
 from kadre.base.errors import KadreError
 from kadre.kube import access, kinds
 from kadre.kube.access import Access
-from kadre.kube.client import Client
+from kadre.kube.client import Client, Scope
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Object
+from kadre.kube.leader import HOLDS
 from kadre.operator.children.common import MANAGER
+from kadre.operator.main import LOCK
 
 SERVED_SECONDS = 60.0
 """In which an API server serves a kind that it has accepted: a second or two."""
 
 
-async def apply_crds(definitions: Sequence[Object], found: Access | None = None) -> list[str]:
+async def apply_crds(definitions: Sequence[Object], found: Access | None = None, *, sole: str = "") -> list[str]:
     """Apply them and wait until they are served; their names. Raises KadreError, before anything is changed.
 
-    `found`: the cluster; None: the one we are in, else that of the kubeconfig's current context.
+    `found`: the cluster; None: the one we are in, else that of the kubeconfig's current context. `sole`: the namespace
+    of the controller they are for, which is to be the only one.
     """
     try:
         found = found or access.found()
@@ -31,6 +34,11 @@ async def apply_crds(definitions: Sequence[Object], found: Access | None = None)
     async with Client(found, MANAGER) as client:
         try:
             await _refuse_foreign(client, definitions)
+            if sole and (other := await another_controller(client, sole)):
+                raise KadreError(
+                    f"a controller is at work in namespace {other}, and two would both run every agent: uninstall that "
+                    f"one (helm list -n {other}), or have each see namespaces of its own (the chart's watchNamespaces)"
+                )
             for definition in definitions:
                 await client.apply(kinds.CRD, definition)
             await asyncio.wait_for(_served(client, {made["metadata"]["name"] for made in definitions}), SERVED_SECONDS)
@@ -39,6 +47,30 @@ async def apply_crds(definitions: Sequence[Object], found: Access | None = None)
         except TimeoutError as error:
             raise KadreError("the API server does not serve what it was given; see kubectl describe crd") from error
     return [definition["metadata"]["name"] for definition in definitions]
+
+
+async def another_controller(client: Client, home: str, seconds: float = HOLDS + 1) -> str:
+    """The namespace of a controller that acts elsewhere than in `home`, or the empty string. Raises ApiError.
+
+    A lead that nobody gives back is that of a controller which ended by force, or of one at work: which of the two is
+    seen in the `seconds` for which it holds without being renewed.
+    """
+    scope = Scope(name=LOCK)
+    page = await client.list(kinds.LEASE, scope)
+    if not any(_leads(lease, home) for lease in page.items):
+        return ""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds), aclosing(client.watch(kinds.LEASE, page.version, scope)) as events:
+            async for event in events:
+                if event.type in {"ADDED", "MODIFIED"} and _leads(event.object, home):
+                    namespace: str = event.object["metadata"]["namespace"]
+                    return namespace
+    return ""
+
+
+def _leads(lease: Object, home: str) -> bool:
+    """Whether that says that some controller elsewhere leads."""
+    return lease["metadata"]["namespace"] != home and bool((lease.get("spec") or {}).get("holderIdentity"))
 
 
 async def _refuse_foreign(client: Client, definitions: Sequence[Object]) -> None:

@@ -1,0 +1,198 @@
+"""What the chart makes of its values, and what a cluster says to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kadre.kube import kinds
+from kadre.kube.kinds import Kind, Object
+from tests.apiserver import chart
+from tests.apiserver.conftest import World
+
+POD = Kind("", "v1", "Pod", "pods")
+CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding", "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"}
+MONITORED = {"kagent.dev/monitored": "true"}
+CONFINED = ("watchNamespaces={team}", "crds.install=false", "webhook.enabled=false")
+
+
+def of(objects: list[Object], kind: str, name: str = "") -> Object:
+    """The one object of that kind, and of that name where there are several."""
+    (found,) = [each for each in objects if each["kind"] == kind and name in {"", each["metadata"]["name"]}]
+    return found
+
+
+def pods(objects: list[Object]) -> Iterator[tuple[str, Any]]:
+    """Every pod that the objects are or make: its name and its spec."""
+    for each in objects:
+        if each["kind"] == "Pod":
+            yield each["metadata"]["name"], each["spec"]
+        elif each["kind"] in {"Deployment", "Job"}:
+            yield each["metadata"]["name"], each["spec"]["template"]["spec"]
+
+
+def arguments(objects: list[Object]) -> list[str]:
+    """What the controller is told."""
+    (container,) = of(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    said: list[str] = container["args"]
+    return said
+
+
+@pytest.mark.requirement("chart-values", "chart-cert-manager")
+def test_every_value_of_the_guide_has_its_effect(seeds: Path, tmp_path: Path) -> None:
+    (page,) = seeds.glob("001_*.txt")
+    (values,) = re.findall(r"^```yaml\n(# values\.yaml.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    (tmp_path / "values.yaml").write_text(values)
+    made = chart.rendered("kagent-system", "kagent", hooks=True, values=str(tmp_path / "values.yaml"))
+    deployment = of(made, "Deployment")
+    pod, (container,) = deployment["spec"]["template"]["spec"], deployment["spec"]["template"]["spec"]["containers"]
+    assert (deployment["metadata"]["name"], deployment["spec"]["replicas"]) == ("kagent-controller", 2)
+    assert deployment["spec"]["template"]["metadata"]["labels"]["app"] == "kagent-controller"
+    limits = {"cpu": "500m", "memory": "512Mi"}
+    assert container["resources"] == {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": limits}
+    assert {each["name"]: each.get("value") for each in container["env"]}["LOG_LEVEL"] == "info"
+    assert "--metrics-bind-address=:8080" in container["args"]
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    assert (ports["metrics"], ports["health"]) == (8080, 8081)
+    assert of(made, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+    assert of(made, "ServiceAccount", "kagent-controller")
+    assert pod["serviceAccountName"] == "kagent-controller"
+    assert of(made, "ClusterRoleBinding", "kagent-controller")["subjects"][0]["name"] == "kagent-controller"
+    assert [name for name, spec in pods(made) if spec["nodeSelector"] != {"kubernetes.io/os": "linux"}] == []
+    (near,) = pod["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    (asked,) = near["podAffinityTerm"]["labelSelector"]["matchExpressions"]
+    assert deployment["spec"]["template"]["metadata"]["labels"][asked["key"]] in asked["values"]
+    for name in ("kagent-controller", "kagent-agents"):
+        monitor = of(made, "ServiceMonitor", name)
+        assert monitor["metadata"]["namespace"] == "observability"
+        assert [each["interval"] for each in monitor["spec"]["endpoints"]] == ["30s"]
+    issuer, certificate = of(made, "Issuer"), of(made, "Certificate")
+    assert certificate["spec"]["issuerRef"] == {"name": issuer["metadata"]["name"], "kind": "Issuer"}
+    assert issuer["metadata"]["name"] == "kagent-selfsigned-issuer"
+    for kind in ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"):
+        assert "kagent" in of(made, kind)["metadata"]["name"]
+
+
+@pytest.mark.requirement("service-monitor")
+def test_the_monitors_choose_the_services_that_have_metrics() -> None:
+    made = chart.rendered("kagent", "kagent", "monitoring.serviceMonitor.enabled=true")
+    services = [each for each in made if each["kind"] == "Service"]
+    for chosen in (
+        of(made, "ServiceMonitor", "kagent-controller")["spec"],
+        {"selector": {"matchLabels": {"app.kubernetes.io/name": "kagent"}}},
+    ):
+        wanted = chosen["selector"]["matchLabels"]
+        found = [each for each in services if wanted.items() <= each["metadata"]["labels"].items()]
+        ports = [port["name"] for each in found for port in each["spec"]["ports"]]
+        assert ports.count("metrics") == 1
+    agents = of(made, "ServiceMonitor", "kagent-agents")["spec"]
+    assert (agents["selector"]["matchLabels"], agents["namespaceSelector"]) == (MONITORED, {"any": True})
+    assert [each["port"] for each in agents["endpoints"]] == ["metrics"]
+
+
+@pytest.mark.requirement("chart-confined")
+def test_confined_it_has_no_object_and_no_right_in_the_cluster() -> None:
+    made = chart.rendered("kagent", "kagent", *CONFINED, hooks=True)
+    assert {each["kind"] for each in made}.isdisjoint(CLUSTER_WIDE)
+    assert {each["metadata"]["namespace"] for each in made} == {"kagent", "team"}
+    assert [word for word in arguments(made) if word.startswith("--namespace")] == [
+        "--namespace=kagent",
+        "--namespace=team",
+    ]
+    rules = {
+        each["metadata"]["namespace"]: each["rules"]
+        for each in made
+        if each["metadata"]["name"] == "kagent-controller" and each["kind"] == "Role"
+    }
+    assert (
+        rules["team"]
+        == rules["kagent"]
+        == of(chart.rendered("kagent", "kagent"), "ClusterRole", "kagent-controller")["rules"]
+    )
+
+
+def test_a_confined_webhook_is_called_for_its_namespaces_alone() -> None:
+    made = chart.rendered("kagent", "kagent", "watchNamespaces={team}")
+    (webhook,) = of(made, "ValidatingWebhookConfiguration")["webhooks"]
+    (asked,) = webhook["namespaceSelector"]["matchExpressions"]
+    assert (asked["key"], asked["values"]) == ("kubernetes.io/metadata.name", ["kagent", "team"])
+
+
+async def test_every_pod_keeps_to_the_restricted_standard(world: World) -> None:
+    enforced = {"pod-security.kubernetes.io/enforce": "restricted"}
+    await world.client.apply(
+        kinds.NAMESPACE,
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": world.namespace, "labels": enforced}},
+    )
+    made = chart.rendered(world.namespace, "kagent", hooks=True)
+    for each in made:
+        if each["kind"] == "ServiceAccount":
+            await world.client.apply(kinds.SERVICE_ACCOUNT, each)
+    specs = dict(pods(made))
+    assert specs.keys() == {"kagent-controller", "kagent-crds", "kagent-controller-test"}
+    for name, spec in specs.items():
+        await world.client.create(POD, {"metadata": {"name": name, "namespace": world.namespace}, "spec": spec})
+        assert all(container["securityContext"]["readOnlyRootFilesystem"] for container in spec["containers"])
+        assert all(container["resources"]["limits"]["memory"] for container in spec["containers"])
+
+
+def test_keys_and_addresses_are_told_by_name() -> None:
+    made = chart.rendered(
+        "kagent",
+        "kagent",
+        "providers.gpustack.existingSecret=gpu",
+        "providers.gpustack.endpoint=http://gpustack",
+        "providers.ollama.endpoint=http://ollama.ollama.svc:11434",
+        "journal.existingSecret=kagent-journal",
+        "imagePullSecrets[0].name=registry",
+    )
+    said = arguments(made)
+    assert "--provider-secret=openai=kagent-openai/OPENAI_API_KEY" in said
+    assert "--provider-secret=gpustack=gpu/GPUSTACK_API_KEY" in said
+    assert "--provider-endpoint=gpustack=http://gpustack" in said
+    assert "--provider-endpoint=ollama=http://ollama.ollama.svc:11434" in said
+    assert "--journal-secret=kagent-journal" in said
+    assert "--agent-pull-secret=registry" in said
+    assert [each["kind"] for each in made if each["kind"] == "Secret"] == []
+
+
+@pytest.mark.requirement("external-secret")
+def test_external_secrets_are_made_under_the_names_that_agents_use() -> None:
+    made = chart.rendered(
+        "kagent",
+        "kagent",
+        "providers.openai.externalSecret.key=prod/kagent",
+        "providers.openai.externalSecret.property=openai",
+        "journal.existingSecret=kagent-journal",
+        "journal.externalSecret.key=prod/journal",
+    )
+    found = {each["metadata"]["name"]: each["spec"] for each in made if each["kind"] == "ExternalSecret"}
+    assert found.keys() == {"kagent-openai", "kagent-journal"}
+    assert found["kagent-openai"]["target"] == {"name": "kagent-openai"}
+    remote = {"key": "prod/kagent", "property": "openai"}
+    assert found["kagent-openai"]["data"] == [{"secretKey": "OPENAI_API_KEY", "remoteRef": remote}]
+    assert found["kagent-journal"]["data"] == [{"secretKey": "url", "remoteRef": {"key": "prod/journal"}}]
+
+
+REFUSED = [
+    ("controller.replicas=2", "additional properties 'replicas' not allowed"),
+    ("controller.logLevel=loud", "value must be one of"),
+    ("watchNamespaces={Team}", "does not match pattern"),
+    ("webhook.certManager.enabled=true", "install cert-manager first"),
+    ("monitoring.serviceMonitor.enabled=true", "install the Prometheus operator first"),
+    ("providers.openai.externalSecret.key=k", "install the External Secrets operator first"),
+    ("providers.vllm.externalSecret.key=k", "name the Secret to be made of it, providers.vllm.existingSecret"),
+    ("watchNamespaces={a},shareSecretsWith={b}", "add it to watchNamespaces"),
+]
+
+
+@pytest.mark.requirement("chart-values-described")
+@pytest.mark.parametrize(("setting", "said"), REFUSED)
+def test_what_cannot_be_is_refused_with_what_to_do(setting: str, said: str) -> None:
+    done = chart.templated("kagent", "kagent", "--set", setting)
+    assert done.returncode != 0
+    assert said in done.stderr

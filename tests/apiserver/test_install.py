@@ -1,0 +1,74 @@
+"""The definitions of our kinds go into a cluster, unless they would take somebody else's place."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from kadre.api.crd import crds
+from kadre.base.errors import KadreError
+from kadre.base.tasks import Tasks
+from kadre.kube import access, kinds
+from kadre.kube.kinds import Key, Object
+from kadre.kube.leader import Leader, LeaseLock
+from kadre.operator import install
+from kadre.operator.main import LOCK
+from tests.apiserver.conftest import World
+
+SOME = [made for made in crds() if made["metadata"]["name"].endswith(".kaos.tools")]
+
+
+async def _definition(world: World, name: str) -> Object:
+    return await world.client.get(kinds.CRD, "", name)
+
+
+@pytest.mark.requirement("one-controller")
+async def test_somebody_elses_definition_is_named_with_the_way_out_and_nothing_is_changed(world: World) -> None:
+    name = SOME[0]["metadata"]["name"]
+    ours = await _definition(world, name)
+    foreign = ours | {"metadata": ours["metadata"] | {"labels": {"app": "others"}}}
+    foreign["metadata"].pop("managedFields")
+    await world.client.replace(kinds.CRD, foreign)
+    before = [(await _definition(world, each["metadata"]["name"]))["metadata"]["resourceVersion"] for each in SOME]
+    found = access.by_kubeconfig(world.plane.kubeconfig)
+    with pytest.raises(KadreError, match="somebody else's definitions") as refused:
+        await install.apply_crds(SOME, found)
+    command = str(refused.value).partition("kubectl ")[2]
+    assert command.startswith(f"label crd {name} ")
+    assert command.endswith(" --overwrite")
+    after = [(await _definition(world, each["metadata"]["name"]))["metadata"]["resourceVersion"] for each in SOME]
+    assert after == before
+    # What the message says to do.
+    key, _, value = command.split()[3].partition("=")
+    labelled = await _definition(world, name)
+    labelled["metadata"]["labels"][key] = value
+    labelled["metadata"].pop("managedFields")
+    await world.client.replace(kinds.CRD, labelled)
+    assert await install.apply_crds(SOME, found) == [each["metadata"]["name"] for each in SOME]
+
+
+@pytest.mark.requirement("one-controller")
+async def test_a_controller_at_work_in_another_namespace_stops_the_second_and_one_that_ended_does_not(
+    world: World,
+) -> None:
+    async def at_work() -> None:
+        await asyncio.Event().wait()
+
+    tasks, found = Tasks("test"), access.by_kubeconfig(world.plane.kubeconfig)
+    lock = LeaseLock(world.client, Key(world.namespace, LOCK))
+    tasks.spawn("lead", Leader(lock, "first").lead(at_work))
+    await world.when(kinds.LEASE, LOCK, lambda _: True)
+    with pytest.raises(KadreError, match=f"at work in namespace {world.namespace}"):
+        await install.apply_crds(SOME, found, sole="elsewhere")
+    # An upgrade of that very one, and a person at a terminal.
+    await install.apply_crds(SOME, found, sole=world.namespace)
+    await install.apply_crds(SOME, found)
+    await tasks.aclose()  # which gives the lead back
+    await install.apply_crds(SOME, found, sole="elsewhere")
+
+
+async def test_a_lead_that_was_never_given_back_is_nobodys(world: World) -> None:
+    lease = {"metadata": {"name": LOCK, "namespace": world.namespace}, "spec": {"holderIdentity": "killed"}}
+    await world.client.create(kinds.LEASE, lease)
+    assert await install.another_controller(world.client, "elsewhere", 0.2) == ""
