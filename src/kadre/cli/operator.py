@@ -24,7 +24,13 @@ Health = Annotated[
     ),
 ]
 Image = Annotated[
-    str, typer.Option("--agent-image", envvar="KADRE_AGENT_IMAGE", metavar="IMAGE", help="The image agents run in.")
+    str,
+    typer.Option(
+        "--agent-image",
+        envvar="KADRE_AGENT_IMAGE",
+        metavar="IMAGE",
+        help="The image agents run in; without it the controller's own.",
+    ),
 ]
 PullPolicy = Annotated[
     str,
@@ -119,7 +125,7 @@ def _reconciling(
     leader_elect: Elect = False,
     metrics: Metrics = ":8080",
     health: Health = ":8081",
-    image: Image = "kadre:latest",
+    image: Image = "",
     pull_policy: PullPolicy = "IfNotPresent",
     pull_secrets: PullSecrets = None,
 ) -> Any:

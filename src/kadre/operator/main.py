@@ -19,7 +19,7 @@ from kadre.kube.client import Client
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key
 from kadre.kube.leader import ConfigMapLock, Leader, LeaseLock, Lock
-from kadre.operator import health, webhook
+from kadre.operator import health, own_image, webhook
 from kadre.operator.children.common import MANAGER, Settings
 from kadre.operator.controller import Operator
 
@@ -52,7 +52,8 @@ async def run(options: Options) -> int:
         raise KadreError(str(error)) from error
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(found, MANAGER))
-        operator = Operator(client, replace(options.agents, home=found.namespace))
+        image = options.agents.image or await own_image.find(client, found.namespace)
+        operator = Operator(client, replace(options.agents, home=found.namespace, image=image))
         leader = Leader(await _lock(client, found), _identity()) if options.leader_elect else None
         if options.webhook.on:
             await webhook.serve(stack, client, operator.cluster, options.webhook)
