@@ -14,6 +14,8 @@ BIN := .venv/bin
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest
 PORT ?= 8080
+# The one on PATH, else the one that the tests have built with Go.
+HELM ?= $(or $(shell command -v helm),$(lastword $(wildcard $(HOME)/.cache/kadre/bin/helm-*)))
 
 .PHONY: help
 help: ## List the targets
@@ -99,13 +101,14 @@ bench: .venv/.bench ## Measure Kadre beside a floor and beside its peers
 .PHONY: gen
 gen: .venv/.tools ## Renew the reference pages and every golden file
 	@$(BIN)/python -m scripts.gen
+	@[ -z '$(HELM)' ] || $(BIN)/python -m scripts.manifests '$(HELM)'
 
 .PHONY: bench-operator
 bench-operator: .venv/.bench ## Measure the controller beside a floor that sends the same writes
 	@$(BIN)/python -m benchmarks.reconcile
 
 # What `gen` writes; `verify` compares these folders only, so that work in progress elsewhere does not matter.
-GENERATED := docs/reference tests/golden
+GENERATED := docs/reference tests/golden src/kadre/operator/installation.yaml
 
 .PHONY: verify
 verify: gen ## Fail when `make gen` changes anything: a generated file was forgotten or edited by hand
@@ -116,6 +119,16 @@ verify: gen ## Fail when `make gen` changes anything: a generated file was forgo
 dist: setup ## Make the release files in dist/: the wheel and the CRDs
 	@$(UV) build --wheel --out-dir dist
 	@$(BIN)/kadre crds > dist/crds.yaml
+
+CHARTS ?= dist/charts
+
+.PHONY: chart
+chart: .venv/.tools ## Package the Helm chart, with its repository's index, in dist/charts (URL=… where it is served)
+	@helm='$(HELM)'; \
+	[ -n "$$helm" ] || helm="$$($(BIN)/python -c 'from tests.cluster import programs; print(programs.published("helm"))')"; \
+	mkdir -p '$(CHARTS)'; \
+	"$$helm" package charts/kadre --destination '$(CHARTS)'; \
+	"$$helm" repo index '$(CHARTS)' $(if $(URL),--url '$(URL)')
 
 .PHONY: clean
 clean: ## Remove environments, caches and built packages (not .kadre/, which holds conversations)

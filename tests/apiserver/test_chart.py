@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
+import yaml
 
+from kadre.base.errors import KadreError
 from kadre.kube import kinds
 from kadre.kube.kinds import Kind, Object
+from kadre.operator import installation
+from scripts import manifests
 from tests.apiserver import chart
-from tests.apiserver.conftest import World
+from tests.apiserver.conftest import KNOWN, World
+from tests.cluster import programs
 
 POD = Kind("", "v1", "Pod", "pods")
 CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding", "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"}
 MONITORED = {"kagent.dev/monitored": "true"}
+RIGHTS = {(kind.api_version, kind.kind): kind for kind in chart.RIGHTS.values()}
 CONFINED = ("watchNamespaces={team}", "crds.install=false", "webhook.enabled=false")
 
 
@@ -196,3 +207,53 @@ def test_what_cannot_be_is_refused_with_what_to_do(setting: str, said: str) -> N
     done = chart.templated("kagent", "kagent", "--set", setting)
     assert done.returncode != 0
     assert said in done.stderr
+
+
+def test_the_plain_manifests_are_the_charts() -> None:
+    written = manifests.TARGET.read_text(encoding="utf-8")
+    assert written == manifests.rendered(str(programs.published("helm"))), "run `make gen` where there is a helm"
+
+
+async def test_a_cluster_takes_the_plain_manifests(world: World) -> None:
+    made = list(yaml.safe_load_all(installation.manifests(f"{world.namespace}-plain", "kadre:test")))
+    assert of(made, "Namespace")["metadata"]["name"] == f"{world.namespace}-plain"
+    for each in made:
+        await world.client.apply((KNOWN | RIGHTS)[each["apiVersion"], each["kind"]], each)
+    (container,) = of(made, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "kadre:test"
+    assert "--agent-image=kadre:test" in container["args"]
+    with pytest.raises(KadreError, match="no namespace's name"):
+        installation.manifests("Kagent", "kadre:test")
+    with pytest.raises(KadreError, match="no image's name"):
+        installation.manifests("kagent", "kadre: test")
+
+
+@pytest.mark.requirement("chart-repository")
+def test_the_packaged_chart_is_found_in_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    served = tmp_path / "charts"
+    make = ["make", "chart", f"CHARTS={served}", f"HELM={programs.published('helm')}"]
+    done = subprocess.run(make, cwd=chart.CHART.parents[1], check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    with serving(served) as url:
+        for words in (["repo", "add", "kagent", url], ["repo", "update"]):
+            assert (done := chart.helm(*words)).returncode == 0, done.stderr
+        assert re.search(
+            r"^kagent/kagent\s+\d+\.\d+\.\d+", chart.helm("search", "repo", "kagent", "--versions").stdout, re.MULTILINE
+        )
+        fetched = chart.helm("template", "kagent", "kagent/kagent", "--kube-version", programs.KUBERNETES)
+        assert "name: kagent-controller" in fetched.stdout, fetched.stderr
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The address at which a folder's files are served."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder))) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
