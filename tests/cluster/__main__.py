@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.cluster import addons, cache, images, node, programs
+from tests.cluster import addons, cache, images, modules, node, programs
 from tests.cluster.node import Node
 
 
@@ -24,6 +24,11 @@ def build() -> None:
     images.pause(node.PAUSE)
     for name in addons.PROGRAMS:
         images.of_program(name)
+    for part in addons.CERT_MANAGER:
+        images.cert_manager(part)
+    modules.cert_manager_chart()
+    for name in modules.CRDS:
+        modules.crds(name)
     images.kadre()
 
 

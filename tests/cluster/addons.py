@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
-from tests.cluster import images
+from tests.cluster import images, modules, programs
+from tests.cluster.cluster import Cluster
 from tests.cluster.node import Node
 
 MANIFESTS = Path(__file__).parent / "manifests"
 PROGRAMS = ("coredns", "metrics-server")
+CERT_MANAGER = {"controller": "", "webhook": "webhook.", "cainjector": "cainjector."}
+"""Its programs, and what their values in its chart begin with."""
 
 
 def names(node: Node) -> None:
@@ -19,6 +23,30 @@ def names(node: Node) -> None:
 def metrics(node: Node) -> None:
     """metrics-server: what autoscalers scale by."""
     _install(node, "metrics-server", "deployment/metrics-server", "apiservice/v1beta1.metrics.k8s.io")
+
+
+def certificates(node: Node) -> None:
+    """cert-manager: makes and renews certificates, and tells the API server whom to trust."""
+    values = ["startupapicheck.enabled=false", "global.leaderElection.namespace=cert-manager"]
+    for part, prefix in CERT_MANAGER.items():
+        node.load(images.cert_manager(part))
+        repository, _, tag = images.CERT_MANAGER.format(part).rpartition(":")
+        values += [f"{prefix}image.repository={repository}", f"{prefix}image.tag={tag}"]
+    command = [str(programs.published("helm")), f"--kubeconfig={node.kubeconfig}", "install", "cert-manager"]
+    command += [str(modules.cert_manager_chart()), "-n", "cert-manager", "--create-namespace", "--wait"]
+    done = subprocess.run(
+        [*command, *(f"--set={value}" for value in values)], check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f"cert-manager: {done.stderr}")
+
+
+def crds(cluster: Cluster, name: str) -> None:
+    """The kinds of `prometheus-operator`, `external-secrets` or `gateway-api`; nobody acts on their objects."""
+    files = [f"--filename={path}" for path in modules.crds(name)]
+    # Server-side: some are larger than the annotation that kubectl would write otherwise.
+    cluster.kubectl("apply", "--server-side", *files)
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
 
 
 def _install(node: Node, name: str, *ready: str) -> None:

@@ -7,13 +7,14 @@ import urllib.request
 from pathlib import Path
 
 from tests.cluster import certificates, programs
+from tests.cluster.cluster import Cluster
 from tests.cluster.processes import Process, free_ports
 
 SERVICES = "10.96.0.0/16"
 KUBERNETES_SERVICE = "10.96.0.1"
 
 
-class ControlPlane:
+class ControlPlane(Cluster):
     """One API, with its data, certificates and logs in `folder`. `address`: where it listens."""
 
     def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
@@ -24,7 +25,7 @@ class ControlPlane:
         self.certificates.mkdir(parents=True, exist_ok=True)
         self._authority = certificates.Authority(self.certificates, "ca")
         self._front = certificates.Authority(self.certificates, "front-proxy-ca")
-        self.kubeconfig = self.user("admin", "admin", ["system:masters"])
+        super().__init__(self.user("admin", "admin", ["system:masters"]))
         program = programs.node()
         self.etcd = self._part(program, "etcd", self._etcd())
         self.api = self._part(program, "kube-apiserver", self._api())

@@ -13,30 +13,32 @@ from tests.cluster import archive, cache, programs
 
 ROOT = Path(__file__).parents[2]
 KADRE = "kadre.test/kadre:1"
+CERT_MANAGER = "kadre.test/cert-manager-{}:1"
 _PACKAGES = "python3-minimal,libpython3-stdlib,ca-certificates,curl"
 
 
 def pause(name: str) -> Path:
     """The image of pods' sandboxes, as an archive."""
-    program = programs.pause()
-    target = cache.folder() / "images" / f"{program.name}.tar"
-    with cache.alone("pause-image"):
-        if not target.exists():
-            with _folder() as root:
-                shutil.copy(program, root / "pause")
-                _packed(root, target, name, ["/pause"])
-    return target
+    return _of(programs.pause(), name, [])
 
 
 def of_program(name: str) -> Path:
     """An image of a published program and nothing else, as an archive: `kadre.test/NAME:1`."""
-    program = programs.published(name)
-    target = cache.folder() / "images" / f"{program.name}.tar"
-    with cache.alone(f"{name}-image"):
+    return _of(programs.published(name), f"kadre.test/{name}:1", [])
+
+
+def cert_manager(part: str) -> Path:
+    """An image of cert-manager's controller, webhook or cainjector, as an archive."""
+    return _of(programs.cert_manager(), CERT_MANAGER.format(part), [part])
+
+
+def _of(program: Path, name: str, words: list[str]) -> Path:
+    target = cache.folder() / "images" / f"{'-'.join([program.name, *words])}.tar"
+    with cache.alone(f"{target.stem}-image"):
         if not target.exists():
             with _folder() as root:
-                shutil.copy(program, root / name)
-                _packed(root, target, f"kadre.test/{name}:1", [f"/{name}"])
+                shutil.copy(program, root / "program")
+                _packed(root, target, name, ["/program", *words])
     return target
 
 

@@ -147,6 +147,8 @@ state = "{self.folder}/containerd-state"
             "containerRuntimeEndpoint": f"unix://{_socket(self.folder)}",
             "cgroupDriver": "cgroupfs",
             "failCgroupV1": False,
+            # Secrets in volumes are looked at again after this; usually a minute.
+            "syncFrequency": "5s",
             "failSwapOn": False,
             "enforceNodeAllocatable": [],
             # A test machine's disk may be nearly full, and its images cannot be had again.

@@ -32,6 +32,11 @@ def pause() -> Path:
     return _from_here("pause")
 
 
+def cert_manager() -> Path:
+    """cert-manager in one program."""
+    return _from_here("cert-manager")
+
+
 @dataclass(frozen=True)
 class Published:
     """A command that others publish as a Go module."""
