@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -16,7 +16,7 @@ from kadre.api.crd import crds
 from kadre.base.tasks import Tasks
 from kadre.kube import access, kinds
 from kadre.kube.access import Access
-from kadre.kube.client import Client, Scope
+from kadre.kube.client import ALL, Client, Scope
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Kind, Object, key_of
 from kadre.operator import install
@@ -154,19 +154,26 @@ class World:
 
 
 @pytest.fixture
-async def world(api: ControlPlane, worker_id: str = "") -> AsyncIterator[World]:
-    namespace = f"test-{next(_numbers)}"
+async def world(api: ControlPlane) -> AsyncIterator[World]:
     async with Client(access.by_kubeconfig(api.kubeconfig), "tests") as client:
-        await client.create(kinds.NAMESPACE, {"metadata": {"name": namespace}})
-        yield World(client, namespace, api)
+        yield await made(client, api)
+
+
+async def made(client: Client, plane: ControlPlane) -> World:
+    """A new namespace."""
+    namespace = f"test-{next(_numbers)}"
+    await client.create(kinds.NAMESPACE, {"metadata": {"name": namespace}})
+    return World(client, namespace, plane)
 
 
 @asynccontextmanager
-async def operating(found: Path | Access, settings: Settings | None = None) -> AsyncIterator[Operator]:
+async def operating(
+    found: Path | Access, settings: Settings | None = None, namespaces: Sequence[str] = ALL
+) -> AsyncIterator[Operator]:
     """A controller at work. `found`: how it reaches the API, or the kubeconfig that says so."""
     tasks = Tasks("test")
     async with Client(found if isinstance(found, Access) else access.by_kubeconfig(found), MANAGER) as client:
-        operator = Operator(client, settings or Settings(image="kadre:test"))
+        operator = Operator(client, settings or Settings(image="kadre:test"), namespaces=namespaces)
         tasks.spawn("operator", operator.run())
         try:
             yield operator

@@ -14,6 +14,15 @@ Elect = Annotated[
     bool,
     typer.Option("--leader-elect/--no-leader-elect", help="Of several replicas let one act, and the others stand by."),
 ]
+Namespaces = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--namespace",
+        metavar="NAMESPACE",
+        show_default=False,
+        help="Look after this namespace, not the whole cluster; Roles in it are enough then. Repeatable.",
+    ),
+]
 Metrics = Annotated[
     str, typer.Option("--metrics-bind-address", metavar="ADDRESS", help="Where metrics are served; 0: nowhere.")
 ]
@@ -123,6 +132,7 @@ def register(app: typer.Typer) -> None:
 
 def _reconciling(
     leader_elect: Elect = False,
+    namespaces: Namespaces = None,
     metrics: Metrics = ":8080",
     health: Health = ":8081",
     image: Image = "",
@@ -133,7 +143,13 @@ def _reconciling(
     from kadre.operator.children.common import Settings
 
     agents = Settings(image=image, pull_policy=pull_policy, pull_secrets=tuple(pull_secrets or ()))
-    return main.Options(leader_elect=leader_elect, metrics_address=metrics, health_address=health, agents=agents)
+    return main.Options(
+        leader_elect=leader_elect,
+        namespaces=tuple(dict.fromkeys(namespaces or ())),
+        metrics_address=metrics,
+        health_address=health,
+        agents=agents,
+    )
 
 
 def _shared(

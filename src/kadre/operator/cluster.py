@@ -126,7 +126,7 @@ class Cluster:
         """What the installation says, by the variable that would say it on a laptop."""
         self._client = client
         self._changed = changed
-        self._namespaces = namespaces
+        self._namespaces = tuple(namespaces)
         self._values: dict[tuple[str, Key], tuple[str, Mapping[str, str]]] = {}
         """Of a Secret its keys with empty values, of a ConfigMap its values; each with the version that was known
         before it was read: what was read is at least as new, and no longer used once a newer one is known."""
@@ -147,6 +147,10 @@ class Cluster:
     def synced(self) -> bool:
         """Whether everything there was when it began to be followed is known."""
         return all(informer.synced.is_set() for informer in self.informers())
+
+    def follows(self, namespace: str) -> bool:
+        """Whether what is in that namespace is known."""
+        return self._namespaces == ALL or namespace in self._namespaces
 
     def find(self, ref: Ref) -> Declared | None:
         """One of our objects."""

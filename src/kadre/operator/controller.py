@@ -116,7 +116,7 @@ class Operator:
 
     def _child_gone(self, place: Place, uid: str) -> None:
         self.applier.forget([place])
-        self._agents.gone(place, uid)
+        self._agents.rollouts.gone(place, uid)
 
     def _children_listed(self, kind: Kind) -> None:
         for owner in self.applier.lost(kind):

@@ -15,7 +15,7 @@ from kadre.base.errors import KadreError
 from kadre.base.tasks import first_of
 from kadre.kube import access
 from kadre.kube.access import Access
-from kadre.kube.client import Client
+from kadre.kube.client import ALL, Client
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key
 from kadre.kube.leader import ConfigMapLock, Leader, LeaseLock, Lock
@@ -34,6 +34,8 @@ class Options:
     """What the process is told."""
 
     leader_elect: bool = False
+    namespaces: tuple[str, ...] = ()
+    """Those that it is confined to; none: the whole cluster."""
     metrics_address: str = ":8080"
     health_address: str = ":8081"
     agents: Settings = field(default_factory=Settings)
@@ -53,7 +55,8 @@ async def run(options: Options) -> int:
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(found, MANAGER))
         image = options.agents.image or await own_image.find(client, found.namespace)
-        operator = Operator(client, replace(options.agents, home=found.namespace, image=image))
+        agents = replace(options.agents, home=found.namespace, image=image)
+        operator = Operator(client, agents, namespaces=options.namespaces or ALL)
         leader = Leader(await _lock(client, found), _identity()) if options.leader_elect else None
         if options.webhook.on:
             await webhook.serve(stack, client, operator.cluster, options.webhook)

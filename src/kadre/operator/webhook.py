@@ -83,7 +83,7 @@ class Webhook:
 
     async def _further(self, resource: Resource) -> tuple[Problem, ...]:
         """What is wrong with what the object refers to; nothing where that is not known."""
-        if not self._cluster.synced:
+        if not self._cluster.synced or not self._cluster.follows(resource.namespace):
             return ()
         try:
             async with asyncio.timeout(PLAN_SECONDS):

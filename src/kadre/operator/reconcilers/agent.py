@@ -13,7 +13,7 @@ from kadre.base.problems import Problem, errors
 from kadre.kube import kinds
 from kadre.kube.apply import Applier, NameTaken, Place
 from kadre.kube.errors import ApiError
-from kadre.kube.kinds import Key, Object
+from kadre.kube.kinds import Key
 from kadre.kube.outcome import DONE, After, Outcome, Stop
 from kadre.operator.children import journal, service
 from kadre.operator.children.agent import children
@@ -24,7 +24,8 @@ from kadre.operator.cluster import Cluster, Declared, Ref
 from kadre.operator.dependents import Dependents
 from kadre.operator.owned import Owned
 from kadre.operator.reporter import Reporter
-from kadre.operator.status import Facts, Rollout, dependencies, messages, of_agent
+from kadre.operator.rollouts import Rollouts
+from kadre.operator.status import Facts, dependencies, messages, of_agent
 from kadre.plan.types import AgentPlan
 
 OPTIONAL = (kinds.AUTOSCALER, kinds.DISRUPTION_BUDGET, kinds.SERVICE_ACCOUNT)
@@ -44,18 +45,6 @@ class Worked:
     """Its children."""
     again: float = 0.0
     """Seconds after which it is to be tried again, where what is in its way tells nobody when it goes; 0: not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What this process had an agent's Deployment be last: what is seen of it, and its status, may be older."""
-
-    uid: str
-    generation: int
-    template: str
-    """The hash of its pod template."""
-    declared: int
-    """The generation of the agent that wanted it so."""
 
 
 class Agents:
@@ -79,13 +68,7 @@ class Agents:
         self.dependents = Dependents()
         self._worked: dict[Ref, Worked] = {}
         self._stale: set[Ref] = set()
-        self._applied: dict[Key, Applied] = {}
-
-    def gone(self, place: Place, uid: str) -> None:
-        """A child has gone: one of the same name starts anew."""
-        mine = self._applied.get(place.key)
-        if place.kind is kinds.DEPLOYMENT and mine is not None and mine.uid == uid:
-            del self._applied[place.key]
+        self.rollouts = Rollouts(owned)
 
     def stale(self, ref: Ref) -> None:
         """The agent, or something it depends on, has changed: it has to be planned anew."""
@@ -107,7 +90,7 @@ class Agents:
                 self._stale.add(ref)
                 raise
         key = Key(ref.namespace, ref.name)
-        deployment, look = await self._owned.explained(key, self._rollout(key))
+        deployment, look = await self._owned.explained(key, self.rollouts.seen(key))
         status = of_agent(agent.status, worked.facts, deployment, agent.generation, self._clock.now())
         await self._reporter.report(ref, agent, status)
         if worked.again:
@@ -129,9 +112,9 @@ class Agents:
             return Worked(said, before.places if before else (), again)
         read = self._environment(ref, planned.plan)
         owner = Owner(planned.plan, agent.resource.kind, agent.resource.api_version, agent.uid, read)
-        wanted = children(owner, self._settings)
+        wanted, key = children(owner, self._settings), Key(ref.namespace, ref.name)
         template = _template(wanted)
-        rolled_back = self._rolled_back(ref, agent, template)
+        rolled_back = self.rollouts.undone(key, agent, template)
         held = HELD if rolled_back is not None else ()
         try:
             for child in wanted:
@@ -139,7 +122,7 @@ class Agents:
                     continue
                 made = await self._applier.ensure(child.kind, child.manifest, agent.uid)
                 if child.kind is kinds.DEPLOYMENT:
-                    self._remember(ref, agent, template, made)
+                    self.rollouts.note(key, agent, template, made)
         except NameTaken as taken:
             problem = _name_taken(agent.resource, taken)
             return Worked(replace(said, problems=(*said.problems, problem)), (), again=TAKEN_SECONDS)
@@ -150,54 +133,9 @@ class Agents:
             return Worked(replace(said, problems=(*said.problems, problem)), (), again=REFUSED_SECONDS)
         places = tuple(Place(child.kind, Key(ref.namespace, child.name)) for child in wanted)
         await self._prune(ref, agent, places)
-        applied = self._last(ref, agent)[0] if rolled_back is not None else template
+        applied = self.rollouts.last(key, agent)[0] if rolled_back is not None else template
         durable = journal.durable(planned.plan, self._settings)
         return Worked(_facts(replace(said, durable=durable), planned.plan, applied, rolled_back), places, again)
-
-    def _remember(self, ref: Ref, agent: Declared, template: str, made: Object | None) -> None:
-        """The Deployment is as it is to be. `made`: what it is; None where it was known to be so."""
-        key = Key(ref.namespace, ref.name)
-        if made is not None:
-            metadata = made["metadata"]
-            self._applied[key] = Applied(metadata["uid"], metadata.get("generation", 0), template, agent.generation)
-        elif key in self._applied:
-            self._applied[key] = replace(self._applied[key], template=template, declared=agent.generation)
-
-    def _last(self, ref: Ref, agent: Declared) -> tuple[str, int]:
-        """The template that was applied last, and the agent's generation then; of its status where we did not do it."""
-        mine = self._applied.get(Key(ref.namespace, ref.name))
-        if mine is not None:
-            return mine.template, mine.declared
-        return agent.status.get("planHash", ""), agent.status.get("observedGeneration", 0)
-
-    def _behind(self, key: Key) -> bool:
-        """Whether what is seen of the Deployment is older than what we made of it."""
-        live, mine = self._owned.live(kinds.DEPLOYMENT).get(key), self._applied.get(key)
-        if live is None or mine is None:
-            return False
-        return live.uid != mine.uid or live.more.generation < mine.generation
-
-    def _rollout(self, key: Key) -> Rollout | None:
-        """How the Deployment is getting on, the one we made last."""
-        live = self._owned.rollout(key)
-        return live.superseded(self._applied[key].generation) if live is not None and self._behind(key) else live
-
-    def _rolled_back(self, ref: Ref, agent: Declared, wanted: str) -> State | None:
-        """Somebody has undone a rollout: which revision runs; None where nobody has, or the agent has changed since."""
-        key = Key(ref.namespace, ref.name)
-        live, (applied, declared) = self._owned.rollout(key), self._last(ref, agent)
-        # What is seen may be older than what was applied: that is no rollback, only yesterday's paper.
-        if live is None or self._behind(key) or not applied:
-            return None
-        if live.template in ("", applied, wanted) or declared != agent.generation:
-            return None
-        revisions = {revision.template: revision for revision in self._owned.revisions(key)}
-        found = revisions.get(live.template)
-        # The newest revision that was never another is one of ours, of which the status was not written any more.
-        if found is None or (not found.reused and found.number == max(each.number for each in revisions.values())):
-            return None
-        message = f"revision {found.number} runs, as a rollback wants; it is held until the agent changes"
-        return State("RolledBack", "True", "RolloutUndone", message)
 
     def _environment(self, ref: Ref, plan: AgentPlan) -> str:
         live = self._owned.rollout(Key(ref.namespace, ref.name))
@@ -222,7 +160,7 @@ class Agents:
     def _forget(self, ref: Ref) -> None:
         self.dependents.forget(ref)
         self._stale.discard(ref)
-        self._applied.pop(Key(ref.namespace, ref.name), None)
+        self.rollouts.forget(Key(ref.namespace, ref.name))
         worked = self._worked.pop(ref, None)
         if worked is not None:
             self._applier.forget(worked.places)

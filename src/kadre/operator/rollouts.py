@@ -1,0 +1,92 @@
+"""Agents' Deployments as this process made them last, and what that says of what is seen of them.
+
+What is seen, and what an agent's status says, may be older than what was applied: yesterday's paper is no rollback, and
+a Deployment that was ready before it was changed is not ready.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from kadre.api.conditions import State
+from kadre.kube import kinds
+from kadre.kube.apply import Place
+from kadre.kube.kinds import Key, Object
+from kadre.operator.cluster import Declared
+from kadre.operator.owned import Owned
+from kadre.operator.status import Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a Deployment was made to be."""
+
+    uid: str
+    generation: int
+    template: str
+    """The hash of its pod template."""
+    declared: int
+    """The generation of the agent that wanted it so."""
+
+
+class Rollouts:
+    """How Deployments are getting on, and whether somebody has undone what was rolled out."""
+
+    def __init__(self, owned: Owned) -> None:
+        self._owned = owned
+        self._applied: dict[Key, Applied] = {}
+
+    def note(self, key: Key, agent: Declared, template: str, made: Object | None) -> None:
+        """The Deployment is as the agent wants it. `made`: what it is; None where it was known to be so."""
+        if made is not None:
+            metadata = made["metadata"]
+            self._applied[key] = Applied(metadata["uid"], metadata.get("generation", 0), template, agent.generation)
+        elif key in self._applied:
+            self._applied[key] = replace(self._applied[key], template=template, declared=agent.generation)
+
+    def gone(self, place: Place, uid: str) -> None:
+        """A child has gone: one of the same name starts anew."""
+        mine = self._applied.get(place.key)
+        if place.kind is kinds.DEPLOYMENT and mine is not None and mine.uid == uid:
+            del self._applied[place.key]
+
+    def forget(self, key: Key) -> None:
+        """The agent has gone."""
+        self._applied.pop(key, None)
+
+    def last(self, key: Key, agent: Declared) -> tuple[str, int]:
+        """The template that was applied last, and the agent's generation then; of its status where we did not do it."""
+        mine = self._applied.get(key)
+        if mine is not None:
+            return mine.template, mine.declared
+        return agent.status.get("planHash", ""), agent.status.get("observedGeneration", 0)
+
+    def seen(self, key: Key) -> Rollout | None:
+        """How the Deployment is getting on, as what we made of it last."""
+        live = self._owned.rollout(key)
+        return live.superseded(self._applied[key].generation) if live is not None and self._behind(key) else live
+
+    def undone(self, key: Key, agent: Declared, wanted: str) -> State | None:
+        """Somebody has undone a rollout: which revision runs; None where nobody has, or the agent has changed since.
+
+        `wanted`: the template it is to have.
+        """
+        live, (applied, declared) = self._owned.rollout(key), self.last(key, agent)
+        if live is None or self._behind(key) or not applied:
+            return None
+        if live.template in ("", applied, wanted) or declared != agent.generation:
+            return None
+        revisions = {revision.template: revision for revision in self._owned.revisions(key)}
+        found = revisions.get(live.template)
+        # The newest revision that was never another is one of ours, of which the status was not written any more.
+        if found is None or (not found.reused and found.number == max(each.number for each in revisions.values())):
+            return None
+        message = f"revision {found.number} runs, as a rollback wants; it is held until the agent changes"
+        return State("RolledBack", "True", "RolloutUndone", message)
+
+    def _behind(self, key: Key) -> bool:
+        """Whether what is seen of the Deployment is older than what we made of it."""
+        live, mine = self._owned.live(kinds.DEPLOYMENT).get(key), self._applied.get(key)
+        if live is None or mine is None:
+            return False
+        return live.uid != mine.uid or live.more.generation < mine.generation
