@@ -217,14 +217,17 @@ def _is_done(agent: Object) -> bool:
 
 
 async def _until(client: Client, kind: Kind, enough: Any, holds: Any) -> None:
-    found: set[str] = set()
-    page = await client.list(kind, Scope())
-    found |= {obj["metadata"]["name"] for obj in page.items if holds(obj)}
-    async with aclosing(client.watch(kind, page.version, Scope())) as events:
-        while not enough(found):
-            event = await anext(events)
-            if event.type in {"ADDED", "MODIFIED"} and holds(event.object):
-                found.add(event.object["metadata"]["name"])
+    while True:  # a watch ends after some minutes
+        page = await client.list(kind, Scope())
+        found = {obj["metadata"]["name"] for obj in page.items if holds(obj)}
+        if enough(found):
+            return
+        async with aclosing(client.watch(kind, page.version, Scope())) as events:
+            async for event in events:
+                if event.type in {"ADDED", "MODIFIED"} and holds(event.object):
+                    found.add(event.object["metadata"]["name"])
+                    if enough(found):
+                        return
 
 
 def _wait_until_looked_at(port: int, objects: int) -> None:
