@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from benchmarks import processes
+from benchmarks.machine import describe
 from kadre.api import manifest
 from kadre.api.crd import crds
 from kadre.api.kinds.agent import Agent
@@ -253,26 +254,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reconcile", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--agents", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="folder for the report and the raw figures (default: not kept)")
     given = parser.parse_args()
+    machine = describe(Path(tempfile.gettempdir()))
     rounds = []
     for number in range(given.rounds):
-        base, (ours, later) = floor(given.agents), controller(given.agents)
-        rounds.append((base, ours))
-        print(f"round {number + 1}/{given.rounds}: {base} {ours} {later}", file=sys.stderr)
-    for name, side in (("floor", 0), ("kadre operator", 1)):
-        each = [costs[side] for costs in rounds]
-        print(
-            f"{name:16} {median(cost.seconds for cost in each):7.2f} s {median(cost.cpu for cost in each):7.2f} s CPU "
-            f"{median(cost.cpu / cost.writes for cost in each) * 1000:6.2f} ms CPU a write "
-            f"{median(cost.writes for cost in each):6.0f} writes {median(cost.rss for cost in each):6.1f} MiB"
+        rounds.append((floor(given.agents), *controller(given.agents)))
+        print(f"round {number + 1}/{given.rounds}: {rounds[-1]}", file=sys.stderr)
+    told = "\n".join(report(given.agents, rounds))
+    print(told)
+    if given.out:
+        name = f"reconcile-{given.agents}-{machine['date'].partition(' ')[0]}"
+        heading = "\n".join(
+            f"- {key}: {value}" for key, value in machine.items() if key not in {"cores", "journals on"}
         )
-    time_ratio = median(ours.seconds / base.seconds for base, ours in rounds)
-    cpu_ratio = median((ours.cpu / ours.writes) / (base.cpu / base.writes) for base, ours in rounds)
-    print(f"changed model: {later.rolled} of {given.agents} users rolled (= all), {later.others} others (= 0)")
-    print(f"started anew over a cluster that is right: {later.writes} writes (= 0)")
-    limit = 90 if given.agents <= 500 else 160
-    print(f"resident {median(ours.rss for _, ours in rounds):.0f} MiB (<= {limit})")
-    print(f"time x floor {time_ratio:.2f} (<= 1.6), CPU a write x floor {cpu_ratio:.2f} (<= 2.5)")
+        (given.out / f"{name}.md").write_text(f"# Reconciling {given.agents} agents\n\n{heading}\n\n{told}\n")
+        raw = [[part._asdict() for part in parts] for parts in rounds]
+        (given.out / f"{name}.json").write_text(json.dumps({"machine": machine, "rounds": raw}, indent=1) + "\n")
+
+
+def report(agents: int, rounds: list[tuple[Cost, Cost, Later]]) -> Iterator[str]:
+    """A table of medians, and what is asked of them."""
+    yield "| | s | CPU s | ms CPU a write | writes | MiB |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for name, side in (("floor", 0), ("kadre operator", 1)):
+        costs = [(base, ours)[side] for base, ours, _ in rounds]
+        yield (
+            f"| {name} | {median(cost.seconds for cost in costs):.2f} | {median(cost.cpu for cost in costs):.2f} "
+            f"| {median(cost.cpu / cost.writes for cost in costs) * 1000:.2f} "
+            f"| {median(cost.writes for cost in costs):.0f} | {median(cost.rss for cost in costs):.0f} |"
+        )
+    seconds = median(ours.seconds / base.seconds for base, ours, _ in rounds)
+    cpu = median((ours.cpu / ours.writes) / (base.cpu / base.writes) for base, ours, _ in rounds)
+    resident = median(ours.rss for _, ours, _ in rounds)
+    yield ""
+    yield f"- time x floor {seconds:.2f} (<= 1.6), CPU a write x floor {cpu:.2f} (<= 2.5)"
+    yield f"- resident {resident:.0f} MiB (<= 90 with 500 agents, <= 160 with 5,000)"
+    rolled, others = min(later.rolled for *_, later in rounds), max(later.others for *_, later in rounds)
+    yield f"- a changed model rolled {rolled} of its {agents} agents (= all) and {others} others (= 0)"
+    writes = max(later.writes for *_, later in rounds)
+    yield f"- started anew over a cluster that is right: {writes} writes (= 0)"
 
 
 if __name__ == "__main__":
