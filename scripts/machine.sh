@@ -24,10 +24,13 @@ if [ ${#missing[@]} -gt 0 ]; then
     export DEBIAN_FRONTEND=noninteractive
     # No server is wanted, only its programs: the tests start their own.
     export RUNLEVEL=1
-    apt="apt-get -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=120"
+    log="$(mktemp)"
+    quietly() { "$@" >"$log" 2>&1 || { cat "$log" >&2; return 1; }; }
+    apt=(apt-get -q -o Acquire::Retries=3 -o DPkg::Lock::Timeout=120)
     # A machine's package lists may be older than what the mirror still has.
-    $apt update || $apt update
-    $apt install -y --no-install-recommends "${missing[@]}" >/dev/null
+    quietly "${apt[@]}" update || quietly "${apt[@]}" update
+    quietly "${apt[@]}" install -y --no-install-recommends "${missing[@]}"
+    rm -f "$log"
 fi
 
 if ! command -v go >/dev/null; then
