@@ -41,9 +41,11 @@ def certificates(node: Node) -> None:
         raise RuntimeError(f"cert-manager: {done.stderr}")
 
 
-def crds(cluster: Cluster, name: str) -> None:
-    """The kinds of `prometheus-operator`, `external-secrets` or `gateway-api`; nobody acts on their objects."""
-    files = [f"--filename={path}" for path in modules.crds(name)]
+def crds(cluster: Cluster, name: str, *plurals: str) -> None:
+    """The kinds of `prometheus-operator`, `external-secrets` or `gateway-api`, or those of them that are named
+    (`servicemonitors`): reading all takes seconds. Nobody acts on their objects."""
+    wanted = [path for path in modules.crds(name) if not plurals or path.stem.rpartition("_")[2] in plurals]
+    files = [f"--filename={path}" for path in wanted]
     # Server-side: some are larger than the annotation that kubectl would write otherwise.
     cluster.kubectl("apply", "--server-side", *files)
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
