@@ -36,7 +36,9 @@ def of_model(model: type[Spec], *, defaults: bool) -> Schema:
     """The schema of a mapping; `defaults`: whether it carries the fields' defaults."""
     text = _class_text(model)
     if model.union:
-        return {"description": text, PRESERVE: True}
+        # A schema that lets a plain text pass can name no fields, and `kubectl explain` shows those alone.
+        fields = [*(field.alias or name for name, field in model.model_fields.items()), *model.accepts]
+        return {"description": f"{text} Its fields: {', '.join(fields)}.", PRESERVE: True}
     properties: Schema = {}
     for name, field in model.model_fields.items():
         part = of_annotation(field.rebuild_annotation(), defaults=defaults)

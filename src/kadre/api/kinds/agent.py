@@ -272,10 +272,11 @@ class Agent(Resource):
         short=("ag",),
         columns=(
             Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+            Column("Reason", '.status.conditions[?(@.type=="Ready")].reason'),
             Column("Model", ".status.model"),
             Column("Replicas", ".status.readyReplicas", "integer"),
-            Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
             Column("URL", ".status.url", priority=1),
+            Column("Message", '.status.conditions[?(@.type=="Ready")].message', priority=1),
         ),
         defaults=False,
     )
