@@ -20,7 +20,7 @@ if [ -z "$wheel" ]; then
 fi
 "$uv" export --quiet --frozen --project "$here" --no-default-groups --no-emit-project --no-hashes \
     --extra bedrock --extra postgres --extra webhook --output-file "$wheels/requirements.txt" >/dev/null
-"$uv" pip install --quiet --python-version 3.13 --python-platform x86_64-manylinux_2_36 --only-binary :all: \
+"$uv" pip install --quiet --python-version 3.13 --python-platform "$(uname -m)-manylinux_2_36" --only-binary :all: \
     --compile-bytecode --target "$root/opt/kadre" --requirements "$wheels/requirements.txt" "$wheel"
 
 install -m 0755 "$here/image/entrypoint.sh" "$root/usr/local/bin/kadre"

@@ -14,7 +14,7 @@ from tests.cluster import archive, cache, programs
 ROOT = Path(__file__).parents[2]
 KADRE = "kadre.test/kadre:1"
 CERT_MANAGER = "kadre.test/cert-manager-{}:1"
-_PACKAGES = "python3-minimal,libpython3-stdlib,ca-certificates,curl"
+PACKAGES = "python3-minimal,libpython3-stdlib,ca-certificates,curl"
 
 
 def pause(name: str) -> Path:
@@ -61,11 +61,11 @@ def kadre(name: str = KADRE) -> Path:
 
 def _base() -> Path:
     """Debian before anything of ours: half a minute that no change of Kadre's costs again."""
-    target = cache.folder() / "images" / f"debian-{cache.digest([], _PACKAGES)}.tar"
+    target = cache.folder() / "images" / f"debian-{cache.digest([], PACKAGES)}.tar"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with _folder() as root:
-            command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "trixie", str(root)]
+            command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "trixie", str(root)]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             unfinished = target.with_suffix(".unfinished")
             subprocess.run(["tar", "--numeric-owner", "-C", root, "-cf", unfinished, "."], check=True)

@@ -1,0 +1,56 @@
+"""Installing, uninstalling, and installing anew somewhere else; what a second controller meets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.cluster import Cluster
+from tests.e2e.conftest import CHART, REPOSITORY, TAG, Terminal
+
+IMAGE = ("--set", f"image.repository={REPOSITORY}", "--set", f"image.tag={TAG}")
+AGENT = """
+apiVersion: kagent.dev/v1alpha1
+kind: Agent
+metadata: {name: moved}
+spec: {model: {provider: scripted, name: script}}
+"""
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def elsewhere(installed: Terminal, testbed: Cluster, tmp_path: Path) -> Iterator[Terminal]:
+    """Another namespace; afterwards the installation is where all tests expect it."""
+    made = Terminal(testbed.kubeconfig, "kaos-system", tmp_path)
+    yield made
+    made.helm("uninstall", "kaos-operator", "--wait", "--ignore-not-found")
+    made.run("kubectl", "delete", "namespace", made.namespace, "--ignore-not-found", "--wait=false")
+    installed.helm("upgrade", "--install", "kagent", str(CHART), "--wait", *IMAGE)
+
+
+@pytest.mark.requirement("chart-install")
+def test_the_installation_is_tested_by_helm(installed: Terminal) -> None:
+    assert "Phase:          Succeeded" in installed.helm("test", "kagent")
+
+
+@pytest.mark.requirement("kaos-operator-chart", "one-controller")
+def test_a_second_controller_is_refused_until_the_first_has_gone(
+    installed: Terminal, elsewhere: Terminal, terminal: Terminal
+) -> None:
+    install = ("install", "kaos-operator", str(CHART), "--create-namespace", "--wait", *IMAGE)
+    with pytest.raises(AssertionError, match="a controller is at work in namespace kagent"):
+        elsewhere.helm(*install)
+    elsewhere.helm("uninstall", "kaos-operator", "--wait")
+    terminal.kubectl("apply", "-f", "-", stdin=AGENT)
+    terminal.kubectl("wait", "--for=condition=Ready", "agent/moved", "--timeout=60s")
+    before = terminal.get("deployment/moved")["metadata"]["uid"]
+    installed.helm("uninstall", "kagent", "--wait")
+    assert "agents.kagent.dev" in terminal.run("kubectl", "get", "crds")
+    assert terminal.get("agent/moved")["metadata"]["name"] == "moved"
+    elsewhere.helm(*install)
+    terminal.kubectl("annotate", "agent/moved", "example.com/touched=yes")
+    terminal.kubectl("delete", "service/moved")
+    terminal.kubectl("wait", "--for=create", "service/moved", "--timeout=60s")  # by the new controller
+    assert terminal.get("deployment/moved")["metadata"]["uid"] == before
