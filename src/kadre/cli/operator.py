@@ -54,6 +54,13 @@ PullSecrets = Annotated[
         help="A Secret, in an agent's namespace, by which its image is pulled. Repeatable.",
     ),
 ]
+NetworkPolicy = Annotated[
+    bool,
+    typer.Option(
+        "--agent-network-policy/--no-agent-network-policy",
+        help="Whether an agent has a NetworkPolicy where its author does not say.",
+    ),
+]
 Webhook = Annotated[
     str,
     typer.Option("--webhook-bind-address", metavar="ADDRESS", help="Where the admission webhook answers; 0: nowhere."),
@@ -135,21 +142,27 @@ def _reconciling(
     namespaces: Namespaces = None,
     metrics: Metrics = ":8080",
     health: Health = ":8081",
-    image: Image = "",
-    pull_policy: PullPolicy = "IfNotPresent",
-    pull_secrets: PullSecrets = None,
 ) -> Any:
     from kadre.operator import main
-    from kadre.operator.children.common import Settings
 
-    agents = Settings(image=image, pull_policy=pull_policy, pull_secrets=tuple(pull_secrets or ()))
     return main.Options(
         leader_elect=leader_elect,
         namespaces=tuple(dict.fromkeys(namespaces or ())),
         metrics_address=metrics,
         health_address=health,
-        agents=agents,
     )
+
+
+def _agents(
+    image: Image = "",
+    pull_policy: PullPolicy = "IfNotPresent",
+    pull_secrets: PullSecrets = None,
+    network_policy: NetworkPolicy = False,
+) -> Any:
+    from kadre.operator.children.common import Settings
+
+    secrets = tuple(pull_secrets or ())
+    return Settings(image=image, pull_policy=pull_policy, pull_secrets=secrets, network_policy=network_policy)
 
 
 def _shared(
@@ -202,8 +215,8 @@ def _webhook(
     return webhook.Options(address=address, cert_dir=folder, service=service, secret=secret)
 
 
-@grouped(_reconciling, _shared, _webhook)
-def operator(options: Any, shared: Any, webhook: Any) -> None:
+@grouped(_reconciling, _agents, _shared, _webhook)
+def operator(options: Any, agents: Any, shared: Any, webhook: Any) -> None:
     """Run the controller: what people declare in the cluster becomes running agents.
 
     The cluster is the one it runs in, else that of the kubeconfig's current context.
@@ -216,6 +229,6 @@ def operator(options: Any, shared: Any, webhook: Any) -> None:
     from kadre.operator import main
 
     log_to_output()
-    agents = dataclasses.replace(options.agents, **shared)
+    agents = dataclasses.replace(agents, **shared)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         raise typer.Exit(runner.run(main.run(dataclasses.replace(options, agents=agents, webhook=webhook))))

@@ -153,11 +153,11 @@ class Applier:
 
     async def remove(self, place: Place, owner: str) -> None:
         """Delete the object if it is that owner's. Raises ApiError."""
-        live = self._live(place.kind).get(place.key)
-        self._settled.pop(place, None)
-        if live is not None and live.owner == owner:
+        known = self._settled.pop(place, None)
+        found = self._live(place.kind).get(place.key) or known  # what was made just now may not have been seen yet
+        if found is not None and found.owner == owner:
             self.writes += 1
-            await self._client.delete(place.kind, *place.key, uid=live.uid)
+            await self._client.delete(place.kind, *place.key, uid=found.uid)
 
     def forget(self, places: Iterable[Place]) -> None:
         """These have gone, or are nobody's concern any more."""

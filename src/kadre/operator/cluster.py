@@ -137,11 +137,13 @@ class Cluster:
         self.secrets = self._versions(kinds.SECRET)
         self.config_maps = self._versions(kinds.CONFIG_MAP)
         self.services = self._versions(kinds.SERVICE)
+        self.apis: Informer[bool] = Informer(client, kinds.API_SERVICE, _is_available, self._api_changed)
+        """Versions of API groups, such as v1beta1.metrics.k8s.io, each with whether it is served just now."""
         self._by_name = {(kind.group, kind.kind): informer for kind, informer in self.declared.items()}
 
     def informers(self) -> list[Informer[Any]]:
         """All of them, to be run."""
-        return [*self.declared.values(), self.secrets, self.config_maps, self.services]
+        return [*self.declared.values(), self.secrets, self.config_maps, self.services, self.apis]
 
     @property
     def synced(self) -> bool:
@@ -183,6 +185,12 @@ class Cluster:
         known = self._values.get((kind, key))
         return known[1] if known is not None and known[0] == informer.kept.get(key) else None
 
+    def serves(self, group: str) -> bool | None:
+        """Whether the cluster serves an API group that others bring; None where we are not shown."""
+        if self.apis.absent:
+            return None
+        return any(there for key, there in self.apis.kept.items() if key.name.partition(".")[2] == group)
+
     def version(self, kind: str, key: Key) -> str:
         """The resource version of a Secret or a ConfigMap; empty where it is not there."""
         informer = self.secrets if kind == "Secret" else self.config_maps
@@ -213,12 +221,21 @@ class Cluster:
         scopes = [Scope(namespace, metadata_only=True) for namespace in self._namespaces]
         return Informer(self._client, kind, _version, self._teller(kind), scopes)
 
+    def _api_changed(self, key: Key, before: bool | None, after: bool | None) -> None:
+        _, _, group = key.name.partition(".")
+        self._changed(Ref(kinds.API_SERVICE.group, kinds.API_SERVICE.kind, "", group), before, after)
+
     def _teller(self, kind: Kind) -> Callable[[Key, Any, Any], None]:
         def tell(key: Key, before: Any, after: Any) -> None:
             self._values.pop((kind.kind, key), None)
             self._changed(Ref(kind.group, kind.kind, *key), before, after)
 
         return tell
+
+
+def _is_available(obj: Object, _: bool | None) -> bool:
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return any(each.get("type") == "Available" and each.get("status") == "True" for each in conditions)
 
 
 def _version(obj: Object, _: str | None) -> str:

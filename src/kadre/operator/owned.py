@@ -26,7 +26,9 @@ KINDS = (
     kinds.DEPLOYMENT,
     kinds.REPLICA_SET,
     kinds.AUTOSCALER,
+    kinds.SCALED_OBJECT,
     kinds.DISRUPTION_BUDGET,
+    kinds.NETWORK_POLICY,
 )
 HISTORY = "deployment.kubernetes.io/revision-history"
 """Annotation of a ReplicaSet: the numbers it had before."""

@@ -15,7 +15,7 @@ from kadre.plan.work import Work
 
 WORKLOAD = (
     *("scaling", "replicas", "resources", "health_check", "observability"),
-    *("runtime", "service_account_name"),
+    *("runtime", "service_account_name", "service_account_annotations", "network_policy"),
 )
 """Fields of an agent that only a cluster uses, besides `env`."""
 
@@ -67,6 +67,10 @@ def notices(work: Work, draft: Draft) -> None:
         work.secret(place, tracing.secret_ref, severity="warning")
     if spec.runtime is not None and spec.runtime.image is not None:
         work.not_yet("runtime.image is not supported yet: Kadre's own loop runs the agent")
+    if spec.service_account_name is not None and spec.service_account_annotations:
+        message = f"the ServiceAccount {spec.service_account_name} is its author's own: annotations are not put on it"
+        place = draft.place("service_account_annotations")
+        work.problem(place, "FieldNotUsed", message, "annotate it, or take serviceAccountName out", "warning")
     config = draft.resource.spec.config if isinstance(draft.resource, KaosAgent) else None
     if config is not None and config.autonomous is not None:
         work.not_yet("autonomous work is not supported yet: the agent answers when it is asked")

@@ -176,6 +176,19 @@ class RateLimits(Spec):
     """Tokens used in a minute."""
 
 
+class NetworkPolicy(Spec):
+    """Who may reach the agent's pods in a cluster, and what they may reach, where the cluster's network heeds it."""
+
+    enabled: bool | None = None
+    """Whether the agent has a NetworkPolicy; as the installation says where nothing is written."""
+    allow_from: list[dict[str, Any]] | None = None
+    """Who may talk to the agent, as peers of a NetworkPolicy; everybody where nothing is written. Its metrics may be
+    read by everybody."""
+    egress: list[dict[str, Any]] | None = None
+    """What the agent may reach, as egress rules of a NetworkPolicy; everything where nothing is written. Names are
+    looked up whatever is written."""
+
+
 class Runtime(Spec):
     """What runs the agent in a cluster."""
 
@@ -243,6 +256,10 @@ class AgentSpec(Spec):
     """What runs the agent in a cluster."""
     service_account_name: str | None = None
     """The ServiceAccount of the agent's pod; one of its own where nothing is written."""
+    service_account_annotations: dict[str, str] | None = None
+    """Annotations of the agent's own ServiceAccount: who it is to a cloud, e.g. `eks.amazonaws.com/role-arn`."""
+    network_policy: NetworkPolicy | None = None
+    """Who may reach the agent's pods, and what they may reach."""
 
 
 class AgentStatus(Status):

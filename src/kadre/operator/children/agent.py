@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from kadre.operator.children import plan_map, scaling, service, service_account
+from kadre.operator.children import network_policy, plan_map, scaling, service, service_account
 from kadre.operator.children.common import Child, Owner, Settings
 from kadre.operator.children.deployment import deployment
 
 
-def children(owner: Owner, settings: Settings) -> list[Child]:
-    """What a pod needs comes before the Deployment that makes pods."""
+def children(owner: Owner, settings: Settings, *, keda: bool = False) -> list[Child]:
+    """What a pod needs comes before the Deployment that makes pods. `keda`: whether the cluster has KEDA."""
     replicas = None if scaling.is_scaled(owner.plan) else scaling.fewest(owner.plan)
     made = [
         service_account.service_account(owner),
         plan_map.plan_map(owner),
         service.service(owner),
         deployment(owner, settings, replicas=replicas),
-        scaling.autoscaler(owner),
+        scaling.autoscaler(owner, keda=keda),
         scaling.disruption_budget(owner),
+        network_policy.network_policy(owner, settings),
     ]
     return [child for child in made if child is not None]

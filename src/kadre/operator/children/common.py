@@ -36,6 +36,8 @@ class Settings:
     )
     """Of an agent whose author writes none."""
     node_selector: Mapping[str, str] = field(default_factory=dict)
+    network_policy: bool = False
+    """Whether an agent has a NetworkPolicy where its author does not say."""
     home: str = ""
     """The namespace the controller is installed in: its Secrets serve the agents there, and where they are shared."""
     provider_secrets: Mapping[Provider, KeySecret] = field(default_factory=dict)
@@ -135,6 +137,6 @@ def has_metrics(plan: AgentPlan) -> bool:
 
 
 def metrics_port(plan: AgentPlan) -> int:
-    """Where it serves them."""
+    """Where it serves them; at the agent's own port they are, whatever this is."""
     port: int = plan.workload.get("observability", {}).get("metrics", {}).get("port", METRICS_PORT)
     return port

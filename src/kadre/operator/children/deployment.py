@@ -109,7 +109,7 @@ def _container(plan: AgentPlan, settings: Settings) -> Object:
     if journal.installed(plan, settings):
         secret_mounts.append(journal.mount())
         arguments.append(f"--journal={journal.FOLDER}")
-    if has_metrics(plan):
+    if has_metrics(plan) and metrics_port(plan) != HTTP_PORT:
         ports.append({"name": "metrics", "containerPort": metrics_port(plan)})
         arguments.append(f"--metrics-port={metrics_port(plan)}")
     container: Object = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kadre.kube.kinds import SERVICE, Object
-from kadre.operator.children.common import HTTP_PORT, METRICS_PORT, Child, Owner, has_metrics, selector
+from kadre.operator.children.common import HTTP_PORT, METRICS_PORT, Child, Owner, has_metrics, metrics_port, selector
 from kadre.plan.types import AgentPlan
 
 MONITORED = "kagent.dev/monitored"
@@ -21,7 +21,8 @@ def service(owner: Owner) -> Child:
     ports: list[Object] = [{"name": "http", "port": HTTP_PORT, "targetPort": "http", "protocol": "TCP"}]
     labels = {}
     if has_metrics(plan):
-        ports.append({"name": "metrics", "port": METRICS_PORT, "targetPort": "metrics", "protocol": "TCP"})
+        target = "metrics" if metrics_port(plan) != HTTP_PORT else "http"
+        ports.append({"name": "metrics", "port": METRICS_PORT, "targetPort": target, "protocol": "TCP"})
         labels[MONITORED] = "true"
     manifest = {
         "apiVersion": SERVICE.api_version,

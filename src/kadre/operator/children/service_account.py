@@ -17,10 +17,13 @@ def service_account(owner: Owner) -> Child | None:
     """An account of the agent's own; None where its author names another one, which is theirs to make."""
     if owner.plan.workload.get("serviceAccountName"):
         return None
+    metadata = owner.metadata(owner.name)
+    if annotations := owner.plan.workload.get("serviceAccountAnnotations"):
+        metadata["annotations"] = annotations
     manifest = {
         "apiVersion": SERVICE_ACCOUNT.api_version,
         "kind": SERVICE_ACCOUNT.kind,
-        "metadata": owner.metadata(owner.name),
+        "metadata": metadata,
         "automountServiceAccountToken": False,
     }
     return Child(SERVICE_ACCOUNT, manifest)

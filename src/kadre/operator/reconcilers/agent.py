@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from kadre.api.conditions import State
+from kadre.api.kinds.agent import AgentSpec
 from kadre.api.resource import Resource
 from kadre.base.clock import Clock
 from kadre.base.problems import Problem, errors
 from kadre.kube import kinds
 from kadre.kube.apply import Applier, NameTaken, Place
 from kadre.kube.errors import ApiError
-from kadre.kube.kinds import Key
+from kadre.kube.kinds import Key, Kind
 from kadre.kube.outcome import DONE, After, Outcome, Stop
 from kadre.operator.children import journal, service
 from kadre.operator.children.agent import children
 from kadre.operator.children.common import Child, Owner, Settings
 from kadre.operator.children.deployment import template_hash
 from kadre.operator.children.environment import environment
+from kadre.operator.children.scaling import KEDA_API
 from kadre.operator.cluster import Cluster, Declared, Ref
 from kadre.operator.dependents import Dependents
 from kadre.operator.owned import Owned
 from kadre.operator.reporter import Reporter
 from kadre.operator.rollouts import Rollouts
+from kadre.operator.scalable import APIS, scalable
 from kadre.operator.status import Facts, dependencies, messages, of_agent
 from kadre.plan.types import AgentPlan
 
-OPTIONAL = (kinds.AUTOSCALER, kinds.DISRUPTION_BUDGET, kinds.SERVICE_ACCOUNT)
+OPTIONAL = (kinds.DISRUPTION_BUDGET, kinds.SERVICE_ACCOUNT, kinds.NETWORK_POLICY)
 """Children that an agent may have or not, named as it is: those it no longer has are deleted."""
+SCALERS = (kinds.AUTOSCALER, kinds.SCALED_OBJECT)
+"""The same, and deleted before anything is applied: two that scale one Deployment would fight, and KEDA refuses to."""
+SCALING = frozenset(Ref(kinds.API_SERVICE.group, kinds.API_SERVICE.kind, "", group) for group in APIS)
+"""What an agent that scales depends on besides."""
 TAKEN_SECONDS = 10.0
 REFUSED_SECONDS = 60.0
 HELD = (kinds.DEPLOYMENT, kinds.CONFIG_MAP)
@@ -105,18 +111,24 @@ class Agents:
         before = self._worked.get(ref)
         if agent.resource is None or errors(agent.problems):
             return Worked(Facts(problems=agent.problems), before.places if before else ())
-        planned, refused = await self._cluster.plan(agent.resource, partial(self.dependents.note, ref))
+        planned, refused = await self._cluster.plan(agent.resource, self._noting(ref, agent.resource))
         again = REFUSED_SECONDS if refused else 0.0
         said = Facts(planned.problems, messages(planned.notices), dependencies(planned.dependencies))
         if planned.plan is None:
             return Worked(said, before.places if before else (), again)
         read = self._environment(ref, planned.plan)
         owner = Owner(planned.plan, agent.resource.kind, agent.resource.api_version, agent.uid, read)
-        wanted, key = children(owner, self._settings), Key(ref.namespace, ref.name)
+        wanted = children(owner, self._settings, keda=bool(self._cluster.serves(KEDA_API)))
+        key = Key(ref.namespace, ref.name)
         template = _template(wanted)
         rolled_back = self.rollouts.undone(key, agent, template)
         held = HELD if rolled_back is not None else ()
+        scales = scalable(planned.plan, self._cluster.serves)
+        if scales is not None:
+            said = replace(said, dependencies=(*said.dependencies, scales))
+        places = tuple(Place(child.kind, Key(ref.namespace, child.name)) for child in wanted)
         try:
+            await self._take_away(SCALERS, ref, agent, places)
             for child in wanted:
                 if child.kind in held:
                     continue
@@ -131,7 +143,6 @@ class Agents:
                 raise
             problem = _refused(agent.resource, error)
             return Worked(replace(said, problems=(*said.problems, problem)), (), again=REFUSED_SECONDS)
-        places = tuple(Place(child.kind, Key(ref.namespace, child.name)) for child in wanted)
         await self._prune(ref, agent, places)
         applied = self.rollouts.last(key, agent)[0] if rolled_back is not None else template
         durable = journal.durable(planned.plan, self._settings)
@@ -145,12 +156,22 @@ class Agents:
             live.environment if live is not None else "",
         )
 
-    async def _prune(self, ref: Ref, agent: Declared, places: Sequence[Place]) -> None:
-        """Delete children that are no longer wanted. A plan stays while a revision of the Deployment refers to it."""
-        for kind in OPTIONAL:
+    def _noting(self, ref: Ref, agent: Resource) -> Callable[[frozenset[Ref]], None]:
+        """Note what the agent depends on: what its plan does, and what it may be scaled by."""
+        spec = agent.spec
+        scaled = isinstance(spec, AgentSpec) and (spec.scaling is not None or spec.template_ref is not None)
+        more = SCALING if scaled else frozenset()
+        return lambda refs: self.dependents.note(ref, refs | more)
+
+    async def _take_away(self, these: Sequence[Kind], ref: Ref, agent: Declared, places: Sequence[Place]) -> None:
+        for kind in these:
             place = Place(kind, Key(ref.namespace, ref.name))
             if place not in places:
                 await self._applier.remove(place, agent.uid)
+
+    async def _prune(self, ref: Ref, agent: Declared, places: Sequence[Place]) -> None:
+        """Delete children that are no longer wanted. A plan stays while a revision of the Deployment refers to it."""
+        await self._take_away(OPTIONAL, ref, agent, places)
         kept = {place.key.name for place in places if place.kind is kinds.CONFIG_MAP}
         kept |= {revision.plan for revision in self._owned.revisions(Key(ref.namespace, ref.name))}
         for name in self._owned.names(kinds.CONFIG_MAP, agent.uid):

@@ -1,0 +1,120 @@
+"""What an agent is scaled by, and what is said where the cluster does not serve it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from kadre.kube import kinds
+from kadre.kube.client import Client
+from kadre.kube.kinds import Object
+from kadre.operator.controller import Operator
+from tests.apiserver.conftest import AGENT, World, when
+from tests.apiserver.test_agents import AGENT_YAML, MODEL_YAML
+
+PODS = """
+  scaling:
+    minReplicas: 2
+    maxReplicas: 5
+    metrics:
+      - type: Pods
+        pods: {metric: {name: agent_active_sessions}, target: {type: AverageValue, averageValue: "50"}}
+"""
+KEDA = """
+  scaling:
+    minReplicas: 0
+    maxReplicas: 5
+    metrics: [{type: cpu, target: {averageUtilization: 70}}]
+    keda:
+      enabled: true
+      triggers: [{type: prometheus, metadata: {serverAddress: "http://prometheus:9090", threshold: "50", query: up}}]
+"""
+
+
+@asynccontextmanager
+async def served(client: Client, group: str) -> AsyncIterator[None]:
+    """An API group as an adapter brings it: one that has no Service is the API server's own, and so is available."""
+    api: Object = {
+        "apiVersion": kinds.API_SERVICE.api_version,
+        "kind": kinds.API_SERVICE.kind,
+        "metadata": {"name": f"v1beta1.{group}"},
+        "spec": {"group": group, "version": "v1beta1", "groupPriorityMinimum": 100, "versionPriority": 100},
+    }
+    await client.create(kinds.API_SERVICE, api)
+    try:
+        yield
+    finally:
+        await client.delete(kinds.API_SERVICE, "", f"v1beta1.{group}")
+
+
+@asynccontextmanager
+async def keda(client: Client) -> AsyncIterator[None]:
+    """KEDA as far as an API server knows it: its kind, and the API it serves."""
+    version = {"name": "v1alpha1", "served": True, "storage": True}
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    definition: Object = {
+        "apiVersion": kinds.CRD.api_version,
+        "kind": kinds.CRD.kind,
+        "metadata": {"name": "scaledobjects.keda.sh"},
+        "spec": {
+            "group": "keda.sh",
+            "scope": "Namespaced",
+            "names": {"plural": "scaledobjects", "singular": "scaledobject", "kind": "ScaledObject"},
+            "versions": [{**version, "schema": schema}],
+        },
+    }
+    await client.create(kinds.CRD, definition)
+
+    def established(obj: Object) -> bool:
+        conditions = obj.get("status", {}).get("conditions") or ()
+        return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+
+    try:
+        await when(client, kinds.CRD, definition, established)
+        async with served(client, "external.metrics.k8s.io"):
+            yield
+    finally:
+        await client.delete(kinds.CRD, "", "scaledobjects.keda.sh")
+
+
+@pytest.mark.requirement("operator-hpa")
+async def test_a_metric_that_nothing_serves_is_said_until_something_does(world: World, operator: Operator) -> None:
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML + PODS)
+    told = await world.condition(AGENT, "helper", "Scalable", "MetricsUnavailable")
+    assert "Pods metrics come from custom.metrics.k8s.io" in told["message"]
+    scaler = await world.when(kinds.AUTOSCALER, "helper", lambda _: True)
+    assert scaler["spec"]["metrics"][0]["pods"]["metric"]["name"] == "agent_active_sessions"
+    async with served(world.client, "custom.metrics.k8s.io"):
+        await world.condition(AGENT, "helper", "Scalable", "Scaled")
+    await world.condition(AGENT, "helper", "Scalable", "MetricsUnavailable")
+
+
+@pytest.mark.requirement("operator-keda")
+async def test_keda_scales_where_there_is_one_and_else_an_autoscaler_by_the_rest(
+    world: World, operator: Operator
+) -> None:
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML + KEDA)
+    await world.condition(AGENT, "helper", "Scalable", "MissingKeda")
+    scaler = await world.when(kinds.AUTOSCALER, "helper", lambda _: True)
+    assert (scaler["spec"]["minReplicas"], len(scaler["spec"]["metrics"])) == (1, 1)
+    async with keda(world.client):
+        await world.condition(AGENT, "helper", "Scalable", "Scaled")
+        await world.gone(kinds.AUTOSCALER, "helper")
+        scaled = await world.when(kinds.SCALED_OBJECT, "helper", lambda _: True)
+        assert (scaled["spec"]["minReplicaCount"], scaled["spec"]["maxReplicaCount"]) == (0, 5)
+        assert [trigger["type"] for trigger in scaled["spec"]["triggers"]] == ["prometheus", "cpu"]
+        await world.apply(AGENT_YAML)
+        await world.gone(kinds.SCALED_OBJECT, "helper")
+
+
+@pytest.mark.requirement("network-policies")
+async def test_an_agent_has_a_network_policy_only_where_it_asks_for_one(world: World, operator: Operator) -> None:
+    asked = '  networkPolicy: {enabled: true, egress: [{to: [{ipBlock: {cidr: "10.0.0.0/8"}}]}]}\n'
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML + asked)
+    policy = await world.when(kinds.NETWORK_POLICY, "helper", lambda _: True)
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["spec"]["podSelector"]["matchLabels"] == {"app": "helper", "agent": "helper"}
+    await world.apply(AGENT_YAML)
+    await world.gone(kinds.NETWORK_POLICY, "helper")
