@@ -6,6 +6,8 @@ A comment on the line before a fenced block says what the block is:
     <!-- run: server -->     the command is started and stays until the next server or the page's end
     <!-- run -->             the commands are run, each must succeed
 
+`<!-- on a cluster -->` before the first of them says that the page is of a cluster, and not of the laptop.
+
 A block of `bash` without one is a mistake: what a reader may paste is run, what only shows a session is `console`.
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 BLOCK = re.compile(
@@ -29,6 +32,11 @@ class Step:
     text: str
     line: int
     name: str = ""
+
+
+def needs_cluster(page: Path) -> bool:
+    """Whether a page is acted out on a cluster."""
+    return "<!-- on a cluster -->" in page.read_text(encoding="utf-8")
 
 
 def steps(page: str) -> list[Step]:

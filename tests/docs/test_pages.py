@@ -19,7 +19,11 @@ from tests.support.upping import Upped, free_port, up
 
 pytestmark = [pytest.mark.requirement("docs-executed"), pytest.mark.needs("curl"), pytest.mark.timeout(150)]
 
-PAGES = sorted(path for path in code.files() if path == "README.md" or path.startswith("docs/guides/"))
+PAGES = sorted(
+    path
+    for path in code.files()
+    if path == "README.md" or (path.startswith("docs/guides/") and not story.needs_cluster(code.ROOT / path))
+)
 # A request that is refused fails its step; `curl` itself is content with any answer.
 PRELUDE = 'curl() { command curl --fail-with-body --max-time 40 "$@"; echo; }\n'
 BOUND = 45.0
