@@ -160,6 +160,7 @@ def test_keys_and_addresses_are_told_by_name() -> None:
         "providers.ollama.endpoint=http://ollama.ollama.svc:11434",
         "journal.existingSecret=kagent-journal",
         "imagePullSecrets[0].name=registry",
+        "networkPolicy.enabled=true",
     )
     said = arguments(made)
     assert "--provider-secret=openai=kagent-openai/OPENAI_API_KEY" in said
@@ -168,6 +169,7 @@ def test_keys_and_addresses_are_told_by_name() -> None:
     assert "--provider-endpoint=ollama=http://ollama.ollama.svc:11434" in said
     assert "--journal-secret=kagent-journal" in said
     assert "--agent-pull-secret=registry" in said
+    assert "--agent-network-policy" in said
     assert [each["kind"] for each in made if each["kind"] == "Secret"] == []
 
 
