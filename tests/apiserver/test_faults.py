@@ -12,12 +12,14 @@ from kadre.base.clock import FakeClock
 from kadre.base.tasks import Tasks
 from kadre.kube import access, kinds, leader
 from kadre.kube.client import Client, Scope
+from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key, Object
-from kadre.kube.leader import ConfigMapLock, Leader, LeaseLock
+from kadre.kube.leader import BothLocks, ConfigMapLock, Leader, LeaseLock
 from kadre.operator.controller import Operator
 from tests.apiserver.conftest import AGENT, World, is_true, operating
 from tests.apiserver.test_agents import AGENT_YAML, MODEL_YAML
 from tests.cluster.control_plane import ControlPlane
+from tests.support.between import between
 
 
 class Work:
@@ -75,6 +77,66 @@ async def test_the_lead_of_one_that_is_gone_is_taken_when_its_record_has_not_mov
         assert await heir._try()
         assert not await Leader(lock, "dead", clock)._try()
         await tasks.aclose()
+
+
+async def test_a_replica_that_may_use_leases_and_one_that_may_not_never_lead_at_once(world: World) -> None:
+    async with replicas(world) as client:
+        key, clock = Key(world.namespace, "lead"), FakeClock()
+        by_config_map = ConfigMapLock(client, key)
+        poor, other = Leader(by_config_map, "poor", clock), Leader(by_config_map, "other", clock)
+        rich = Leader(BothLocks(LeaseLock(client, key), ConfigMapLock(client, key)), "rich", clock)
+        assert await poor._try()
+        assert not await rich._try()
+        await clock.advance(leader.HOLDS - 1)
+        assert await poor._try()  # renewed
+        assert not await rich._try()
+        await clock.advance(leader.HOLDS + 1)
+        assert await rich._try()
+        for _ in range(3):
+            assert not await other._try()
+            await clock.advance(leader.HOLDS / 2)
+            assert await rich._try()  # renewed, in the ConfigMap too
+        await rich._release()
+        assert await other._try()
+        assert not await rich._try()
+
+
+async def test_that_leases_are_forbidden_is_believed_when_nobody_can_lead_by_one_any_more(world: World) -> None:
+    async with between(access.by_kubeconfig(world.plane.kubeconfig)) as (bad, way), Client(way, "kadre") as client:
+        key, clock, tasks = Key(world.namespace, "lead"), FakeClock(), Tasks("test")
+        bad.denied.add("leases")
+        choosing = tasks.spawn("choose", leader.lock(client, key, clock))
+        await asleep(clock)
+        bad.denied.clear()
+        await clock.advance(leader.EVERY)
+        assert isinstance(await choosing, BothLocks)
+        bad.denied.add("leases")
+        choosing = tasks.spawn("choose", leader.lock(client, key, clock))
+        began = clock.monotonic()
+        while not choosing.done():
+            await clock.advance(leader.EVERY)
+        assert isinstance(await choosing, ConfigMapLock)
+        assert clock.monotonic() - began >= leader.RENEW_WITHIN
+
+
+async def test_one_that_stands_by_and_is_refused_the_lease_for_good_ends(world: World) -> None:
+    async with between(access.by_kubeconfig(world.plane.kubeconfig)) as (bad, way), Client(way, "kadre") as client:
+        clock, tasks = FakeClock(), Tasks("test")
+        bad.refused["GET", "/leases/lead"] = 403
+        waiting = tasks.spawn("wait", Leader(LeaseLock(client, Key(world.namespace, "lead")), "me", clock).lead(Work()))
+        began = clock.monotonic()
+        while not waiting.done():
+            await clock.advance(leader.EVERY)
+        with pytest.raises(ApiError):
+            await waiting
+        assert clock.monotonic() - began >= leader.KNOWN_WITHIN / 2
+
+
+async def asleep(clock: FakeClock) -> None:
+    """Wait until somebody waits for the clock."""
+    async with asyncio.timeout(20):
+        while not clock._sleepers:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0)
 
 
 @pytest.mark.requirement("operator-faults")

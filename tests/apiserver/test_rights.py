@@ -2,17 +2,61 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
-from kadre.kube import kinds
+from kadre.base.clock import FakeClock
+from kadre.base.tasks import Tasks
+from kadre.kube import access, kinds
+from kadre.kube.client import Client
 from kadre.kube.kinds import Object
+from kadre.kube.leader import ANNOTATION
+from kadre.operator import rights
+from kadre.operator.children.common import MANAGER, Settings
+from kadre.operator.controller import Operator
+from kadre.operator.main import LOCK
 from tests.apiserver.chart import RIGHTS
 from tests.apiserver.conftest import AGENT, World, made, operating
 from tests.apiserver.test_agents import AGENT_YAML, MODEL_YAML
+from tests.apiserver.test_rollouts import plan_of
+from tests.apiserver.test_webhook import replica
+from tests.cluster.processes import free_ports
 
+# Of document 001, as written there.
+HAND_WRITTEN = """
+  - apiGroups: ["kagent.dev"]
+    resources: ["agents", "tools", "workflows", "memorystores"]
+    verbs: ["*"]
+  - apiGroups: ["kagent.dev"]
+    resources: ["agents/status", "workflows/status"]
+    verbs: ["get", "update", "patch"]
+  - apiGroups: ["apps"]
+    resources: ["deployments"]
+    verbs: ["*"]
+  - apiGroups: [""]
+    resources: ["services", "configmaps", "secrets", "pods"]
+    verbs: ["*"]
+  - apiGroups: ["autoscaling"]
+    resources: ["horizontalpodautoscalers"]
+    verbs: ["*"]
+  - apiGroups: ["keda.sh"]
+    resources: ["scaledobjects"]
+    verbs: ["*"]
+"""
+INLINE_YAML = """
+apiVersion: kagent.dev/v1alpha1
+kind: Agent
+metadata: {name: helper}
+spec:
+  model: {provider: scripted, name: script}
+  systemPrompt: You help.
+  scaling: {minReplicas: 2, maxReplicas: 5, targetCPUUtilization: 70}
+"""
 EVERYTHING: Object = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
 
 
@@ -33,7 +77,11 @@ async def account(world: World, rules: Sequence[Object], namespaces: Sequence[st
         }
         await world.client.apply(RIGHTS[role], given)
         await world.client.apply(RIGHTS[f"{role}Binding"], bound)
-    return world.plane.user(name, user, ["system:serviceaccounts", "system:authenticated"])
+    config = world.plane.user(name, user, ["system:serviceaccounts", "system:authenticated"])
+    told = json.loads(config.read_text())
+    told["contexts"][0]["context"]["namespace"] = world.namespace  # in a pod it is the pod's
+    config.write_text(json.dumps(told))
+    return config
 
 
 @pytest.mark.requirement("operator-namespaced")
@@ -49,10 +97,68 @@ async def test_a_controller_of_some_namespaces_needs_rights_in_those_alone(
         for each in (world, another):
             await each.when(kinds.DEPLOYMENT, "helper", lambda _: True)
             await each.when(AGENT, "helper", lambda obj: "url" in obj.get("status", {}))
-        assert not any(informer.absent for informer in operator.cluster.informers())
+        # Of no namespace, and so nothing that a Role can show.
+        absent = [informer.kind for informer in operator.cluster.informers() if informer.absent]
+        assert absent == [kinds.API_SERVICE]
         assert not operator.cluster.follows(outside.namespace)
         await another.client.delete(AGENT, another.namespace, "helper")
         await another.gone(kinds.DEPLOYMENT, "helper")
-    assert "forbidden" not in caplog.text
+    (told,) = [each.message for each in caplog.records if "this controller may not" in each.message]
+    assert "apiservices" in told
     assert "status" not in await outside.client.get(AGENT, outside.namespace, "helper")
     assert await outside.get(kinds.DEPLOYMENT, "helper") is None
+
+
+def said(obj: Object, condition: str) -> str:
+    """The message of a condition; empty where there is none."""
+    conditions = obj.get("status", {}).get("conditions") or ()
+    return next((str(each["message"]) for each in conditions if each["type"] == condition), "")
+
+
+@pytest.mark.requirement("controller-role")
+async def test_the_role_that_the_document_writes_by_hand_is_enough_for_an_agent(world: World) -> None:
+    config = await account(world, yaml.safe_load(HAND_WRITTEN))
+    (port,) = free_ports(1)
+    controller = replica(config, port, [f"--namespace={world.namespace}"])
+    controller.start()
+    try:
+        await world.apply(INLINE_YAML)
+        agent = await world.when(AGENT, "helper", lambda obj: "Permitted" in str(obj.get("status")))
+        deployment = await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
+        assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == "default"
+        assert await world.get(kinds.SERVICE, "helper") is not None
+        assert await world.get(kinds.AUTOSCALER, "helper") is not None
+        assert await world.get(kinds.CONFIG_MAP, plan_of(deployment)) is not None
+        assert await world.get(kinds.SERVICE_ACCOUNT, "helper") is None
+        assert "pods run as the ServiceAccount `default`" in said(agent, "Permitted")
+        assert "poddisruptionbudgets" in said(agent, "Permitted")
+        lock = await world.get(kinds.CONFIG_MAP, LOCK)
+        assert lock is not None
+        assert '"holderIdentity":"' in lock["metadata"]["annotations"][ANNOTATION]
+        await world.apply(MODEL_YAML + "---" + AGENT_YAML.replace("name: helper", "name: reader"))
+        other = await world.when(AGENT, "reader", lambda obj: "Permitted" in str(obj.get("status")))
+        assert "may not list, watch modelconfigs" in said(other, "Permitted")
+    finally:
+        await asyncio.to_thread(controller.stop)
+    told = [line for line in controller.log.read_text().splitlines() if "this controller may not" in line]
+    assert len(told) == len(set(told))
+    for missing in ("serviceaccounts", "replicasets", "events", "poddisruptionbudgets", "modelconfigs"):
+        assert sum(f"resources: [{missing}]" in line or f"{missing}," in line for line in told) == 1, missing
+
+
+async def test_rights_that_are_given_later_are_taken_up_without_a_restart(world: World) -> None:
+    narrow = yaml.safe_load(HAND_WRITTEN)
+    config = await account(world, narrow)
+    clock = FakeClock()
+    tasks = Tasks("test")
+    async with Client(access.by_kubeconfig(config), MANAGER) as client:
+        operator = Operator(client, Settings(image="kadre:test"), clock, namespaces=[world.namespace])
+        tasks.spawn("operator", operator.run())
+        await world.apply(INLINE_YAML)
+        await world.when(AGENT, "helper", lambda obj: "pods run as" in said(obj, "Permitted"))
+        await account(world, [*narrow, {"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["*"]}])
+        while operator.rights.may(kinds.SERVICE_ACCOUNT, "create", namespace=world.namespace) is False:
+            await clock.advance(rights.CHECK_SECONDS)  # the API server takes a moment to know of a role
+        await world.when(kinds.SERVICE_ACCOUNT, "helper", lambda _: True)
+        await world.when(AGENT, "helper", lambda obj: "pods run as" not in said(obj, "Permitted"))
+        await tasks.aclose()

@@ -27,17 +27,17 @@ class Process:
     def __init__(self, name: str, command: Sequence[str | Path], log: Path, cwd: Path | None = None) -> None:
         self.name = name
         self._command = [str(part) for part in command]
-        self._log = log
+        self.log = log
         self._cwd = cwd
         self._running: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, in a session of its own: a Ctrl-C at the tests is not meant for it."""
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             self._running = subprocess.Popen(
                 self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self._cwd, start_new_session=True
             )
-        _note(self._log).write_text(f"{self.pid} {_born(self.pid)}")
+        _note(self.log).write_text(f"{self.pid} {_born(self.pid)}")
 
     @property
     def pid(self) -> int:
@@ -75,7 +75,7 @@ class Process:
 
     def tail(self) -> str:
         """The end of its log."""
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-TAIL:])
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-TAIL:])
 
 
 def running(log: Path) -> bool:

@@ -28,6 +28,8 @@ class Between:
     """Status that is answered to a method at addresses that end so, in place of asking the server."""
     before_answer: dict[tuple[str, str], Callable[[], Awaitable[None]]] = field(default_factory=dict)
     """What happens after the server has done what a method at an address that ends so wants, before that is told."""
+    denied: set[str] = field(default_factory=set)
+    """Resources to which the server says that we have no right, whatever we have."""
     watches: list[str] = field(default_factory=list)
     """Addresses of all watches that were begun."""
     brief: set[str] = field(default_factory=set)
@@ -54,6 +56,10 @@ class Between:
                 return web.json_response(told, status=status)
         if request.query.get("watch"):
             return await self._watched(request)
+        if request.path.endswith("/selfsubjectaccessreviews"):
+            review = await request.json()
+            if review["spec"]["resourceAttributes"]["resource"] in self.denied:
+                return web.json_response(review | {"status": {"allowed": False}})
         async with self._asked(request) as asked:
             body = await asked.read()
         for (method, end), happens in list(self.before_answer.items()):

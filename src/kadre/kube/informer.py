@@ -98,7 +98,10 @@ class Informer(Generic[T]):
                 what = "is not known to this cluster" if error.missing else "may not be read by us"
                 where = f" in {scope.namespace}" if scope.namespace else ""
                 self.absent[scope] = f"{self.kind.plural} of {self.kind.api_version} {what}{where}"
-                log.warning("%s: working without them", self.absent[scope])
+                # Of what we may not read, who knows what it is for has more to say.
+                log.log(
+                    logging.WARNING if error.missing else logging.INFO, "%s: working without them", self.absent[scope]
+                )
             self._know(scope)
             return ABSENT_SECONDS
         log.log(logging.WARNING if failures > 1 else logging.INFO, "following %s: %s", self.kind.plural, error)

@@ -20,6 +20,7 @@ from kadre.kube import kinds
 from kadre.kube.client import Client
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key, Object
+from kadre.kube.rights import Right, granted
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ RENEW_WITHIN = 10.0
 """Seconds in which a leader that cannot renew gives up: well before another one may take over."""
 EVERY = 2.0
 """Seconds between two tries to renew, or to take over."""
+KNOWN_WITHIN = 30.0
+"""Seconds in which the API server has to say what we may use; also those in which one that stands by is refused."""
 ANNOTATION = "control-plane.alpha.kubernetes.io/leader"
 
 
@@ -117,31 +120,100 @@ class ConfigMapLock:
         return _of_config_map(await put(kinds.CONFIG_MAP, obj))
 
 
+class BothLocks:
+    """A record in a Lease, and in the ConfigMap too where there is one: others, with fewer rights, may lead by that.
+
+    Both are written, the ConfigMap first: of two who want the lead only one can, whichever of the two they know.
+    """
+
+    def __init__(self, lease: LeaseLock, config_map: ConfigMapLock) -> None:
+        self._lease = lease
+        self._config_map = config_map
+        self._other: Record | None = None
+
+    async def read(self) -> Record | None:
+        """See Lock."""
+        lease = await self._lease.read()
+        try:
+            other = self._other = await self._config_map.read()
+        except ApiError as error:
+            if not error.forbidden:
+                raise
+            other = self._other = None
+        if other is None or not other.holder or (lease is not None and lease.holder == other.holder):
+            return lease
+        version, transitions = (lease.version, lease.transitions) if lease is not None else ("", 0)
+        return replace(other, version=version, transitions=transitions)
+
+    async def write(self, record: Record) -> Record:
+        """See Lock."""
+        if self._other is not None:
+            self._other = await self._config_map.write(replace(record, version=self._other.version))
+        return await self._lease.write(record)
+
+
+async def lock(client: Client, key: Key, clock: Clock | None = None) -> Lock:
+    """A Lease; a ConfigMap where Leases are forbidden to us. Raises ApiError where it cannot be known.
+
+    That they are forbidden is believed when it has been said for as long as a leader goes on that cannot renew: by
+    then all who have these rights know it, and none of them leads by a Lease any more.
+    """
+    clock = clock or SystemClock()
+    until, denied = clock.monotonic() + KNOWN_WITHIN, 0.0
+    while True:
+        try:
+            if await _may_use_leases(client, key):
+                return BothLocks(LeaseLock(client, key), ConfigMapLock(client, key))
+            denied = denied or clock.monotonic() + RENEW_WITHIN
+            if clock.monotonic() >= denied:
+                log.warning("Leases are forbidden to this controller: the lead is kept in a ConfigMap")
+                return ConfigMapLock(client, key)
+        except ApiError as error:
+            denied = 0.0
+            if clock.monotonic() >= until:
+                raise
+            log.info("whether Leases may be used is not known yet: %s", error)
+        await clock.sleep(EVERY)
+
+
+async def _may_use_leases(client: Client, key: Key) -> bool:
+    group, plural = kinds.LEASE.group, kinds.LEASE.plural
+    # What is to be created has no name yet.
+    wanted = [Right(group, plural, "create", key.namespace)]
+    wanted += [Right(group, plural, verb, key.namespace, key.name) for verb in ("get", "update")]
+    return all([await granted(client, right) for right in wanted])
+
+
 class Leader:
     """Leads while it holds the lock. `identity`: unique to this process."""
 
     def __init__(self, lock: Lock, identity: str, clock: Clock | None = None) -> None:
-        self.leading = False
         self._lock = lock
         self._identity = identity
         self._clock = clock or SystemClock()
         self._seen: Record | None = None
         self._seen_at = 0.0
+        self._refused: ApiError | None = None
+        self._refusals = 0
+        """How often we were refused the lock, one time after the other."""
         self._asked = 0.0
         """When the renewal that holds now was asked for: the others count from when they saw it, which is later."""
 
     async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Wait to lead, then work until the work ends or the lead is lost. Gives the lead back when it is cancelled."""
+        """Wait to lead, then work until the work ends or the lead is lost. Gives the lead back when it is cancelled.
+
+        Raises ApiError where the lock is forbidden for good: by another one we might do better.
+        """
         while not await self._try():
+            if self._refused is not None and self._refusals * EVERY >= KNOWN_WITHIN:
+                raise self._refused
             await self._clock.sleep(EVERY)
         log.info("%s leads", self._identity)
-        self.leading = True
         working = asyncio.ensure_future(work())
         renewing = asyncio.ensure_future(self._renew())
         try:
             await asyncio.wait([working, renewing], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self.leading = False
             for task in (working, renewing):
                 task.cancel()
             ended = await asyncio.gather(working, renewing, return_exceptions=True)
@@ -164,6 +236,7 @@ class Leader:
     async def _try(self, seconds: float = RENEW_WITHIN / 2) -> bool:
         """Take or renew the lead, within so many seconds; whether it is ours now."""
         asked = self._clock.monotonic()
+        refusals, self._refusals = self._refusals, 0
         try:
             async with asyncio.timeout(max(0.0, min(seconds, RENEW_WITHIN / 2))):
                 found = await self._lock.read()
@@ -179,6 +252,8 @@ class Leader:
                     return False
                 return await self._take(asked, Record(self._identity, now, now, found.transitions + 1, found.version))
         except (ApiError, TimeoutError) as error:
+            if isinstance(error, ApiError) and error.forbidden:
+                self._refused, self._refusals = error, refusals + 1
             if not (isinstance(error, ApiError) and error.conflict):
                 log.warning("the lead could not be taken or renewed: %s", error or "no answer in time")
             return False

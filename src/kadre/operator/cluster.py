@@ -154,6 +154,12 @@ class Cluster:
         """Whether what is in that namespace is known."""
         return self._namespaces == ALL or namespace in self._namespaces
 
+    def kinds_of(self, refs: Iterable[Ref]) -> list[Kind]:
+        """Their kinds, of those that are followed, each once."""
+        wanted = {(ref.group, ref.kind) for ref in refs}
+        found = {informer.kind for informer in self.informers()}
+        return sorted(kind for kind in found if (kind.group, kind.kind) in wanted)
+
     def find(self, ref: Ref) -> Declared | None:
         """One of our objects."""
         informer = self._by_name.get((ref.group, ref.kind))

@@ -22,6 +22,7 @@ from kadre.operator.owned import Owned
 from kadre.operator.reconcilers.agent import Agents
 from kadre.operator.reconcilers.other import Others
 from kadre.operator.reporter import Reporter
+from kadre.operator.rights import Rights
 from kadre.operator.sharing import Sharing
 
 _NATIVE_AGENT = (NATIVE.partition("/")[0], "Agent")
@@ -40,11 +41,12 @@ class Operator:
         self._owners: dict[str, Ref] = {}
         """Our objects by uid: children name their owner by it."""
         self.controller: Controller[Ref] = Controller("reconcile", self._reconcile)
+        self.rights = Rights(client, self._rights_changed, namespaces, clock)
         self.cluster = Cluster(client, self._changed, settings, namespaces)
-        self.owned = Owned(client, clock, self._child_changed, self._child_gone, self._children_listed, namespaces)
+        self.owned = Owned(client, clock, self.rights, self._child_changed, self._child_gone, self._children_listed)
         self.applier = Applier(client, self.owned.live)
-        self.reporter = Reporter(client, clock)
-        self._agents = Agents(self.cluster, self.owned, self.applier, self.reporter, settings, clock)
+        self.reporter = Reporter(client, clock, self.rights)
+        self._agents = Agents(self.cluster, self.owned, self.applier, self.reporter, self.rights, settings, clock)
         self._others = Others(self.cluster, self.reporter, clock)
         self._sharing = Sharing(client, self.reporter, settings)
 
@@ -55,28 +57,35 @@ class Operator:
     async def follow(self) -> None:
         """Know the cluster until cancelled: on every replica, for the webhook of each answers from it."""
         try:
-            await asyncio.gather(
-                *[self._tasks.spawn(f"follow-{informer.kind.plural}", informer.run()) for informer in self._informers()]
-            )
+            following = [(f"follow-{informer.kind.plural}", informer.run()) for informer in self._informers()]
+            following.append(("rights", self.rights.run()))
+            await asyncio.gather(*[self._tasks.spawn(name, work) for name, work in following])
         finally:
             await self._tasks.aclose()
 
     async def act(self) -> None:
         """Act on what is known until cancelled: on the replica that leads."""
         # Nothing is decided before everything is known: what is not seen yet would be made anew.
-        await asyncio.gather(*[informer.synced.wait() for informer in self._informers()])
+        await asyncio.gather(self.rights.known.wait(), *[each.synced.wait() for each in self._informers()])
         # What has changed while another replica led was its business; from here on everything is ours.
         self.acting.set()
+        self._look_at_everything()
+        try:
+            await self.controller.run()
+        finally:
+            self.acting.clear()
+
+    def _look_at_everything(self) -> None:
         for kind, informer in self.cluster.declared.items():
             for key in informer.kept:
                 self._look_at(Ref(kind.group, kind.kind, *key))
         for key in self.cluster.secrets.kept:
             for copy in self._sharing.copies(Ref(kinds.SECRET.group, kinds.SECRET.kind, *key)):
                 self._report(copy)
-        try:
-            await self.controller.run()
-        finally:
-            self.acting.clear()
+
+    def _rights_changed(self) -> None:
+        if self.acting.is_set():
+            self._look_at_everything()
 
     def _informers(self) -> list[Informer[Any]]:
         return [*self.cluster.informers(), *self.owned.informers()]

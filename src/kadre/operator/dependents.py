@@ -29,6 +29,10 @@ class Dependents:
         for gone in self._needs.pop(ref, frozenset()):
             self._drop(ref, gone)
 
+    def needs(self, ref: Ref) -> AbstractSet[Ref]:
+        """What it depends on."""
+        return self._needs.get(ref, frozenset())
+
     def of(self, ref: Ref) -> tuple[Ref, ...]:
         """Those that depend on it."""
         return tuple(self._needed_by.get(ref, ()))

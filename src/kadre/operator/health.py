@@ -10,16 +10,14 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from kadre.kube.leader import Leader
 from kadre.operator.controller import Operator
 
 
 class Figures(Collector):
     """The controller's figures, read where they are kept when they are asked for."""
 
-    def __init__(self, operator: Operator, leader: Leader | None) -> None:
+    def __init__(self, operator: Operator) -> None:
         self._operator = operator
-        self._leader = leader
 
     def collect(self) -> Iterator[Metric]:
         """See prometheus_client."""
@@ -31,8 +29,8 @@ class Figures(Collector):
         yield GaugeMetricFamily(
             "kadre_queue_length", "Objects that wait to be looked at.", len(operator.controller.queue)
         )
-        leads = self._leader is None or self._leader.leading
-        yield GaugeMetricFamily("kadre_leader", "1 where this replica acts, 0 where it stands by.", int(leads))
+        acts = operator.acting.is_set()
+        yield GaugeMetricFamily("kadre_leader", "1 where this replica acts, 0 where it stands by.", int(acts))
         declared = GaugeMetricFamily("kadre_objects", "Objects of each kind.", labels=["kind"])
         for kind, informer in operator.cluster.declared.items():
             declared.add_metric([f"{kind.kind}.{kind.group}"], len(informer.kept))

@@ -13,12 +13,11 @@ from dataclasses import dataclass, field, replace
 
 from kadre.base.errors import KadreError
 from kadre.base.tasks import first_of
-from kadre.kube import access
-from kadre.kube.access import Access
+from kadre.kube import access, leader
 from kadre.kube.client import ALL, Client
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key
-from kadre.kube.leader import ConfigMapLock, Leader, LeaseLock, Lock
+from kadre.kube.leader import Leader
 from kadre.operator import health, own_image, webhook
 from kadre.operator.children.common import MANAGER, Settings
 from kadre.operator.controller import Operator
@@ -57,13 +56,13 @@ async def run(options: Options) -> int:
         image = options.agents.image or await own_image.find(client, found.namespace)
         agents = replace(options.agents, home=found.namespace, image=image)
         operator = Operator(client, agents, namespaces=options.namespaces or ALL)
-        leader = Leader(await _lock(client, found), _identity()) if options.leader_elect else None
         if options.webhook.on:
             await webhook.serve(stack, client, operator.cluster, options.webhook)
-        figures = health.Figures(operator, leader)
+        figures = health.Figures(operator)
         await health.serve(stack, figures, options.metrics_address, options.health_address)
         log.info("reconciling the cluster at %s", found.server)
-        following, acting = asyncio.ensure_future(operator.follow()), asyncio.ensure_future(_act(operator, leader))
+        act = _lead(operator, client, found.namespace) if options.leader_elect else operator.act()
+        following, acting = asyncio.ensure_future(operator.follow()), asyncio.ensure_future(act)
         await first_of(_ended(following), _ended(acting), stop.wait())
         for task in (following, acting):
             if task.done():
@@ -77,27 +76,14 @@ async def _ended(task: asyncio.Future[None]) -> None:
     await asyncio.wait([task])
 
 
-async def _act(operator: Operator, leader: Leader | None) -> None:
-    if leader is None:
-        await operator.act()
-        return
-    # One that has lost the lead ends: what it knows may be old, and Kubernetes starts it anew.
-    await leader.lead(operator.act)
-    raise KadreError("this replica no longer leads")
-
-
-async def _lock(client: Client, found: Access) -> Lock:
-    """A Lease; a ConfigMap where Leases are forbidden to us."""
-    key = Key(found.namespace, LOCK)
-    lock = LeaseLock(client, key)
+async def _lead(operator: Operator, client: Client, namespace: str) -> None:
     try:
-        await lock.read()
+        lock = await leader.lock(client, Key(namespace, LOCK))
+        await Leader(lock, _identity()).lead(operator.act)
     except ApiError as error:
-        if not error.forbidden:
-            raise KadreError(f"the cluster cannot be worked with: {error}") from error
-        log.warning("Leases are forbidden to this controller: the lead is kept in a ConfigMap")
-        return ConfigMapLock(client, key)
-    return lock
+        raise KadreError(f"the cluster cannot be worked with: {error}") from error
+    # One that has lost the lead ends: what it knows may be old, and Kubernetes starts it anew.
+    raise KadreError("this replica no longer leads")
 
 
 def _identity() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 from kadre.base.clock import Clock
 from kadre.kube import kinds
 from kadre.kube.apply import Place, Seen, seen
-from kadre.kube.client import ALL, Client, Scope
+from kadre.kube.client import Client, Scope
 from kadre.kube.informer import Informer
 from kadre.kube.kinds import Key, Kind, Object
 from kadre.operator.children.common import MANAGED_BY, MANAGER
 from kadre.operator.children.deployment import plan_name, template_hash
 from kadre.operator.pods import Pods
+from kadre.operator.rights import Rights
 from kadre.operator.status import Rollout, revision, rollout
 
 KINDS = (
@@ -48,7 +49,7 @@ class Revision(NamedTuple):
 
 
 class Owned:
-    """Follows what the controller has made, in these namespaces; an empty one stands for all.
+    """Follows what the controller has made, in the namespaces that it has rights in.
 
     `changed` is told the uid of the owner, `gone` what has gone with its uid, `listed` a kind of which everything that
     there is has just been listed.
@@ -58,18 +59,18 @@ class Owned:
         self,
         client: Client,
         clock: Clock,
+        rights: Rights,
         changed: Callable[[str], None],
         gone: Callable[[Place, str], None],
         listed: Callable[[Kind], None],
-        namespaces: Sequence[str] = ALL,
     ) -> None:
         self._changed = changed
         self._gone = gone
-        self._pods = Pods(client, clock)
+        self._pods = Pods(client, clock, rights)
         self._of: dict[tuple[Kind, str], set[Key]] = defaultdict(set)
         """Children by the uid of their owner."""
         keepers = {kinds.DEPLOYMENT: _deployment, kinds.REPLICA_SET: _replica_set}
-        scopes = [replace(_OURS, namespace=each) for each in namespaces]
+        scopes = [replace(_OURS, namespace=each) for each in rights.namespaces]
         self._informers = {
             kind: Informer(
                 client, kind, keepers.get(kind, _any), self._teller(kind), scopes, listed=partial(listed, kind)

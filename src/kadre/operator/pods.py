@@ -17,6 +17,7 @@ from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key, Object
 from kadre.operator.children.common import MANAGED_BY, MANAGER
 from kadre.operator.children.deployment import template_hash
+from kadre.operator.rights import Rights
 from kadre.operator.status import Rollout, Trouble
 
 log = logging.getLogger(__name__)
@@ -54,18 +55,19 @@ class _Look:
 class Pods:
     """Looks at the pods of Deployments that do not get on."""
 
-    def __init__(self, client: Client, clock: Clock) -> None:
+    def __init__(self, client: Client, clock: Clock, rights: Rights) -> None:
         self._client = client
         self._clock = clock
         self._looks: dict[Key, _Look] = {}
-        self._may_look = True
+        self._rights = rights
 
     async def explained(self, key: Key, rollout: Rollout | None) -> tuple[Rollout | None, float]:
         """The rollout with what is in the way of its pods, and the seconds to the next look; 0 where there is none.
 
         Raises ApiError.
         """
-        if rollout is None or rollout.settled or rollout.observed < rollout.generation or not self._may_look:
+        allowed = self._rights.may(kinds.POD, "list", namespace=key.namespace)
+        if rollout is None or rollout.settled or rollout.observed < rollout.generation or not allowed:
             self._looks.pop(key, None)
             return rollout, 0.0
         now = self._clock.monotonic()
@@ -89,8 +91,7 @@ class Pods:
         except ApiError as error:
             if not error.forbidden:
                 raise
-            log.warning("pods are forbidden to this controller: no status says why one does not come up (%s)", error)
-            self._may_look = False
+            log.info("%s: no status says why its pods do not come up: %s", key, error)
             return []
 
 

@@ -13,6 +13,7 @@ from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Kind, Object
 from kadre.operator.children.common import MANAGER
 from kadre.operator.cluster import Declared, Ref, our_kinds
+from kadre.operator.rights import Rights
 from kadre.operator.status import News, news
 
 log = logging.getLogger(__name__)
@@ -24,18 +25,18 @@ NOTE_LIMIT = 1000
 class Reporter:
     """The status of our objects, under one field manager."""
 
-    def __init__(self, client: Client, clock: Clock) -> None:
+    def __init__(self, client: Client, clock: Clock, rights: Rights) -> None:
         self.writes = 0
         self._client = client
         self._clock = clock
         self._kinds = {(kind.group, kind.kind): kind for kind in our_kinds()}
-        self._may_tell = True
+        self._rights = rights
 
     async def report(self, ref: Ref, declared: Declared, status: Object) -> None:
         """Have the object's status be this. Nothing where it is gone, or another of the same name by now."""
-        if status == declared.status:
-            return
         kind: Kind = self._kinds[ref.group, ref.kind]
+        if status == declared.status or not self._rights.may(kind, "patch", namespace=ref.namespace, part="status"):
+            return
         obj = {
             "apiVersion": kind.api_version,
             "kind": kind.kind,
@@ -54,7 +55,7 @@ class Reporter:
 
     async def tell(self, kind: Kind, ref: Ref, uid: str, item: News) -> None:
         """Make an Event. People can do without it, so nothing is tried again for its sake."""
-        if not self._may_tell:
+        if not self._rights.may(kinds.EVENT, "create", namespace=ref.namespace):
             return
         event = {
             "apiVersion": kinds.EVENT.api_version,
@@ -78,8 +79,4 @@ class Reporter:
         try:
             await self._client.create(kinds.EVENT, event)
         except ApiError as error:
-            if error.forbidden and "being terminated" not in str(error):
-                self._may_tell = False
-                log.warning("Events are forbidden to this controller: what happens is only in the objects' status")
-            else:
-                log.info("%s: no Event could be made: %s", ref, error)
+            log.info("%s: no Event could be made: %s", ref, error)

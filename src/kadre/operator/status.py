@@ -20,7 +20,7 @@ from kadre.operator.children.deployment import template_hash
 from kadre.operator.children.environment import ANNOTATION
 from kadre.plan.types import Dependency, Notice
 
-TOLD = ("Ready", "Reconciling", "RolledBack", "Durable")
+TOLD = ("Ready", "Reconciling", "RolledBack", "Durable", "Permitted")
 """Conditions whose changes are told as Events."""
 PASSING = ("Pending", "Starting", "RollingOut", "Valid", "JournalInPod", "OwnJournal", "InstalledJournal")
 """Reasons that are on the way to another one, or that everything is as everybody expects."""
@@ -96,6 +96,8 @@ class Facts:
     """Messages of what it does without."""
     dependencies: tuple[State, ...] = ()
     """One of each thing that it refers to; see `dependencies`."""
+    limits: tuple[str, ...] = ()
+    """What the controller has no right to do for it."""
     durable: State | None = None
     rolled_back: State | None = None
     fields: Object = field(default_factory=dict)
@@ -228,6 +230,8 @@ def _agent_states(facts: Facts, deployment: Rollout | None) -> list[State]:
     states += [state for state in (facts.durable, facts.rolled_back) if state is not None]
     if facts.notices:
         states.append(State("Supported", "False", NOT_YET, "; ".join(facts.notices)))
+    if facts.limits:
+        states.append(State("Permitted", "False", "MissingRights", "; ".join(facts.limits)))
     return states
 
 

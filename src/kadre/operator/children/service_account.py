@@ -6,6 +6,9 @@ from kadre.kube.kinds import SERVICE_ACCOUNT
 from kadre.operator.children.common import Child, Owner
 from kadre.plan.types import AgentPlan
 
+DEFAULT = "default"
+"""The account that every namespace has."""
+
 
 def account_name(plan: AgentPlan) -> str:
     """The account of the agent's pod."""

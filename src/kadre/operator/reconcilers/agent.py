@@ -25,6 +25,7 @@ from kadre.operator.cluster import Cluster, Declared, Ref
 from kadre.operator.dependents import Dependents
 from kadre.operator.owned import Owned
 from kadre.operator.reporter import Reporter
+from kadre.operator.rights import READ, Rights, within, without_right
 from kadre.operator.rollouts import Rollouts
 from kadre.operator.scalable import APIS, scalable
 from kadre.operator.status import Facts, dependencies, messages, of_agent
@@ -62,6 +63,7 @@ class Agents:
         owned: Owned,
         applier: Applier,
         reporter: Reporter,
+        rights: Rights,
         settings: Settings,
         clock: Clock,
     ) -> None:
@@ -69,6 +71,7 @@ class Agents:
         self._owned = owned
         self._applier = applier
         self._reporter = reporter
+        self._rights = rights
         self._settings = settings
         self._clock = clock
         self.dependents = Dependents()
@@ -113,13 +116,13 @@ class Agents:
             return Worked(Facts(problems=agent.problems), before.places if before else ())
         planned, refused = await self._cluster.plan(agent.resource, self._noting(ref, agent.resource))
         again = REFUSED_SECONDS if refused else 0.0
-        said = Facts(planned.problems, messages(planned.notices), dependencies(planned.dependencies))
+        limits = self._unread(ref, refused)
+        said = Facts(planned.problems, messages(planned.notices), dependencies(planned.dependencies), limits)
         if planned.plan is None:
             return Worked(said, before.places if before else (), again)
-        read = self._environment(ref, planned.plan)
-        owner = Owner(planned.plan, agent.resource.kind, agent.resource.api_version, agent.uid, read)
-        wanted = children(owner, self._settings, keda=bool(self._cluster.serves(KEDA_API)))
         key = Key(ref.namespace, ref.name)
+        wanted, left_out = self._children(planned.plan, agent.resource, agent.uid)
+        said = replace(said, limits=(*limits, *left_out))
         template = _template(wanted)
         rolled_back = self.rollouts.undone(key, agent, template)
         held = HELD if rolled_back is not None else ()
@@ -148,11 +151,28 @@ class Agents:
         durable = journal.durable(planned.plan, self._settings)
         return Worked(_facts(replace(said, durable=durable), planned.plan, applied, rolled_back), places, again)
 
-    def _environment(self, ref: Ref, plan: AgentPlan) -> str:
-        live = self._owned.rollout(Key(ref.namespace, ref.name))
+    def _children(self, plan: AgentPlan, resource: Resource, uid: str) -> tuple[list[Child], tuple[str, ...]]:
+        """What the agent becomes with the rights that we have, and what is left out. All else is tried and refused."""
+        keda, namespace = bool(self._cluster.serves(KEDA_API)), plan.key.namespace
+        plan, left_out = within(plan, self._rights, keda=keda)
+        owner = Owner(plan, resource.kind, resource.api_version, uid, self._environment(plan))
+        made = children(owner, self._settings, keda=keda)
+        without = {each for each in OPTIONAL if not self._rights.may_keep(each, namespace)}
+        wanted = [child for child in made if child.kind not in without]
+        return wanted, (*left_out, *[without_right(child.kind) for child in made if child.kind in without])
+
+    def _unread(self, ref: Ref, refused: frozenset[Ref]) -> tuple[str, ...]:
+        """What the agent refers to and we may not read."""
+        needed = self._cluster.kinds_of(self.dependents.needs(ref))
+        told = [without_right(kind) for kind in needed if not self._rights.may(kind, *READ, namespace=ref.namespace)]
+        return (*told, *[f"the controller may not read the {each}" for each in sorted(refused)])
+
+    def _environment(self, plan: AgentPlan) -> str:
+        namespace = plan.key.namespace
+        live = self._owned.rollout(Key(namespace, plan.key.name))
         return environment(
             plan,
-            lambda kind, name: self._cluster.version(kind, Key(ref.namespace, name)),
+            lambda kind, name: self._cluster.version(kind, Key(namespace, name)),
             live.environment if live is not None else "",
         )
 
@@ -166,12 +186,14 @@ class Agents:
     async def _take_away(self, these: Sequence[Kind], ref: Ref, agent: Declared, places: Sequence[Place]) -> None:
         for kind in these:
             place = Place(kind, Key(ref.namespace, ref.name))
-            if place not in places:
+            if place not in places and self._rights.may_keep(kind, ref.namespace):
                 await self._applier.remove(place, agent.uid)
 
     async def _prune(self, ref: Ref, agent: Declared, places: Sequence[Place]) -> None:
         """Delete children that are no longer wanted. A plan stays while a revision of the Deployment refers to it."""
         await self._take_away(OPTIONAL, ref, agent, places)
+        if not self._rights.may(kinds.REPLICA_SET, *READ, namespace=ref.namespace):
+            return
         kept = {place.key.name for place in places if place.kind is kinds.CONFIG_MAP}
         kept |= {revision.plan for revision in self._owned.revisions(Key(ref.namespace, ref.name))}
         for name in self._owned.names(kinds.CONFIG_MAP, agent.uid):
