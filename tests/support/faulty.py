@@ -12,11 +12,15 @@ from aiohttp import web
 
 
 class FaultyModel:
-    """Does what `does` says: answer, tool, hang, close, broken, 500, html. `asked` is set by each request."""
+    """Does what `does` says: answer, tool, wait, hang, close, broken, 500, html. `asked` is set by each request.
+
+    `wait`: it answers when `go` is set.
+    """
 
     def __init__(self) -> None:
         self.does = "answer"
         self.asked = asyncio.Event()
+        self.go = asyncio.Event()
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str] = []
         self.offers: list[str] = []
@@ -29,6 +33,8 @@ class FaultyModel:
         self.keys.append(request.headers.get("Authorization", ""))
         self.asked.set()
         match self.does:
+            case "wait":
+                await self.go.wait()
             case "hang":
                 await asyncio.Event().wait()
             case "500":

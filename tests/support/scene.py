@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from kadre.base.clock import FakeClock
+from kadre.base.clock import Clock, FakeClock
 from kadre.base.errors import ModelError
 from kadre.engine import events as ev
 from kadre.engine.agent import HostedAgent
@@ -75,12 +75,16 @@ class Asking(Functions):
 
 
 class Scene:
-    """One host. `says` adds an agent; `ask` runs a message to its end."""
+    """One host, by a clock of the test's own unless another is given.
 
-    def __init__(self, journal: Journal | None = None) -> None:
+    `says` adds an agent; `ask` runs a message to its end.
+    """
+
+    def __init__(self, journal: Journal | None = None, clock: Clock | None = None) -> None:
         self.clock = FakeClock()
+        self._clock = clock or self.clock
         self.journal: Journal = journal or InMemoryJournal()
-        self.host = Host([self.journal], clock=self.clock)
+        self.host = Host([self.journal], clock=self._clock)
         self.models: dict[str, Told] = {}
 
     async def says(
@@ -89,7 +93,7 @@ class Scene:
         model = self.models[name] = Told(turns)
         key = AgentKey("default", name)
         made = AgentPlan(key=key, model=ModelPlan(provider="scripted", model="m"), limits=limits or Limits(), **plan)
-        agent = HostedAgent(made, model, tools, self.journal, self.clock)
+        agent = HostedAgent(made, model, tools, self.journal, self._clock)
         await self.host.replace({**self.host.agents, key: agent})
         return model
 

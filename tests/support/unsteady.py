@@ -71,8 +71,8 @@ class Unsteady(InMemoryJournal):
     async def turn(self, run_id: str) -> None:
         await self._do("turn", super().turn(run_id))
 
-    async def claim(self, run_id: str) -> RunInfo:
-        return await self._do("claim", super().claim(run_id))
+    async def claim(self, run_id: str, seen: RunInfo | None = None) -> RunInfo:
+        return await self._do("claim", super().claim(run_id, seen))
 
     async def run(self, run_id: str) -> RunInfo | None:
         return await self._do("run", super().run(run_id))

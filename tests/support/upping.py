@@ -1,4 +1,4 @@
-"""`kadre up` as its users run it: a process of its own, that can be killed."""
+"""`kadre up` and `kadre host` as they are run: a process of its own, that can be killed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def free_port() -> int:
 
 
 class Upped:
-    """A running `kadre up`. `said` is what it has written so far."""
+    """A running `kadre up` or `kadre host`. `said` is what it has written so far."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
         self.process = process
@@ -101,14 +101,32 @@ async def up(
 ) -> AsyncIterator[Upped]:
     """Run `kadre up WORDS`, wait until it is ready, end it with the block."""
     port = port or free_port()
-    command = [sys.executable, "-m", "kadre", "up", *map(str, words), "--port", str(port)]
+    command = ["up", *map(str, words), "--port", str(port)]
+    async with _running(command, port, "ready in" if ready else "", cwd, env) as upped:
+        yield upped
+
+
+@asynccontextmanager
+async def hosting(plan: Path, *words: str | Path) -> AsyncIterator[Upped]:
+    """Run `kadre host` with that plan, as a pod does, wait until it serves, end it with the block."""
+    port = free_port()
+    command = ["host", "--plan", str(plan), *map(str, words), "--host", "127.0.0.1", "--port", str(port)]
+    async with _running(command, port, "is served on port", None, {}) as upped:
+        yield upped
+
+
+@asynccontextmanager
+async def _running(
+    words: list[str], port: int, ready: str, cwd: Path | None, env: dict[str, str]
+) -> AsyncIterator[Upped]:
+    command = [sys.executable, "-m", "kadre", *words]
     process = await asyncio.create_subprocess_exec(
         *command, stderr=asyncio.subprocess.PIPE, cwd=cwd, env={**os.environ, "NO_COLOR": "1", **env}
     )
     upped = Upped(process, port)
     try:
         if ready:
-            await upped.until_said("ready in")
+            await upped.until_said(ready)
         yield upped
     finally:
         await upped.stop(signal.SIGKILL)

@@ -17,6 +17,7 @@ from kadre.base.clock import Clock, SystemClock
 from kadre.base.errors import (
     BadRequest,
     Conflict,
+    Fenced,
     KadreError,
     NotFound,
     Refused,
@@ -26,17 +27,19 @@ from kadre.base.errors import (
 )
 from kadre.base.ids import is_id, new_id
 from kadre.base.tasks import Tasks
-from kadre.engine import delegation, recovery
+from kadre.engine import delegation, elsewhere
 from kadre.engine import events as ev
-from kadre.engine.accepting import Accepting, first_events
+from kadre.engine.accepting import first_events
 from kadre.engine.agent import HostedAgent
 from kadre.engine.approvals import Decision
+from kadre.engine.driving import Driving
 from kadre.engine.live import Live
 from kadre.engine.memory import spill
-from kadre.engine.memory.port import Created, Journal, NewRun, RunInfo
+from kadre.engine.memory.port import Created, Journal, NewRun, RunInfo, is_shared
 from kadre.engine.messages import Message
 from kadre.engine.observe import Observer, Unobserved
 from kadre.engine.runner import END_RETRY_SECONDS, Runner
+from kadre.engine.takeover import Takeover
 from kadre.engine.tools.port import CallContext, ToolOutput
 from kadre.plan.types import AgentKey
 
@@ -71,27 +74,37 @@ ROOT = Parent()
 
 
 class Host:
-    """Agents and their runs. `journals`: every store an agent may use, the default one first."""
+    """Agents and their runs. `journals`: every store an agent may use, the default one first.
+
+    `resumes`: runs that another process left in a journal that processes share are gone on with; else they are ended.
+    """
 
     def __init__(
-        self, journals: Iterable[Journal] = (), *, clock: Clock | None = None, observer: Observer | None = None
+        self,
+        journals: Iterable[Journal] = (),
+        *,
+        clock: Clock | None = None,
+        observer: Observer | None = None,
+        resumes: bool = True,
     ) -> None:
         self.journals = tuple(journals)
         self.clock: Clock = clock or SystemClock()
-        self.observer: Observer = observer or Unobserved()
         self._agents: dict[AgentKey, HostedAgent] = {}
-        self._runners: dict[str, Runner] = {}
-        self._accepting = Accepting()
         self._tasks = Tasks("host")
-        self._draining = False
+        self._driving = Driving(self._tasks, self.clock, observer or Unobserved())
+        self._takeover = Takeover(
+            self._driving, self._tasks, lambda: self.journals, lambda: self._agents, resumes=resumes
+        )
         self._warned = -WARN_SECONDS
-        self._closed = False
-        """Nothing is driven any more: what is accepted from now on is the next process's to end."""
-        self._taking_up = asyncio.Lock()
-        """Held by whoever claims a run that nobody drives, until it is driven or has ended."""
-        self._sole = False
-        """Whether these journals are this process's alone: `recover` was called."""
-        self._recovered: list[Journal] = []
+
+    @property
+    def observer(self) -> Observer:
+        """Who is told what can be counted."""
+        return self._driving.observer
+
+    @observer.setter
+    def observer(self, observer: Observer) -> None:
+        self._driving.observer = observer
 
     # -- agents --------------------------------------------------------------------------------------------------
 
@@ -106,9 +119,9 @@ class Host:
         Runs that waited for an agent that was not served are taken up. Where it fails before these are served, what was
         is served on and the new ones are closed; what fails after that is logged.
         """
-        if self._sole:
+        if self._takeover.begun:
             try:
-                await self._recover_journals()  # before the first run in one that is new here
+                await self._takeover.look_through()  # before the first run in one that is new here
             except BaseException:
                 for agent in set(agents.values()) - set(self._agents.values()):
                     await agent.aclose()
@@ -123,9 +136,9 @@ class Host:
                 await agent.aclose()
             except Exception:
                 log.exception("what %s used could not all be given back", agent.plan.key)
-        if self._sole:
+        if self._takeover.begun:
             try:
-                await self._take_up_waiting()
+                await self._takeover.take_up_waiting()
             except Exception:
                 log.exception("runs that wait for a person cannot be taken up now")
 
@@ -165,11 +178,11 @@ class Host:
             if value and not is_id(value):
                 raise BadRequest(f"{what} must match [A-Za-z0-9][A-Za-z0-9._:-]{{0,127}}", reason="BadId")
         if ask.run_id:
-            await self._accepting.over(ask.run_id)
-            if (known := self._runners.get(ask.run_id)) is not None:
+            await self._driving.accepting.over(ask.run_id)
+            if (known := self._driving.runners.get(ask.run_id)) is not None:
                 return _same(known.live, ask)
         run_id = ask.run_id or new_id("run")
-        self._accepting.hold(run_id)
+        self._driving.accepting.hold(run_id)
         try:
             return await self._accept(agent, ask, run_id, parent)
         except Refused as error:
@@ -178,7 +191,7 @@ class Host:
                 self._warn(f"a message to {ask.agent} was refused: {error}")
             raise
         finally:
-            self._accepting.release(run_id)
+            self._driving.accepting.release(run_id)
 
     async def _accept(self, agent: HostedAgent, ask: Ask, run_id: str, parent: Parent) -> Live:
         if ask.run_id and await self._kept_elsewhere(agent, run_id):
@@ -186,18 +199,18 @@ class Host:
         self._admit(agent)
         created, first = await self._create(agent, ask, run_id, parent)
         if created.existing:
-            await self._leave(agent, unused=True)
-            return await recovery.kept(agent.journal, created.run)
-        if self._closed:
-            await self._leave(agent)
+            await self._driving.leave(agent, unused=True)
+            return await self._kept(agent.journal, created.run)
+        if self._driving.closed:
+            await self._driving.leave(agent)
             raise _shutting_down()
         if created.position:
             first[0] = msgspec.structs.replace(first[0], position=created.position)
         live = Live(created.run, stream=ask.stream)
         live.publish(first)
         if agent.plan.limits.on_busy == "interrupt" and created.position:
-            self._interrupt_before(created.run)
-        self._drive(Runner(agent, live, self.clock, self.observer, parent.chain), wait=created.position > 0)
+            self._interrupt_before(agent, created.run)
+        self._driving.drive(Runner(agent, live, self.clock, self.observer, parent.chain), wait=created.position > 0)
         return live
 
     async def _kept_elsewhere(self, agent: HostedAgent, run_id: str) -> bool:
@@ -214,7 +227,7 @@ class Host:
 
     def _admit(self, agent: HostedAgent) -> None:
         """Take a place among the agent's runs, before anything is waited for: a burst is counted as it comes."""
-        if self._draining:
+        if self._driving.draining:
             raise _shutting_down()
         limits = agent.plan.limits
         if agent.running >= limits.max_concurrent_runs:
@@ -227,15 +240,6 @@ class Host:
         agent.tokens.check()
         agent.requests.charge(1)
         agent.running += 1
-
-    @staticmethod
-    async def _leave(agent: HostedAgent, *, unused: bool = False) -> None:
-        """Give the place back; `unused`: no run came of it. The last to leave an agent that was replaced closes it."""
-        if unused:
-            agent.requests.charge(-1)
-        agent.running -= 1
-        if agent.retired and not agent.running:
-            await agent.aclose()
 
     async def _create(
         self, agent: HostedAgent, ask: Ask, run_id: str, parent: Parent
@@ -256,14 +260,16 @@ class Host:
             first = [await spill.spill(agent.journal, e) if spill.is_large(e) else e for e in first]
             return await agent.journal.create(new, first), first
         except asyncio.CancelledError:
-            if self._closed:
-                await self._leave(agent)
+            if self._driving.closed:
+                await self._driving.leave(agent)
             else:
-                self._accepting.hold(run_id)
+                self._driving.accepting.hold(run_id)
                 self._tasks.spawn(f"{run_id}/abandoned", self._abandon(agent, run_id, len(first)))
             raise
-        except BaseException:
-            await self._leave(agent, unused=True)
+        except BaseException as error:
+            await self._driving.leave(agent, unused=True)
+            if isinstance(error, Unavailable) and agent.journal.shared and not ask.run_id:
+                self._takeover.refuse(run_id)  # one that the caller named is asked for again, and found
             raise
 
     async def _abandon(self, agent: HostedAgent, run_id: str, begun: int) -> None:
@@ -276,12 +282,12 @@ class Host:
             live = await self._find_untouched(agent.journal, run_id, begun)
             if live is not None:
                 runner = Runner(agent, live, self.clock, self.observer)
-                self._drive(runner, wait=False)
+                self._driving.drive(runner, wait=False)
                 runner.life.stop("cancelled")
         finally:
-            self._accepting.release(run_id)
+            self._driving.accepting.release(run_id)
             if live is None:
-                await self._leave(agent, unused=True)
+                await self._driving.leave(agent, unused=True)
 
     async def _find_untouched(self, journal: Journal, run_id: str, begun: int) -> Live | None:
         """The run, if it was created and nothing has happened in it; a store that cannot say is asked again."""
@@ -296,55 +302,45 @@ class Host:
                 log.warning("whether run %s was created is not known yet: %s", run_id, error)
                 await self.clock.sleep(END_RETRY_SECONDS)
             else:
-                return live if run_id not in self._runners else None
+                return live if run_id not in self._driving.runners else None
 
-    def _drive(self, runner: Runner, *, wait: bool) -> None:
-        run_id = runner.live.info.run_id
-        self._runners[run_id] = runner
-        self.observer.run_started(runner.agent.plan)
-        runner.life.task = self._tasks.spawn(run_id, self._guarded(runner, wait))
+    async def _kept(self, journal: Journal, info: RunInfo) -> Live:
+        """The stream of a run that is not driven here, and that may be taken up now where its process is gone."""
+        if is_shared(journal) and info.status not in ev.ENDED and self._takeover.begun:
+            self._tasks.spawn("look", self._takeover.look(journal))
+        return await elsewhere.kept(journal, info, self.clock)
 
-    async def _guarded(self, runner: Runner, wait: bool) -> None:
-        try:
-            await runner.drive(wait)
-        finally:
-            run_id = runner.live.info.run_id
-            self._runners.pop(run_id, None)
-            if not runner.live.ended:  # left to the next process, or its driver failed
-                runner.live.fail(recovery.elsewhere(run_id))
-            await self._leave(runner.agent)
-
-    def _interrupt_before(self, run: RunInfo) -> None:
-        for runner in list(self._runners.values()):
+    def _interrupt_before(self, agent: HostedAgent, run: RunInfo) -> None:
+        for runner in list(self._driving.runners.values()):
             info = runner.live.info
             if info.agent == run.agent and info.session_id == run.session_id and info.order < run.order:
                 runner.life.stop("cancelled")
+        if agent.journal.shared:
+            self._tasks.spawn(f"{run.run_id}/interrupts", self._takeover.end_before(run))
 
     # -- beside a run --------------------------------------------------------------------------------------------
 
     async def open(self, run_id: str) -> Live:
         """The run's stream, live or from the journal. Raises NotFound, and Unavailable where a store cannot say."""
-        runner = self._runners.get(run_id)
+        runner = self._driving.runners.get(run_id)
         if runner is not None:
             return runner.live
         for journal in self.journals:
             info = await journal.run(run_id)
             if info is not None:
-                return await recovery.kept(journal, info)
+                return await elsewhere.kept(journal, info, self.clock)
         raise NotFound(f"there is no run {run_id!r}", reason="NoSuchRun")
 
     async def cancel(self, run_id: str) -> Live:
         """End the run as cancelled; one that has ended stays as it is. Raises NotFound, and Unavailable."""
-        await self._accepting.over(run_id)
-        runner = self._runners.get(run_id)
-        if runner is None and self._sole:
-            async with self._taking_up:
-                runner = self._runners.get(run_id)
-                children = await self._end_undriven(run_id, "cancelled") if runner is None else []
-            for child in children:
+        await self._driving.accepting.over(run_id)
+        runner = self._driving.runners.get(run_id)
+        if runner is None:
+            for child in await self._takeover.end(run_id, "cancelled"):
                 with contextlib.suppress(NotFound):  # its store did not outlive the process
                     await self.cancel(child)
-        if runner is None and not self._free(run_id):
+            runner = self._driving.runners.get(run_id)
+        if runner is None and not self._driving.free(run_id):
             return await self.cancel(run_id)  # it was started meanwhile
         if runner is None:
             return await self.open(run_id)
@@ -352,37 +348,32 @@ class Host:
         await runner.live.wait()
         return runner.live
 
-    async def _end_undriven(self, run_id: str, status: ev.RunStatus) -> list[str]:
-        return await recovery.end(self.journals, run_id, status, self.clock, self._free)
-
-    def _free(self, run_id: str) -> bool:
-        """Whether nobody here drives the run or is about to."""
-        return run_id not in self._runners and run_id not in self._accepting
-
     async def approve(self, run_id: str, approval_id: str, decision: Decision, by: str, note: str = "") -> None:
         """Decide one open question of the run, or of a run below it.
 
         Raises NotFound; Conflict once it has ended; Unavailable where nobody drives it here, or the store fails.
         """
-        live = await self.open(run_id)
-        if live.finished is not None:
-            raise Conflict(f"run {run_id} has ended ({live.finished.status})", reason="RunEnded")
-        approval = next((open_ for open_ in live.pending_approvals() if open_.id == approval_id), None)
-        if approval is None:
-            raise NotFound(f"run {run_id} has no open approval {approval_id!r}", reason="NoSuchApproval")
-        if approval.run_id not in self._runners and self._sole:
-            await self._take_up_waiting()  # it could not be when its agent came
-        asking = self._runners.get(approval.run_id)
-        if asking is None:
-            raise Unavailable(
-                f"run {approval.run_id} waits until its agent is served here again; serve it, or cancel the run",
-                reason="AgentNotServed",
-            )
-        await asking.approvals.decide(approval_id, decision, by, note)
+        while True:
+            live = await self.open(run_id)
+            if live.finished is not None:
+                raise Conflict(f"run {run_id} has ended ({live.finished.status})", reason="RunEnded")
+            approval = next((open_ for open_ in live.pending_approvals() if open_.id == approval_id), None)
+            if approval is None:
+                raise NotFound(f"run {run_id} has no open approval {approval_id!r}", reason="NoSuchApproval")
+            try:
+                asking = self._driving.runners.get(approval.run_id) or await self._takeover.bring(approval.run_id)
+                if asking is None:
+                    message = f"run {approval.run_id} waits until its agent is served here again"
+                    raise Unavailable(f"{message}; serve it, or cancel the run", reason="AgentNotServed")
+                await asking.approvals.decide(approval_id, decision, by, note)
+            except Fenced:
+                await self.clock.sleep(elsewhere.LOOK_SECONDS)  # another process has it now: it is asked for again
+            else:
+                return
 
     async def delegate(self, agent: AgentKey, message: str, context: CallContext) -> ToolOutput:
         """Have another agent answer, as a child run of the caller's; see tools.agent.Delegates."""
-        parent = self._runners[context.run_id]
+        parent = self._driving.runners[context.run_id]
         child_id = delegation.child_of(context.run_id, context.key)
         ask = Ask(agent=agent, message=message, session_id=child_id, run_id=child_id, caller=context.caller)
         try:
@@ -392,9 +383,9 @@ class Host:
         try:
             return await delegation.answer(parent, child, message, context)
         except BaseException:
-            runner = self._runners.get(child_id)
+            runner = self._driving.runners.get(child_id)
             if runner is not None and parent.life.how != "left":  # else the next process goes on with both
-                runner.life.stop("interrupted" if self._draining else "cancelled")
+                runner.life.stop("interrupted" if self._driving.draining else "cancelled")
             raise
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -402,63 +393,26 @@ class Host:
     async def recover(self) -> list[RunInfo]:
         """After a restart: end what was cut off as interrupted, go on waiting where a person is to decide.
 
-        Only where no other process uses these journals. From then on, runs that wait under an agent that is not served
-        are taken up when it is.
+        Journals that are not shared must be this process's alone. From then on, runs that wait under an agent that is
+        not served are taken up when it is, and so are those that other processes leave in shared journals.
         """
-        self._sole = True
-        cut_off = await self._recover_journals()
-        await self._take_up_waiting()
-        return cut_off
-
-    async def _recover_journals(self) -> list[RunInfo]:
-        cut_off: list[RunInfo] = []
-        async with self._taking_up:
-            for journal in self.journals:
-                if journal not in self._recovered:
-                    cut_off.extend(await journal.recover())
-                    self._recovered.append(journal)  # not where it failed: it is asked again
-        return cut_off
-
-    async def _take_up_waiting(self) -> None:
-        async with self._taking_up:
-            waiting = await recovery.waiting(self.journals, self._runners)
-            # A host that has closed knows no parents any more: what it left is no orphan.
-            while not self._closed and (orphan := recovery.orphan(waiting, self._runners)):
-                del waiting[orphan]
-                await self._end_undriven(orphan, "interrupted")
-            by_name = {str(key): agent for key, agent in self._agents.items()}
-            revived, failed = [], set()
-            for info, journal in waiting.values():
-                agent = by_name.get(info.agent)
-                if agent is not None and agent.journal is journal:
-                    try:
-                        revived.append(await recovery.revive(agent, info, waiting, self.clock, self.observer))
-                    except Conflict:
-                        continue  # it has ended meanwhile
-                    except Exception:
-                        log.exception("run %s waits for a person and cannot be taken up now", info.run_id)
-                        failed.add(recovery.root(info, waiting))
-            for runner in revived:  # all at once: a parent must find its child's runner
-                whole = recovery.root(runner.live.info, waiting) not in failed
-                if whole and not self._closed and not runner.agent.retired:
-                    runner.agent.running += 1
-                    self._drive(runner, wait=False)
+        return await self._takeover.begin()
 
     async def aclose(self, grace: float = 5.0) -> None:
         """Take no new run, give those under way `grace` seconds, end the rest as interrupted, close everything. Once.
 
         A run that waits for a person stays as it is: the next process goes on waiting.
         """
-        if self._draining:
+        if self._driving.draining:
             return
-        self._draining = True
-        runners = self._runners.values()
-        working = [r.life.task for r in runners if r.life.task is not None and not self._waits(r)]
+        self._driving.draining = True
+        runners = self._driving.runners.values()
+        working = [r.life.task for r in runners if r.life.task is not None and not self._driving.waits(r)]
         if working:
             await asyncio.wait(working, timeout=grace)
-        self._closed = True
-        for runner in list(self._runners.values()):
-            runner.life.stop("left" if self._waits(runner) else "interrupted")
+        self._driving.closed = True
+        for runner in list(self._driving.runners.values()):
+            runner.life.stop("left" if self._driving.waits(runner) else "interrupted")
         await asyncio.sleep(0)  # a task that is cancelled before its first step never runs
         await self._tasks.aclose()
         async with contextlib.AsyncExitStack() as rest:  # all of it, though one fails
@@ -466,11 +420,6 @@ class Host:
                 rest.push_async_callback(journal.aclose)
             for agent in self._agents.values():
                 rest.push_async_callback(agent.aclose)
-
-    def _waits(self, runner: Runner) -> bool:
-        """Whether it waits for a person, as those above it know: the next process could not go on without them."""
-        above = self._runners.get(runner.live.info.parent_run_id)
-        return bool(runner.live.pending_approvals()) and (above is None or self._waits(above))
 
 
 def _shutting_down() -> Unavailable:

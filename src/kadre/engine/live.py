@@ -7,7 +7,7 @@ because an ended run is a Live whose events came from the journal.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from kadre.base.errors import KadreError
 from kadre.engine import events as ev
@@ -33,6 +33,7 @@ class Live:
         self._tokens: list[ev.Token] = []
         self._offset = 0
         self._waiters: list[asyncio.Future[None]] = []
+        self._more: Callable[[], Awaitable[None]] | None = None
 
     @property
     def ended(self) -> bool:
@@ -68,6 +69,11 @@ class Live:
         self.lost = error
         self._wake()
 
+    def read_on(self, more: Callable[[], Awaitable[None]]) -> None:
+        """Nobody drives the run here any more: who waits calls `more`, which publishes what it waits for."""
+        self._more = more
+        self._wake()
+
     def _wake(self) -> None:
         if self._waiters:
             waiters, self._waiters = self._waiters, []
@@ -77,6 +83,9 @@ class Live:
 
     async def changed(self) -> None:
         """Wait for the next event, token or end."""
+        if self._more is not None:
+            await self._more()
+            return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter

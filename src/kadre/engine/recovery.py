@@ -1,22 +1,22 @@
-"""What a process finds of the one before it, in journals that are its alone: runs that wait and that nobody drives.
+"""Runs that a process left: found, ended, brought to life again.
 
-Whoever calls this holds a lock over it, so that no run is claimed twice.
+Whoever calls this holds a lock over it, so that no run is claimed twice here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Container, Iterable
 
 from kadre.base.clock import Clock
-from kadre.base.errors import Unavailable
 from kadre.engine import delegation, loop
 from kadre.engine import events as ev
 from kadre.engine.agent import HostedAgent
+from kadre.engine.driving import Driving
 from kadre.engine.live import Live
 from kadre.engine.memory import projection, spill
 from kadre.engine.memory.port import Journal, RunInfo
 from kadre.engine.observe import Observer
-from kadre.engine.runner import Runner, opening
+from kadre.engine.runner import Runner
 
 MOST = 10_000
 """Runs that wait for a person in one store: more than any person will decide."""
@@ -51,61 +51,51 @@ def root(run: RunInfo, runs: Waiting) -> str:
     return run.run_id
 
 
+async def find(journals: Iterable[Journal], run_id: str) -> RunInfo | None:
+    """The run, wherever it is kept."""
+    for journal in journals:
+        info = await journal.run(run_id)
+        if info is not None:
+            return info
+    return None
+
+
 async def end(
-    journals: Iterable[Journal], run_id: str, status: ev.RunStatus, clock: Clock, free: Callable[[str], bool]
+    journals: Iterable[Journal],
+    run_id: str,
+    status: ev.RunStatus,
+    driving: Driving,
+    seen: RunInfo | None = None,
 ) -> list[str]:
-    """End a run that nobody drives: nobody else would, and it holds its session. `free`: whether that is so still.
+    """End a run that is not driven here; whoever drives it is fenced. `seen`: see `Journal.claim`.
 
     Returns the runs it delegated to that may be open.
     """
     for journal in journals:
         info = await journal.run(run_id)
-        if info is not None and info.status not in ev.ENDED and free(run_id):
-            held = await journal.claim(run_id)
+        if info is not None and info.status not in ev.ENDED and driving.free(run_id):
+            held = await journal.claim(run_id, seen)
             events = await journal.events(run_id, limit=held.last_seq)
-            last = projection.closing(held, events, status, projection.OUTCOME_UNKNOWN, clock.now())
+            last = projection.closing(held, events, status, projection.OUTCOME_UNKNOWN, driving.clock.now())
             await journal.append(run_id, held.last_seq, last, held.epoch)
             return delegation.unfinished(events)
     return []
 
 
 async def revive(
-    agent: HostedAgent, info: RunInfo, runs: Mapping[str, tuple[RunInfo, Journal]], clock: Clock, observer: Observer
+    agent: HostedAgent, info: RunInfo, journals: Iterable[Journal], clock: Clock, observer: Observer
 ) -> Runner:
-    """A runner that goes on with the run where its events end. Raises Conflict where it has ended meanwhile."""
+    """A runner that goes on with the run where its events end.
+
+    Raises Conflict where it has ended meanwhile, and Fenced where something has happened to it since `info`.
+    """
     chain: tuple[str, ...] = ()
-    above = runs.get(info.parent_run_id)
+    above = await find(journals, info.parent_run_id) if info.parent_run_id else None
     while above is not None:
-        chain = (above[0].agent, *chain)
-        above = runs.get(above[0].parent_run_id)
-    live = Live(await agent.journal.claim(info.run_id), stream=True)
-    events = await agent.journal.events(info.run_id, limit=info.last_seq)
+        chain = (above.agent, *chain)
+        above = await find(journals, above.parent_run_id) if above.parent_run_id else None
+    live = Live(await agent.journal.claim(info.run_id, info), stream=True)
+    events = await agent.journal.events(info.run_id, limit=live.info.last_seq)
     live.publish(events)
     whole = [await spill.restore(agent.journal, event) if event.blobs else event for event in events]
-    before = await opening(agent, live.info)
-    return Runner(agent, live, clock, observer, chain, loop.resume(tuple(before), whole))
-
-
-async def kept(journal: Journal, info: RunInfo) -> Live:
-    """The stream of a run that nobody drives here."""
-    live = Live(info)
-    live.publish(await journal.events(info.run_id, limit=info.last_seq))
-    await _recall(journal, live)
-    if live.finished is None:
-        live.fail(elsewhere(info.run_id))
-    return live
-
-
-async def _recall(journal: Journal, live: Live) -> None:
-    """Have the run's answer whole, where its event keeps only the beginning."""
-    for event in reversed(live.events):
-        if type(event) is ev.AssistantMessage:
-            whole = await spill.restore(journal, event) if event.blobs else event
-            if whole is not event and isinstance(whole, ev.AssistantMessage):
-                live.whole = whole
-            return
-
-
-def elsewhere(run_id: str) -> Unavailable:
-    """What is said to whoever waits for a run that nobody drives here."""
-    return Unavailable(f"run {run_id} is not driven by this process", reason="RunElsewhere")
+    return Runner(agent, live, clock, observer, chain, loop.resume((), whole))

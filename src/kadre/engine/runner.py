@@ -66,7 +66,10 @@ class Runner:
     # -- the life of a run ---------------------------------------------------------------------------------------
 
     async def drive(self, wait: bool) -> None:
-        """Run to the end and commit it. `wait`: other runs of the session come first."""
+        """Run to the end and commit it, or until another writer has claimed the run.
+
+        `wait`: other runs of the session come first.
+        """
         started = self._clock.monotonic()
         status: ev.RunStatus
         try:
@@ -77,7 +80,6 @@ class Runner:
                 return
             status = self.life.how
         except Fenced:
-            self.live.fail(_driven_elsewhere())
             self._observer.run_finished(self.agent.plan, "interrupted", self._clock.monotonic() - started, "Fenced")
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the run ends and people are told
@@ -112,7 +114,6 @@ class Runner:
             except asyncio.CancelledError:
                 continue  # it is ending: there is nothing left to cancel
             except Fenced:
-                self.live.fail(_driven_elsewhere())
                 return
             except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told
                 self._lost(error)
@@ -159,6 +160,8 @@ class Runner:
             if self._resumed is None:
                 state = await self._begin()
             else:
+                if self._is_cut_off(self._resumed, offer):
+                    return "interrupted"
                 state, command = await self._resume(self._resumed, offer)
             while True:
                 match command:
@@ -182,9 +185,16 @@ class Runner:
                 messages.append(Message("user", whole.content))
         return loop.State(tuple(messages))
 
+    def _is_cut_off(self, resumed: loop.Resumed, offer: Offer) -> bool:
+        """Whether a call was sent whose outcome nobody knows, in a run whose process died while it worked."""
+        sent = [call for call in resumed.state.pending if call.id in resumed.started and call.id not in resumed.results]
+        lost = any(not calling.prepare(call, offer).repeatable for call in sent)
+        return lost and self.live.info.status != "waiting"
+
     async def _resume(self, resumed: loop.Resumed, offer: Offer) -> tuple[loop.State, loop.Command]:
-        """Go on with a run that was waiting when its process ended."""
-        state = resumed.state
+        """Go on with a run where its process ended."""
+        before = await opening(self.agent, self.live.info)
+        state = msgspec.structs.replace(resumed.state, messages=(*before, *resumed.state.messages))
         if not state.pending:
             return state, loop.CALL_MODEL
         results = dict(resumed.results)
@@ -316,10 +326,6 @@ class Runner:
         if output.is_error:
             return item.state("error", error=text)
         return item.state("complete", output=text)
-
-
-def _driven_elsewhere() -> Unavailable:
-    return Unavailable("the run is driven elsewhere now", reason="Fenced")
 
 
 async def opening(agent: HostedAgent, info: RunInfo) -> list[Message]:

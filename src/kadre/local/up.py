@@ -67,7 +67,7 @@ class Up:
         self._console = console
         self._clock = SystemClock()
         self._metrics = Metrics(self._clock)
-        self._host = Host(clock=self._clock, observer=self._metrics)
+        self._host = Host(clock=self._clock, observer=self._metrics, resumes=False)
         self._secrets = LocalSecrets()
         self._servers = servers.Servers(self._secrets)
         self._tasks = Tasks("up")

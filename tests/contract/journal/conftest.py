@@ -13,13 +13,15 @@ import pytest
 
 from kadre.base.clock import FakeClock
 from kadre.engine.memory.inmemory import InMemoryJournal
-from kadre.engine.memory.port import Journal
+from kadre.engine.memory.port import Journal, OwnJournal
 from kadre.engine.memory.sqlite import SqliteJournal
 from tests.support.postgres import Cluster, new_schema
 
 if TYPE_CHECKING:
     from kadre.engine.memory.postgres import PostgresJournal
 
+LEASE = 1.5
+"""Seconds; long enough for a machine that is busy."""
 POSTGRES = pytest.param("postgres", marks=[pytest.mark.stores, pytest.mark.needs("postgres")])
 
 
@@ -34,6 +36,15 @@ async def journal(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
         cluster: Cluster = request.getfixturevalue("cluster")
         store = await PostgresJournal.open(cluster.dsn(), schema=new_schema(), clock=FakeClock())
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture(params=["in-memory", "sqlite"])
+async def own(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OwnJournal]:
+    """An empty store of each kind that one process has."""
+    in_memory = request.param == "in-memory"
+    store: OwnJournal = InMemoryJournal(clock=FakeClock()) if in_memory else await SqliteJournal.open(tmp_path)
     yield store
     await store.aclose()
 
@@ -60,8 +71,8 @@ async def shared(cluster: Cluster) -> AsyncIterator[tuple[PostgresJournal, Postg
 
     schema = new_schema()
     both = (
-        await PostgresJournal.open(cluster.dsn(), schema=schema),
-        await PostgresJournal.open(cluster.dsn(), schema=schema),
+        await PostgresJournal.open(cluster.dsn(), schema=schema, lease=LEASE),
+        await PostgresJournal.open(cluster.dsn(), schema=schema, lease=LEASE),
     )
     yield both
     for store in both:

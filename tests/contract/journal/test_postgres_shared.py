@@ -118,30 +118,6 @@ async def test_an_approval_decided_in_another_process_moves_the_run_on(shared: P
         assert info.status == status
 
 
-async def test_recovery_leaves_the_runs_of_a_process_that_lives(shared: Pair) -> None:
-    mine, theirs = Teller("run-mine", "s1"), Teller("run-theirs", "s2")
-    await mine.create(shared[0])
-    await theirs.create(shared[1])
-    assert [info.run_id for info in await shared[0].recover()] == ["run-mine"]
-    await theirs.end(shared[1])
-
-
-async def test_recovery_ends_what_a_process_left_that_is_gone_and_one_does_it(cluster: Cluster, shared: Pair) -> None:
-    schema = shared[0]._server.where.schema
-    third = await PostgresJournal.open(cluster.dsn(), schema=schema)
-    runs = [Teller(f"run-{index}", f"s{index}") for index in range(10)]
-    for run in runs:
-        await run.create(third)
-    await shared[0].claim("run-9")  # it has gone over to one that lives
-    third._watch._db.terminate()  # as the kernel does for a process that is killed
-    await third.aclose()
-    ended = [info for found in await asyncio.gather(*(journal.recover() for journal in shared)) for info in found]
-    ended += await shared[1].recover()  # where each took the other's look for a sign of life
-    assert sorted(info.run_id for info in ended if info.run_id != "run-9") == [run.run_id for run in runs[:9]]
-    for run in runs[:9]:
-        assert [type(event) for event in await shared[0].events(run.run_id)].count(ev.RunFinished) == 1
-
-
 async def test_a_session_that_is_used_again_as_it_is_to_be_forgotten_is_whole_or_new(shared: Pair) -> None:
     for index in range(20):
         await whole_run(shared[0], f"old-{index}", "s")

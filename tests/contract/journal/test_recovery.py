@@ -9,30 +9,30 @@ import pytest
 from kadre.base import errors
 from kadre.engine import events as ev
 from kadre.engine.memory import spill
-from kadre.engine.memory.port import Journal
+from kadre.engine.memory.port import Journal, OwnJournal
 from tests.contract.journal.story import AGENT, Teller, said, whole_run
 
 
-async def test_recovery_ends_open_runs_and_leaves_waiting_ones(journal: Journal) -> None:
-    await whole_run(journal, "run-0", "s0")
+async def test_recovery_ends_open_runs_and_leaves_waiting_ones(own: OwnJournal) -> None:
+    await whole_run(own, "run-0", "s0")
     running, waiting, behind = Teller("run-1", "s1"), Teller("run-2", "s2"), Teller("run-3", "s1")
     for run in (running, waiting, behind):
-        await run.create(journal, f"message of {run.run_id}")
-    await waiting.append(journal, waiting.asks("a"))
-    ended = await journal.recover()
+        await run.create(own, f"message of {run.run_id}")
+    await waiting.append(own, waiting.asks("a"))
+    ended = await own.recover()
     assert {(info.run_id, info.status) for info in ended} == {("run-1", "interrupted"), ("run-3", "interrupted")}
-    assert [info.run_id for info in await journal.runs(status="waiting")] == ["run-2"]
-    assert isinstance((await journal.events("run-1"))[-1], ev.RunFinished)
-    assert said(await journal.history(AGENT, "s1", 9, 9)) == ["message of run-1", "message of run-3"]
-    assert list(await journal.recover()) == []
+    assert [info.run_id for info in await own.runs(status="waiting")] == ["run-2"]
+    assert isinstance((await own.events("run-1"))[-1], ev.RunFinished)
+    assert said(await own.history(AGENT, "s1", 9, 9)) == ["message of run-1", "message of run-3"]
+    assert list(await own.recover()) == []
 
 
-async def test_a_call_that_was_sent_and_not_recorded_ends_unknown(journal: Journal) -> None:
+async def test_a_call_that_was_sent_and_not_recorded_ends_unknown(own: OwnJournal) -> None:
     run = Teller("run-1", "s")
-    await run.create(journal)
-    await run.append(journal, run.starts_a_call())
-    await journal.recover()
-    end, finished = (await journal.events("run-1"))[-2:]
+    await run.create(own)
+    await run.append(own, run.starts_a_call())
+    await own.recover()
+    end, finished = (await own.events("run-1"))[-2:]
     assert isinstance(end, ev.ToolEnd)
     assert (end.tool_call.id, end.tool_call.status) == ("call-1", "unknown")
     assert isinstance(finished, ev.RunFinished)

@@ -62,6 +62,7 @@ class InMemoryJournal:
     """See `port.Journal`. Bounds: `max_runs` and `max_sessions` kept, `max_bytes` of events and blobs (estimated)."""
 
     durable = False
+    shared = False
 
     def __init__(
         self,
@@ -189,12 +190,12 @@ class InMemoryJournal:
                 return
             await self._turns.changed(run_id)
 
-    async def claim(self, run_id: str) -> RunInfo:
+    async def claim(self, run_id: str, seen: RunInfo | None = None) -> RunInfo:
         """See `port.Journal.claim`."""
         run = self._runs.get(run_id)
         if run is None:
             raise errors.NotFound(f"no run {run_id}")
-        run.head = projection.claimed(run.head)
+        run.head = projection.claimed(run.head, seen)
         return run.head.info
 
     async def run(self, run_id: str) -> RunInfo | None:

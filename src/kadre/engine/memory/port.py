@@ -11,14 +11,18 @@ What every store promises (tests/contract/journal holds each to it):
 - When `create` or `append` has returned, a kill -9 loses nothing of it (in-memory excepted, which says so by
   `durable`). When it is cancelled, it is committed or not at all by the time the cancellation arrives; `run` tells.
 - Runs of one session start in their order: `turn` returns when every lower one has ended.
-- After a restart `recover` ends every open run that is not waiting as `interrupted`.
+
+Some stores are one process's alone (`OwnJournal`): after a restart `recover` ends every open run that is not waiting as
+`interrupted`. Others are shared (`SharedJournal`): each process that has one open holds a lease for as long as it
+lives, runs name the process that created or claimed them last, and those of one without a lease are `abandoned`:
+anybody's who claims them first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import msgspec
 
@@ -96,6 +100,8 @@ class Journal(Protocol):
 
     durable: bool
     """Whether what was acknowledged survives the process."""
+    shared: bool
+    """Whether it is a SharedJournal; else it is an OwnJournal."""
 
     async def create(self, new: NewRun, first: Sequence[Event]) -> Created:
         """Accept a run and commit `first` (numbered 1..n, a RunStarted and a UserMessage at least) with it.
@@ -118,8 +124,11 @@ class Journal(Protocol):
         """
         ...
 
-    async def claim(self, run_id: str) -> RunInfo:
-        """Become the run's only writer: raises its epoch. Raises NotFound, and Conflict (`RunEnded`)."""
+    async def claim(self, run_id: str, seen: RunInfo | None = None) -> RunInfo:
+        """Become the run's only writer: raises its epoch. `seen`: only where nothing has happened to it since.
+
+        Raises NotFound, Conflict (`RunEnded`), and Fenced where it is not as it was seen.
+        """
         ...
 
     async def run(self, run_id: str) -> RunInfo | None:
@@ -167,12 +176,45 @@ class Journal(Protocol):
         """Forget the agent's sessions whose last run ended before that; returns how many."""
         ...
 
+    async def aclose(self) -> None:
+        """Finish waiting appends and give back files and connections."""
+        ...
+
+
+class OwnJournal(Journal, Protocol):
+    """A journal that one process has."""
+
     async def recover(self) -> Sequence[RunInfo]:
         """Called once at start by a store that one process owns: void all leases and end open runs that are not waiting
         as `interrupted`: an `unknown` ToolEnd for every call sent and not recorded, then a RunFinished. Returns them.
         """
         ...
 
-    async def aclose(self) -> None:
-        """Finish waiting appends and give back files and connections."""
+
+class SharedJournal(Journal, Protocol):
+    """A journal that several processes have at once."""
+
+    async def held(self) -> Sequence[RunInfo]:
+        """The open runs that this process created or claimed, and that no other has claimed since."""
         ...
+
+    async def abandoned(self) -> Sequence[RunInfo]:
+        """Open runs of processes that gave up their lease, or let it run out; some of the oldest.
+
+        A process that could not renew its own lease for so long itself gives the others that time first.
+        """
+        ...
+
+    async def news(self) -> None:
+        """Wait until another process may have claimed or left a run, at most as long as leases are renewed."""
+        ...
+
+
+def is_shared(journal: Journal) -> TypeGuard[SharedJournal]:
+    """Whether several processes may have it."""
+    return journal.shared
+
+
+def is_own(journal: Journal) -> TypeGuard[OwnJournal]:
+    """Whether it is one process's alone."""
+    return not journal.shared

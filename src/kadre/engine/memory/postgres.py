@@ -24,7 +24,6 @@ from kadre.engine.memory import (
     postgres_server,
     postgres_watch,
     postgres_writes,
-    projection,
 )
 from kadre.engine.memory.port import Age, Created, NewRun, RunInfo, SessionInfo
 from kadre.engine.memory.turns import Turns
@@ -40,6 +39,7 @@ class PostgresJournal:
     """See `port.Journal`. Made by `open`."""
 
     durable = True
+    shared = True
 
     def __init__(self, server: postgres_server.Server, watch: postgres_watch.Watch, turns: Turns, clock: Clock) -> None:
         self._server = server
@@ -58,18 +58,19 @@ class PostgresJournal:
         *,
         schema: str = "kadre",
         connections: int = postgres_server.CONNECTIONS,
+        lease: float = postgres_watch.LEASE_SECONDS,
         clock: Clock | None = None,
     ) -> PostgresJournal:
         """The journal in that schema of `postgresql://user:password@host:port/database`, made where it is missing.
 
         `address`: asked again before every connection. `connections`: at most so many, beside one that listens.
-        Raises ProblemError: the address cannot be read, the server refuses us, or a newer version wrote it;
-        Unavailable: the server is not reached now.
+        `lease`: seconds of silence after which others take this process for dead. Raises ProblemError: the address
+        cannot be read, the server refuses us, or a newer version wrote it; Unavailable: the server is not reached now.
         """
         clock = clock or SystemClock()
         where = postgres_server.place(address, schema)
         turns = Turns()
-        watch = postgres_watch.Watch(where, turns, clock)
+        watch = postgres_watch.Watch(where, turns, clock, lease)
         async with contextlib.AsyncExitStack() as owned:
             try:
                 server = await postgres_server.Server.open(where, clock, connections)
@@ -121,21 +122,29 @@ class PostgresJournal:
         """See `port.Journal.turn`."""
         while True:
             with self._turns.expecting(run_id) as woken:
-                found = await self._read(postgres_reads.turn, run_id)
-                if found is None:
-                    raise errors.NotFound(f"no run {run_id}")
-                status, blocked = found
-                if status in ev.ENDED:
-                    raise errors.Fenced(f"run {run_id} has ended ({status})")
-                if not blocked:
-                    if status == "queued":
-                        await self._see_through(lambda db: postgres_writes.running(db, run_id))
-                    return
+                try:
+                    if await self._is_next(run_id):
+                        return
+                except postgres_server.JournalUnavailable:  # it can wait longer than a caller can
+                    if self._closed:
+                        raise
                 await woken
 
-    async def claim(self, run_id: str) -> RunInfo:
+    async def _is_next(self, run_id: str) -> bool:
+        """Whether it is the run's turn, which is then marked running."""
+        found = await self._read(postgres_reads.turn, run_id)
+        if found is None:
+            raise errors.NotFound(f"no run {run_id}")
+        status, blocked = found
+        if status in ev.ENDED:
+            raise errors.Fenced(f"run {run_id} has ended ({status})")
+        if status == "queued" and not blocked:
+            await self._see_through(lambda db: postgres_writes.running(db, run_id))
+        return not blocked
+
+    async def claim(self, run_id: str, seen: RunInfo | None = None) -> RunInfo:
         """See `port.Journal.claim`."""
-        return await self._see_through(lambda db: postgres_writes.claim(db, run_id, self._watch.owner))
+        return await self._see_through(lambda db: postgres_writes.claim(db, run_id, self._watch.owner, seen))
 
     async def run(self, run_id: str) -> RunInfo | None:
         """See `port.Journal.run`."""
@@ -197,25 +206,18 @@ class PostgresJournal:
             self._pruned = now
         return count
 
-    async def recover(self) -> Sequence[RunInfo]:
-        """See `port.Journal.recover`. Runs of other processes that live are left to them."""
-        cut_off: list[RunInfo] = []
-        for run_id in await self._read(postgres_watch.cut_off, self._server.where, self._watch.owner):
-            try:
-                cut_off.append(await self._interrupt(run_id))
-            except (errors.Fenced, errors.Conflict, errors.NotFound):
-                continue  # another process was there first
-        return cut_off
+    async def held(self) -> Sequence[RunInfo]:
+        """See `port.SharedJournal.held`."""
+        return await self._read(postgres_watch.held, self._watch.owner)
 
-    async def _interrupt(self, run_id: str) -> RunInfo:
-        held = await self.claim(run_id)
-        events = await self.events(run_id, limit=held.last_seq)
-        last = projection.interruption(held, events, self._clock.now())
-        await self.append(run_id, held.last_seq, last, held.epoch)
-        info = await self.run(run_id)
-        if info is None:
-            raise errors.NotFound(f"no run {run_id}")
-        return info
+    async def abandoned(self) -> Sequence[RunInfo]:
+        """See `port.SharedJournal.abandoned`."""
+        return await self._read(postgres_watch.abandoned, self._watch.owner, self._watch.steady)
+
+    async def news(self) -> None:
+        """See `port.SharedJournal.news`."""
+        await self._watch.news.wait()
+        self._watch.news.clear()
 
     async def aclose(self) -> None:
         """See `port.Journal.aclose`."""

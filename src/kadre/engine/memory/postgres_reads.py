@@ -26,7 +26,7 @@ RUN_COLUMNS = (
 UNUSED = "NOT EXISTS (SELECT FROM blob_uses u WHERE u.digest = b.digest)"
 _SAID = tuple(f'{{"type":"{kind}",'.encode() for kind in ("user_message", "assistant_message", "tool_end"))
 """How the lines of a conversation's events begin. Those of the others are most, and need not be decoded."""
-_RUNS = f"SELECT {RUN_COLUMNS} FROM runs r JOIN sessions s ON s.no = r.session"
+RUNS = f"SELECT {RUN_COLUMNS} FROM runs r JOIN sessions s ON s.no = r.session"
 # The entry that holds an event is the last one that begins at it or before.
 _EVENTS = """
     WITH the AS (SELECT no FROM runs WHERE run_id = $1)
@@ -67,14 +67,14 @@ def run_of(row: Sequence[Any]) -> RunInfo:
 
 async def run(db: Connection, run_id: str) -> RunInfo | None:
     """The run, open or ended."""
-    row = await db.fetchrow(f"{_RUNS} WHERE r.run_id = $1", run_id)
+    row = await db.fetchrow(f"{RUNS} WHERE r.run_id = $1", run_id)
     return run_of(row) if row else None
 
 
 async def open_runs(db: Connection, agent: str, session_id: str) -> list[RunInfo]:
     """Those of the session that have not ended, in order."""
     where = f"s.agent = $1 AND s.session_id = $2 AND r.status IN {OPEN}"
-    return [run_of(row) for row in await db.fetch(f"{_RUNS} WHERE {where} ORDER BY r.ord", agent, session_id)]
+    return [run_of(row) for row in await db.fetch(f"{RUNS} WHERE {where} ORDER BY r.ord", agent, session_id)]
 
 
 async def turn(db: Connection, run_id: str) -> tuple[ev.RunStatus, bool] | None:
@@ -122,7 +122,7 @@ async def runs(db: Connection, wanted: Mapping[str, str | None], before: Age | N
     if before is not None:
         where += f" AND (r.created, r.run_id) < (${len(values) + 1}, ${len(values) + 2})"
         values += before
-    sql = f"{_RUNS} WHERE TRUE{where} ORDER BY r.created DESC, r.run_id DESC LIMIT ${len(values) + 1}"
+    sql = f"{RUNS} WHERE TRUE{where} ORDER BY r.created DESC, r.run_id DESC LIMIT ${len(values) + 1}"
     return [run_of(row) for row in await db.fetch(sql, *values, max(limit, 0))]
 
 

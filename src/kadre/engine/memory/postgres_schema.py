@@ -147,7 +147,13 @@ BEGIN
 END $$"""
 
 # A new type of event is a new version too, if with no statement: one that does not know it must not open the database.
-MIGRATIONS: tuple[tuple[str, ...], ...] = ((*_TABLES, _ENTER, _ADD_RUN, _BEGIN_RUN, _APPEND, _FORGET),)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (*_TABLES, _ENTER, _ADD_RUN, _BEGIN_RUN, _APPEND, _FORGET),
+    (
+        "CREATE TABLE leases (owner integer PRIMARY KEY, host text NOT NULL, until timestamptz NOT NULL)",
+        f"CREATE INDEX runs_of_owner ON runs (owner) WHERE status IN {OPEN}",
+    ),
+)
 
 
 async def prepare(db: Connection, where: Place) -> None:

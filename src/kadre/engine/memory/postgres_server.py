@@ -34,8 +34,8 @@ except ImportError as missing:
         ]
     ) from missing
 
-CONNECTIONS = 8
-"""Of one journal, at most, beside the one that listens: a server allows 100 unless told otherwise."""
+CONNECTIONS = 4
+"""Of one journal, at most, beside the one that listens: a server allows 100 unless told otherwise, which is 20 pods."""
 CONNECT_SECONDS = 5.0
 STATEMENT_SECONDS = 30
 """After which the server gives up on a statement, so that what became of it is known."""

@@ -1,7 +1,7 @@
-"""The connection that listens: it hears of turns that came in another process, and by it others know this one lives.
+"""The connection that listens and renews this process's lease: what it hears of others, and how they know it lives.
 
-Each open journal has a number, its owner's, and holds a lock of that number here for as long as it lives; the server
-lets the lock go with the connection, however that ends. Runs name the owner that drives them.
+Each open journal has a number, its owner's, and a lease under that number; the server's clock says when it runs out.
+Runs name the owner that drives them. A connection that breaks and is made again within the lease costs nothing.
 """
 
 # ruff: noqa: S608 - only constants of these modules are put together; every value is bound
@@ -11,39 +11,62 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import zlib
+import socket
+from collections.abc import Sequence
 
 from kadre.base.clock import Clock
 from kadre.base.retry import Backoff
 from kadre.base.tasks import first_of
+from kadre.engine.memory import postgres_reads
+from kadre.engine.memory.port import RunInfo
 from kadre.engine.memory.postgres_schema import OPEN
 from kadre.engine.memory.postgres_server import CONNECT_SECONDS, FAILURES, Connection, Place, connect
 from kadre.engine.memory.turns import Turns
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 10.0
-"""How often it is asked whether the server is there; then whoever waits looks again, should a word have been lost."""
+LEASE_SECONDS = 15.0
+"""How long a process may be silent before its runs are others': a restart of the server, not of a node."""
+RENEWALS = 3
+"""In the time of a lease; after each, whoever waits looks again, should a word have been lost."""
+MOST = 100
+"""Abandoned runs that are looked at in one go."""
 _AGAIN = Backoff(attempts=1_000_000, first=0.1, limit=5.0)
 """It goes on trying for as long as the journal is open."""
+_RENEW = """
+    INSERT INTO leases VALUES ($1, $2, now() + make_interval(secs => $3))
+    ON CONFLICT (owner) DO UPDATE SET until = excluded.until"""
+_FORGET = f"""
+    DELETE FROM leases l WHERE l.until < now() - interval '1 hour'
+        AND NOT EXISTS (SELECT FROM runs r WHERE r.owner = l.owner AND r.status IN {OPEN})"""
+_HELD = f"{postgres_reads.RUNS} WHERE r.owner = $1 AND r.status IN {OPEN} ORDER BY r.no"
+_ABANDONED = f"""
+    {postgres_reads.RUNS} LEFT JOIN leases l ON l.owner = r.owner
+    WHERE r.status IN {OPEN} AND r.owner <> $1 AND (l.owner IS NULL OR ($2 AND l.until < now()))
+    ORDER BY r.no LIMIT {MOST}"""
 
 
 class Watch:
-    """Made by `open`; `follow` keeps it alive."""
+    """Made by `open`; `follow` keeps it alive. `lease`: seconds."""
 
-    def __init__(self, where: Place, turns: Turns, clock: Clock) -> None:
+    def __init__(self, where: Place, turns: Turns, clock: Clock, lease: float = LEASE_SECONDS) -> None:
         self.owner = 0
+        self.news = asyncio.Event()
+        """Set when another process claimed or left a run, and whenever the lease was renewed."""
         self._where = where
         self._turns = turns
         self._clock = clock
+        self._lease = lease
         self._db: Connection = None
         self._lost = asyncio.Event()
+        self._renewed = self._since = clock.monotonic()
 
     async def open(self) -> None:
-        """Get a number, and listen. Raises what asyncpg raises."""
+        """Get a number and a lease, and listen. Raises what asyncpg raises."""
         db = await connect(self._where)
         try:
             self.owner = await db.fetchval("SELECT nextval('owners')::integer")
+            await db.execute(_FORGET)
             await self._begin(db)
         except BaseException:
             db.terminate()
@@ -53,26 +76,42 @@ class Watch:
         self._lost.clear()
         db.add_termination_listener(lambda _: self._lost.set())
         await db.add_listener(f"{self._where.schema}_turns", self._told)
-        # Shared, so that what is left of a connection that broke cannot keep us from it; who asks wants it alone.
-        await db.execute("SELECT pg_advisory_lock_shared($1, $2)", _kind(self._where), self.owner)
+        await db.add_listener(f"{self._where.schema}_claims", lambda *_: self.news.set())
+        await self._renew(db)
         self._db = db
+
+    async def _renew(self, db: Connection) -> None:
+        await db.execute(_RENEW, self.owner, socket.gethostname(), self._lease, timeout=CONNECT_SECONDS)
+        now = self._clock.monotonic()
+        if now - self._renewed > self._lease:
+            self._since = now
+        self._renewed = now
+
+    @property
+    def steady(self) -> bool:
+        """Whether it has held its lease for as long as one lasts.
+
+        If not, the server may have been away: others whose lease ran out meanwhile get time to renew it first.
+        """
+        return self._clock.monotonic() - self._since >= self._lease
 
     def _told(self, _: Connection, __: int, ___: str, run_id: object) -> None:
         self._turns.wake(str(run_id))
 
     async def follow(self) -> None:
-        """Look now and then whether the connection is there, and get another where it is not. Until it is cancelled."""
+        """Renew the lease, and get another connection where this one is gone. Until it is cancelled."""
         while True:
-            await first_of(self._lost.wait(), self._clock.sleep(LOOK_SECONDS))
+            await first_of(self._lost.wait(), self._clock.sleep(self._lease / RENEWALS))
             if not self._lost.is_set():
                 await self._look()
             if self._lost.is_set():
                 await self._come_back()
             self._turns.wake_all()
+            self.news.set()
 
     async def _look(self) -> None:
         try:
-            await self._db.execute("SELECT 1", timeout=CONNECT_SECONDS)
+            await self._renew(self._db)
         except FAILURES:
             self._db.terminate()
             self._lost.set()
@@ -96,22 +135,19 @@ class Watch:
                 return
 
     async def aclose(self) -> None:
-        """Hang up: from then on this owner is known to be gone."""
+        """Give up the lease and hang up: what this owner left is others' at once."""
         if self._db is not None:
             with contextlib.suppress(*FAILURES):
+                await self._db.execute("DELETE FROM leases WHERE owner = $1", self.owner, timeout=CONNECT_SECONDS)
+                await self._db.execute(f"NOTIFY {self._where.schema}_claims", timeout=CONNECT_SECONDS)
                 await self._db.close(timeout=CONNECT_SECONDS)
 
 
-async def cut_off(db: Connection, where: Place, me: int) -> list[str]:
-    """Runs that are under way and that nobody drives any more: their owner is gone, or is this one, which begins."""
-    owners = [row[0] for row in await db.fetch(f"SELECT DISTINCT owner FROM runs WHERE status IN {OPEN}")]
-    sql = "SELECT owner FROM unnest($2::integer[]) owner WHERE pg_try_advisory_xact_lock($1, owner)"
-    gone = [row[0] for row in await db.fetch(sql, _kind(where), owners)]
-    sql = "SELECT run_id FROM runs WHERE status IN ('queued', 'running') AND owner = ANY ($1::integer[]) ORDER BY no"
-    return [row[0] for row in await db.fetch(sql, [*gone, me])]
+async def held(db: Connection, owner: int) -> Sequence[RunInfo]:
+    """The open runs of that owner."""
+    return [postgres_reads.run_of(row) for row in await db.fetch(_HELD, owner)]
 
 
-def _kind(where: Place) -> int:
-    """The number that tells the locks of this schema from others', as an integer of 32 bits with a sign."""
-    number = zlib.crc32(where.schema.encode())
-    return number - (1 << 32) if number >= 1 << 31 else number
+async def abandoned(db: Connection, owner: int, steady: bool) -> Sequence[RunInfo]:
+    """Open runs of other owners whose lease is given up or, for one that is steady, has run out."""
+    return [postgres_reads.run_of(row) for row in await db.fetch(_ABANDONED, owner, steady)]

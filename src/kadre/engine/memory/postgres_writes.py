@@ -29,7 +29,8 @@ _APPEND = f"SELECT append({', '.join(f'${number}' for number in range(1, 13))})"
 _CLAIM = f"""
     UPDATE runs r SET epoch = r.epoch + 1, owner = $2 FROM sessions s
     WHERE r.run_id = $1 AND s.no = r.session AND r.status IN {OPEN}
-    RETURNING {postgres_reads.RUN_COLUMNS}"""
+        AND ($3::integer IS NULL OR (r.epoch, r.last_seq) = ($3, $4::integer))
+    RETURNING {postgres_reads.RUN_COLUMNS}, pg_notify(current_schema() || '_claims', '')"""
 _RUNNING = "UPDATE runs SET status = 'running' WHERE run_id = $1 AND status = 'queued'"
 _PUT_BLOB = """
     INSERT INTO blobs (digest, put, data) VALUES ($1, $2, $3) ON CONFLICT (digest) DO UPDATE SET put = excluded.put"""
@@ -198,15 +199,16 @@ class Appending:
         return projection.fence(head, self._run_id, self._expected_seq, self._epoch).info
 
 
-async def claim(db: Connection, run_id: str, owner: int) -> RunInfo:
-    """See `Journal.claim`. Done twice it raises the epoch twice, which is as good."""
-    row = await db.fetchrow(_CLAIM, run_id, owner)
+async def claim(db: Connection, run_id: str, owner: int, seen: RunInfo | None = None) -> RunInfo:
+    """See `Journal.claim`. Done twice it raises the epoch twice, which is as good; `seen`, the second time fails."""
+    row = await db.fetchrow(_CLAIM, run_id, owner, seen and seen.epoch, seen and seen.last_seq)
     if row is not None:
         return postgres_reads.run_of(row)
     info = await postgres_reads.run(db, run_id)
     if info is None:
         raise errors.NotFound(f"no run {run_id}")
-    return projection.claimed(projection.Head(info)).info
+    projection.claimed(projection.Head(info), seen)
+    raise errors.Fenced(f"run {run_id} has moved on since it was looked at")
 
 
 async def running(db: Connection, run_id: str) -> None:

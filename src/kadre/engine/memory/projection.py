@@ -88,11 +88,13 @@ def running(head: Head) -> Head:
     return Head(_moved(info, "running", info.last_seq, info.epoch, info.updated, info.usage), head.pending)
 
 
-def claimed(head: Head) -> Head:
-    """The head with its epoch raised, which fences every writer before."""
+def claimed(head: Head, seen: RunInfo | None = None) -> Head:
+    """The head with its epoch raised, which fences every writer before. Raises as `Journal.claim` does."""
     info = head.info
     if info.status in ev.ENDED:
         raise errors.Conflict(f"run {info.run_id} has ended ({info.status})", reason="RunEnded")
+    if seen is not None and (info.epoch, info.last_seq) != (seen.epoch, seen.last_seq):
+        raise errors.Fenced(f"run {info.run_id} has moved on since it was looked at")
     return Head(_moved(info, info.status, info.last_seq, info.epoch + 1, info.updated, info.usage), head.pending)
 
 

@@ -46,6 +46,7 @@ class SqliteJournal:
     """See `port.Journal`. Made by `open`."""
 
     durable = True
+    shared = False
 
     def __init__(self, path: Path, owned: contextlib.ExitStack, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
         self.path = path
@@ -135,11 +136,11 @@ class SqliteJournal:
                 return
             await self._turns.changed(run_id)
 
-    async def claim(self, run_id: str) -> RunInfo:
+    async def claim(self, run_id: str, seen: RunInfo | None = None) -> RunInfo:
         """See `port.Journal.claim`."""
         if run_id not in self._remembered.runs:
             projection.claimed(projection.Head(await self._known(run_id)))
-        info: RunInfo = await self._writes.see_through(sqlite_writer.Move(run_id, claim=True))
+        info: RunInfo = await self._writes.see_through(sqlite_writer.Move(run_id, claim=True, seen=seen))
         return info
 
     async def _known(self, run_id: str) -> RunInfo:

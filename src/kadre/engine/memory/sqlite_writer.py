@@ -187,12 +187,13 @@ def _encode(head: projection.Head, events: Sequence[ev.Event]) -> bytes:
 class Move(Write):
     """A change of a run's head that no event tells: its turn has come, or another writer claims it."""
 
-    __slots__ = ("claim", "run_id")
+    __slots__ = ("claim", "run_id", "seen")
 
-    def __init__(self, run_id: str, *, claim: bool) -> None:
+    def __init__(self, run_id: str, *, claim: bool, seen: RunInfo | None = None) -> None:
         super().__init__()
         self.run_id = run_id
         self.claim = claim
+        self.seen = seen
 
     def decide(self, changes: Changes) -> RunInfo:
         """The run as it is then."""
@@ -200,7 +201,7 @@ class Move(Write):
         if row is None or row.head.info.status in ev.ENDED:
             message = f"run {self.run_id} has ended"
             raise errors.Conflict(message, reason="RunEnded") if self.claim else errors.Fenced(message)
-        head = projection.claimed(row.head) if self.claim else projection.running(row.head)
+        head = projection.claimed(row.head, self.seen) if self.claim else projection.running(row.head)
         changes.record(Row(row.no, head), (), b"")
         return head.info
 

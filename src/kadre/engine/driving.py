@@ -1,0 +1,60 @@
+"""The runs that this process drives, and the places they take among their agents' runs."""
+
+from __future__ import annotations
+
+from kadre.base.clock import Clock
+from kadre.base.tasks import Tasks
+from kadre.engine import elsewhere
+from kadre.engine.accepting import Accepting
+from kadre.engine.agent import HostedAgent
+from kadre.engine.observe import Observer
+from kadre.engine.runner import Runner
+
+
+class Driving:
+    """Shared by what accepts runs and by what takes up those that others left."""
+
+    def __init__(self, tasks: Tasks, clock: Clock, observer: Observer) -> None:
+        self.runners: dict[str, Runner] = {}
+        self.accepting = Accepting()
+        self.draining = False
+        """No run is begun or taken up any more."""
+        self.closed = False
+        """Nothing is driven any more: what is accepted from now on is the next process's to end."""
+        self.clock = clock
+        self.observer = observer
+        self._tasks = tasks
+
+    def free(self, run_id: str) -> bool:
+        """Whether nobody here drives the run or is about to."""
+        return run_id not in self.runners and run_id not in self.accepting
+
+    def drive(self, runner: Runner, *, wait: bool) -> None:
+        """Drive the run to its end, which gives its place back. `wait`: other runs of its session come first."""
+        run_id = runner.live.info.run_id
+        self.runners[run_id] = runner
+        self.observer.run_started(runner.agent.plan)
+        runner.life.task = self._tasks.spawn(run_id, self._guarded(runner, wait))
+
+    async def _guarded(self, runner: Runner, wait: bool) -> None:
+        live = runner.live
+        try:
+            await runner.drive(wait)
+        finally:
+            self.runners.pop(live.info.run_id, None)
+            if not live.ended:  # left to another process, or its driver failed
+                elsewhere.follow(live, None if self.closed else runner.agent.journal, self.clock)
+            await self.leave(runner.agent)
+
+    async def leave(self, agent: HostedAgent, *, unused: bool = False) -> None:
+        """Give the place back; `unused`: no run came of it. The last to leave an agent that was replaced closes it."""
+        if unused:
+            agent.requests.charge(-1)
+        agent.running -= 1
+        if agent.retired and not agent.running:
+            await agent.aclose()
+
+    def waits(self, runner: Runner) -> bool:
+        """Whether it waits for a person, as those above it know: the next process could not go on without them."""
+        above = self.runners.get(runner.live.info.parent_run_id)
+        return bool(runner.live.pending_approvals()) and (above is None or self.waits(above))

@@ -1,0 +1,56 @@
+"""Runs that this process does not drive: read from the journal, and read on there where another process drives them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from kadre.base.clock import Clock
+from kadre.base.errors import Unavailable
+from kadre.engine import events as ev
+from kadre.engine.live import Live
+from kadre.engine.memory import spill
+from kadre.engine.memory.port import Journal, RunInfo
+
+LOOK_SECONDS = 0.5
+"""How often a run that another process drives is looked at, for as long as somebody waits for it."""
+
+
+async def kept(journal: Journal, info: RunInfo, clock: Clock) -> Live:
+    """The stream of a run that nobody drives here."""
+    live = Live(info)
+    live.publish(await journal.events(info.run_id, limit=info.last_seq))
+    await _recall(journal, live)
+    if live.finished is None:
+        follow(live, journal, clock)
+    return live
+
+
+def follow(live: Live, journal: Journal | None, clock: Clock) -> None:
+    """Have the stream go on with what another process writes; where none can (or `journal` is None), it ends there."""
+    if journal is None or not journal.shared:
+        run_id = live.info.run_id
+        live.fail(Unavailable(f"run {run_id} is not driven by this process", reason="RunElsewhere"))
+        return
+    looking = asyncio.Lock()
+
+    async def more() -> None:
+        known = len(live.events)
+        async with looking:  # one of those who wait looks for all
+            while len(live.events) == known and not live.ended:
+                await clock.sleep(LOOK_SECONDS)
+                events = await journal.events(live.info.run_id, after=live.events[-1].seq)
+                if events:
+                    live.publish(events)
+                    await _recall(journal, live)
+
+    live.read_on(more)
+
+
+async def _recall(journal: Journal, live: Live) -> None:
+    """Have the run's answer whole, where its event keeps only the beginning."""
+    for event in reversed(live.events):
+        if type(event) is ev.AssistantMessage:
+            whole = await spill.restore(journal, event) if event.blobs else event
+            if whole is not event and isinstance(whole, ev.AssistantMessage):
+                live.whole = whole
+            return

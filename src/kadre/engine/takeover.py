@@ -1,0 +1,207 @@
+"""Runs that nobody drives any more: taken up, ended, or left to a process that serves their agent.
+
+Two kinds of journal. One that is this process's alone is looked through once, when it begins. One that processes share
+is looked at as long as the host lives: a run whose process no longer renews its lease is anybody's, and whoever claims
+it first has it; a run of ours that somebody else claimed is let go of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Container, Mapping, Sequence
+
+from kadre.base.errors import Conflict, Fenced, NotFound, Unavailable
+from kadre.base.tasks import Tasks
+from kadre.engine import events as ev
+from kadre.engine import recovery
+from kadre.engine.agent import HostedAgent
+from kadre.engine.driving import Driving
+from kadre.engine.memory.port import Journal, RunInfo, SharedJournal, is_own, is_shared
+from kadre.engine.runner import Runner
+from kadre.plan.types import AgentKey
+
+log = logging.getLogger(__name__)
+
+MOST_REFUSED = 10_000
+"""Runs that may have been created while a store failed: the others, if there are any, are gone on with."""
+
+
+class Takeover:
+    """Of one host. `resumes`: runs that were cut off are gone on with; else they end as interrupted."""
+
+    def __init__(
+        self,
+        driving: Driving,
+        tasks: Tasks,
+        journals: Callable[[], Sequence[Journal]],
+        agents: Callable[[], Mapping[AgentKey, HostedAgent]],
+        *,
+        resumes: bool,
+    ) -> None:
+        self.begun = False
+        """Whether this process may take for left what it finds in journals that are its alone."""
+        self._refused: set[str] = set()
+        self._driving = driving
+        self._tasks = tasks
+        self._journals = journals
+        self._agents = agents
+        self._resumes = resumes
+        self._looked_through: list[Journal] = []
+        self._taking_up = asyncio.Lock()
+        """Held by whoever claims a run that nobody drives, until it is driven or has ended."""
+
+    async def begin(self) -> list[RunInfo]:
+        """See `Host.recover`."""
+        self.begun = True
+        cut_off = await self.look_through()
+        await self.take_up_waiting()
+        return cut_off
+
+    async def look_through(self) -> list[RunInfo]:
+        """End what was cut off in journals that are new here, and begin to look at those that are shared."""
+        cut_off: list[RunInfo] = []
+        async with self._taking_up:
+            for journal in self._journals():
+                if journal not in self._looked_through:
+                    if is_shared(journal):
+                        self._tasks.spawn("share", self._share(journal))
+                    elif is_own(journal):
+                        cut_off.extend(await journal.recover())
+                    self._looked_through.append(journal)  # not where it failed: it is asked again
+        return cut_off
+
+    # -- journals of one process ---------------------------------------------------------------------------------
+
+    async def take_up_waiting(self) -> None:
+        """Go on with runs that wait for a person and whose agent is served."""
+        async with self._taking_up:
+            driven = self._driving.runners
+            own = [journal for journal in self._journals() if not is_shared(journal)]
+            waiting = await recovery.waiting(own, driven)
+            # A host that has closed knows no parents any more: what it left is no orphan.
+            while not self._driving.closed and (orphan := recovery.orphan(waiting, driven)):
+                del waiting[orphan]
+                await self._end(orphan, "interrupted")
+            revived, failed = [], set()
+            for info, journal in waiting.values():
+                agent = self._served(info, journal)
+                if agent is not None:
+                    try:
+                        revived.append(await self._revive(agent, info))
+                    except (Conflict, Fenced):
+                        continue  # it has ended meanwhile
+                    except Exception:
+                        log.exception("run %s waits for a person and cannot be taken up now", info.run_id)
+                        failed.add(recovery.root(info, waiting))
+            for runner in revived:  # all at once: a parent must find its child's runner
+                whole = recovery.root(runner.live.info, waiting) not in failed
+                if whole and not self._driving.closed and not runner.agent.retired:
+                    self._go_on(runner)
+
+    # -- journals that processes share ---------------------------------------------------------------------------
+
+    async def _share(self, journal: SharedJournal) -> None:
+        while True:
+            try:
+                await self.look(journal)
+            except Unavailable as error:
+                log.warning("whether runs were left by their processes is not known now: %s", error)
+            except Exception:
+                log.exception("runs that were left by their processes cannot be looked for now")
+            await journal.news()
+
+    def refuse(self, run_id: str) -> None:
+        """The caller was told that the run could not be accepted, though it may have been: end it where it was."""
+        if len(self._refused) < MOST_REFUSED:
+            self._refused.add(run_id)
+
+    async def look(self, journal: SharedJournal) -> None:
+        """Let go of runs that others have claimed, and take up those that nobody drives."""
+        driving = self._driving
+        driven = {run_id: runner for run_id, runner in driving.runners.items() if runner.agent.journal is journal}
+        refused = set(self._refused)
+        held = await journal.held()
+        for run_id in driven.keys() - {info.run_id for info in held}:
+            driven[run_id].life.stop("left")
+        left = [info for info in held if driving.free(info.run_id)]
+        left += await journal.abandoned()
+        async with self._taking_up:
+            for info in left:
+                if info.run_id in refused:
+                    await self._end(info.run_id, "cancelled", info)
+                else:
+                    await self._settle(journal, info, {other.run_id for other in left})
+        self._refused -= refused
+
+    async def _settle(self, journal: Journal, info: RunInfo, left: Container[str]) -> None:
+        if self._driving.draining or not self._driving.free(info.run_id):
+            return
+        try:
+            parent = await self._find(info.parent_run_id)
+            orphan = bool(info.parent_run_id) and (parent is None or parent.status in ev.ENDED)
+            if orphan or not (self._resumes or info.status == "waiting"):
+                await self._end(info.run_id, "interrupted", info)
+            elif parent is None or parent.run_id not in left:  # else it goes on after its parent does, or ends
+                agent = self._served(info, journal)
+                if agent is not None and agent.running < agent.plan.limits.max_concurrent_runs:
+                    self._go_on(await self._revive(agent, info))
+        except (Conflict, Fenced, NotFound):
+            pass  # another process was there first
+        except Exception:
+            log.exception("run %s was left by its process and cannot be taken up now", info.run_id)
+
+    async def _find(self, run_id: str) -> RunInfo | None:
+        if not run_id:
+            return None
+        return await recovery.find(self._journals(), run_id)
+
+    # -- one run -------------------------------------------------------------------------------------------------
+
+    def _served(self, info: RunInfo, journal: Journal) -> HostedAgent | None:
+        by_name = {str(key): agent for key, agent in self._agents().items()}
+        agent = by_name.get(info.agent)
+        return agent if agent is not None and agent.journal is journal else None
+
+    async def _revive(self, agent: HostedAgent, info: RunInfo) -> Runner:
+        driving = self._driving
+        return await recovery.revive(agent, info, self._journals(), driving.clock, driving.observer)
+
+    def _go_on(self, runner: Runner) -> None:
+        runner.agent.running += 1
+        self._driving.drive(runner, wait=runner.agent.journal.shared)
+
+    async def _end(self, run_id: str, status: ev.RunStatus, seen: RunInfo | None = None) -> list[str]:
+        journals = [journal for journal in self._journals() if self.begun or journal.shared]
+        return await recovery.end(journals, run_id, status, self._driving, seen)
+
+    async def end(self, run_id: str, status: ev.RunStatus) -> list[str]:
+        """End a run that is not driven here, wherever it is; returns the runs it delegated to that may be open."""
+        async with self._taking_up:
+            return await self._end(run_id, status) if run_id not in self._driving.runners else []
+
+    async def end_before(self, run: RunInfo) -> None:
+        """End the open runs of its session that came before it and that other processes drive."""
+        for journal in self._journals():
+            if not journal.shared:
+                continue
+            for status in ("queued", "running", "waiting"):
+                for info in await journal.runs(agent=run.agent, session_id=run.session_id, status=status):
+                    if info.order < run.order and self._driving.free(info.run_id):
+                        await self.end(info.run_id, "cancelled")
+
+    async def bring(self, run_id: str) -> Runner | None:
+        """The runner of a run that waits for a person, which is driven here from now on; None where it cannot be.
+
+        Raises Fenced where it has just moved on.
+        """
+        if self.begun:
+            await self.take_up_waiting()
+        async with self._taking_up:
+            info = await self._find(run_id) if self._driving.free(run_id) else None
+            if info is not None and info.status == "waiting" and not self._driving.draining:
+                shared = [journal for journal in self._journals() if journal.shared]
+                agent = next((agent for journal in shared if (agent := self._served(info, journal))), None)
+                if agent is not None:
+                    self._go_on(await self._revive(agent, info))
+        return self._driving.runners.get(run_id)

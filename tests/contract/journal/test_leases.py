@@ -1,0 +1,119 @@
+"""What every store promises that processes share: whose a run is, and when it is anybody's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from kadre.base import errors
+from kadre.base.clock import SystemClock
+from kadre.engine.memory.port import Journal, RunInfo, SharedJournal
+from kadre.engine.memory.postgres import PostgresJournal
+from tests.contract.journal.conftest import LEASE
+from tests.contract.journal.story import Teller
+from tests.support.postgres import Cluster
+
+pytestmark = [pytest.mark.stores, pytest.mark.needs("postgres")]
+Pair = tuple[PostgresJournal, PostgresJournal]
+
+
+def ids(runs: Sequence[RunInfo]) -> list[str]:
+    return [info.run_id for info in runs]
+
+
+async def seen(journal: Journal, run_id: str) -> RunInfo:
+    info = await journal.run(run_id)
+    assert info is not None
+    return info
+
+
+async def until(journal: SharedJournal, condition: Callable[[Sequence[RunInfo]], bool]) -> None:
+    """Look at what is abandoned whenever there may be news, until that holds of it."""
+    async with asyncio.timeout(20):
+        while not condition(await journal.abandoned()):
+            await journal.news()
+
+
+async def third(cluster: Cluster, shared: Pair) -> PostgresJournal:
+    return await PostgresJournal.open(cluster.dsn(), schema=shared[0]._server.where.schema, lease=LEASE)
+
+
+async def test_a_run_is_its_creators_until_another_claims_it(shared: Pair) -> None:
+    run = Teller("run-1", "s")
+    await run.create(shared[0])
+    assert (ids(await shared[0].held()), ids(await shared[1].held())) == (["run-1"], [])
+    claimed = await shared[1].claim("run-1")
+    assert claimed.epoch == 2
+    assert (ids(await shared[0].held()), ids(await shared[1].held())) == ([], ["run-1"])
+    run.epoch = claimed.epoch
+    await run.end(shared[1])
+    assert ids(await shared[1].held()) == []
+
+
+async def test_who_loses_a_run_hears_of_it_and_can_write_no_more(shared: Pair) -> None:
+    run = Teller("run-1", "s")
+    await run.create(shared[0])
+    await shared[0].news()  # what it heard of before
+    await shared[1].claim("run-1")
+    async with asyncio.timeout(5):
+        while "run-1" in ids(await shared[0].held()):
+            await shared[0].news()
+    with pytest.raises(errors.Fenced):
+        await run.end(shared[0])
+
+
+async def test_a_run_is_claimed_as_it_was_seen_or_not_at_all(shared: Pair) -> None:
+    run = Teller("run-1", "s")
+    await run.create(shared[0])
+    before = await seen(shared[1], "run-1")
+    await run.append(shared[0], run.asks("a"))
+    with pytest.raises(errors.Fenced):
+        await shared[1].claim("run-1", before)
+    rivals = await seen(shared[1], "run-1")
+    results = await asyncio.gather(*(j.claim("run-1", rivals) for j in (*shared, *shared)), return_exceptions=True)
+    assert sorted(type(result).__name__ for result in results) == ["Fenced", "Fenced", "Fenced", "RunInfo"]
+
+
+async def test_runs_of_a_process_that_ends_are_anybodys_at_once(cluster: Cluster, shared: Pair) -> None:
+    leaving = await third(cluster, shared)
+    await Teller("run-left", "s1").create(leaving)
+    await Teller("run-kept", "s2").create(shared[1])
+    assert await shared[0].abandoned() == []
+    await leaving.aclose()
+    assert ids(await shared[0].abandoned()) == ["run-left"]
+
+
+async def test_runs_of_a_process_that_dies_are_anybodys_when_its_lease_runs_out(cluster: Cluster, shared: Pair) -> None:
+    dying = await third(cluster, shared)
+    await Teller("run-left", "s1").create(dying)
+    started = SystemClock().monotonic()
+    dying._watch._db.terminate()  # as the kernel does for a process that is killed
+    await dying._tasks.aclose()
+    dying._watch._db = None
+    await dying.aclose()
+    await until(shared[0], lambda found: ids(found) == ["run-left"])
+    assert SystemClock().monotonic() - started > LEASE / 2
+
+
+async def test_a_lease_is_renewed_for_as_long_as_its_process_lives(shared: Pair) -> None:
+    await Teller("run-1", "s").create(shared[1])
+    async with asyncio.timeout(20):
+        for _ in range(8):  # which takes more than two leases
+            await shared[0].news()
+            assert await shared[0].abandoned() == []
+
+
+async def test_after_the_server_was_away_everybody_gets_time_to_renew(cluster: Cluster, shared: Pair) -> None:
+    await until(shared[0], lambda _: shared[0]._watch.steady)
+    await Teller("run-1", "s").create(shared[1])
+    cluster.stop()
+    await shared[1]._tasks.aclose()  # it does not come back by itself
+    await SystemClock().sleep(1.2 * LEASE)
+    cluster.start()
+    async with asyncio.timeout(20):
+        while shared[0]._watch.steady:
+            await shared[0].news()
+    assert await shared[0].abandoned() == []
+    await until(shared[0], lambda found: ids(found) == ["run-1"])
