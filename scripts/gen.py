@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kadre.api import crd
-from scripts import chart_page, children, cli_page, events_page, resources_page
+from scripts import chart_page, children, cli_page, events_page, resources_page, rights_page
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,6 +18,7 @@ def pages() -> dict[str, str]:
         "docs/reference/cli.md": cli_page.text(),
         "docs/reference/events.md": events_page.text(),
         "docs/reference/resources.md": resources_page.text(),
+        "docs/reference/rights.md": rights_page.text(),
         **crds,
         **{f"tests/golden/children/{name}": text for name, text in children.texts().items()},
     }

@@ -57,7 +57,17 @@ spec:
   systemPrompt: You help.
   scaling: {minReplicas: 2, maxReplicas: 5, targetCPUUtilization: 70}
 """
-EVERYTHING: Object = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
+ALL_OF_THEM: list[Object] = [
+    {"apiGroups": [rule.group], "resources": list(rule.resources), "verbs": list(rule.verbs)} for rule in rights.RULES
+]
+"""What the reference page says, and no more."""
+EVERY_CHILD = (
+    AGENT_YAML
+    + """\
+  scaling: {minReplicas: 2, maxReplicas: 5, targetCPUUtilization: 70}
+  networkPolicy: {enabled: true}
+"""
+)
 
 
 async def account(world: World, rules: Sequence[Object], namespaces: Sequence[str] = ()) -> Path:
@@ -90,13 +100,19 @@ async def test_a_controller_of_some_namespaces_needs_rights_in_those_alone(
 ) -> None:
     another, outside = [await made(world.client, world.plane) for _ in range(2)]
     for each in (world, another, outside):
-        await each.apply(MODEL_YAML + "---" + AGENT_YAML)
+        await each.apply(MODEL_YAML + "---" + EVERY_CHILD)
     namespaces = (world.namespace, another.namespace)
-    config = await account(world, [EVERYTHING], namespaces)
+    config = await account(world, ALL_OF_THEM, namespaces)
     async with operating(config, namespaces=namespaces) as operator:
         for each in (world, another):
             await each.when(kinds.DEPLOYMENT, "helper", lambda _: True)
             await each.when(AGENT, "helper", lambda obj: "url" in obj.get("status", {}))
+        await world.when(kinds.NETWORK_POLICY, "helper", lambda _: True)
+        await world.apply(AGENT_YAML)
+        await world.gone(kinds.NETWORK_POLICY, "helper")
+        await world.gone(kinds.AUTOSCALER, "helper")
+        await world.gone(kinds.DISRUPTION_BUDGET, "helper")
+        assert operator.controller.failed == 0
         # Of no namespace, and so nothing that a Role can show.
         absent = [informer.kind for informer in operator.cluster.informers() if informer.absent]
         assert absent == [kinds.API_SERVICE]
@@ -105,6 +121,7 @@ async def test_a_controller_of_some_namespaces_needs_rights_in_those_alone(
         await another.gone(kinds.DEPLOYMENT, "helper")
     (told,) = [each.message for each in caplog.records if "this controller may not" in each.message]
     assert "apiservices" in told
+    assert "forbidden" not in caplog.text
     assert "status" not in await outside.client.get(AGENT, outside.namespace, "helper")
     assert await outside.get(kinds.DEPLOYMENT, "helper") is None
 

@@ -32,6 +32,7 @@ EVERY = 2.0
 """Seconds between two tries to renew, or to take over."""
 KNOWN_WITHIN = 30.0
 """Seconds in which the API server has to say what we may use; also those in which one that stands by is refused."""
+LEASE_VERBS = ("create", "get", "update")
 ANNOTATION = "control-plane.alpha.kubernetes.io/leader"
 
 
@@ -179,8 +180,8 @@ async def lock(client: Client, key: Key, clock: Clock | None = None) -> Lock:
 async def _may_use_leases(client: Client, key: Key) -> bool:
     group, plural = kinds.LEASE.group, kinds.LEASE.plural
     # What is to be created has no name yet.
-    wanted = [Right(group, plural, "create", key.namespace)]
-    wanted += [Right(group, plural, verb, key.namespace, key.name) for verb in ("get", "update")]
+    names = {"create": ""}
+    wanted = [Right(group, plural, verb, key.namespace, names.get(verb, key.name)) for verb in LEASE_VERBS]
     return all([await granted(client, right) for right in wanted])
 
 

@@ -1,0 +1,45 @@
+"""The rights that the controller works with are those that the chart gives it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kadre.kube import kinds
+from kadre.operator.owned import KINDS
+from kadre.operator.rights import KEEP, MAKE, READ, RULES
+
+CHART = Path(__file__).parents[3] / "charts" / "kadre" / "templates" / "rbac.yaml"
+ASKED = {(rule.group, resource, verb) for rule in RULES for resource in rule.resources for verb in rule.verbs}
+
+
+def given(rules: Iterable[Any]) -> set[tuple[str, str, str]]:
+    """Every right that some rules of a role give."""
+    return {
+        (group, resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def test_the_chart_gives_the_rights_that_the_controller_asks_for_and_no_others() -> None:
+    found = re.search(r'define "kadre.rules" -}}\n(.*?){{- end }}', CHART.read_text(), re.DOTALL)
+    assert found is not None
+    assert given(yaml.safe_load(found[1])) == ASKED
+
+
+def test_what_is_followed_may_be_followed() -> None:
+    for kind in KINDS:
+        verbs = {verb for group, resource, verb in ASKED if (group, resource) == (kind.group, kind.plural)}
+        assert verbs in (set(READ), set(MAKE), set(KEEP)), kind
+
+
+def test_no_secret_may_be_written_and_no_right_given() -> None:
+    assert {verb for group, resource, verb in ASKED if resource == kinds.SECRET.plural} == {"get", "list", "watch"}
+    assert not any(group == kinds.ROLE.group or verb in {"*", "escalate", "bind"} for group, _, verb in ASKED)
