@@ -12,6 +12,7 @@ from kadre.plan.types import NATIVE_GROUP, AgentPlan, Provider
 MANAGER = "kadre"
 """Field manager of everything the controller writes, and the value of the label that marks it."""
 MANAGED_BY = "app.kubernetes.io/managed-by"
+PART_OF = "app.kubernetes.io/part-of"
 HTTP_PORT = 8080
 METRICS_PORT = 9090
 
@@ -117,8 +118,13 @@ def selector(plan: AgentPlan) -> dict[str, str]:
 
 
 def labels_of(plan: AgentPlan) -> dict[str, str]:
-    """The labels of an agent's objects: its author's, and ours over them."""
-    group = {} if plan.key.group == NATIVE_GROUP else {"app.kubernetes.io/part-of": plan.key.group}
+    """The labels of an agent's objects: its author's, and ours over them.
+
+    Pods are found by `app`, the agent's name, so the author's own `app` becomes the standard label for what a part
+    belongs to: a Service that chooses by it sends messages to a stable agent and to its canary.
+    """
+    group = "" if plan.key.group == NATIVE_GROUP else plan.key.group
+    whole = group or plan.labels.get(PART_OF) or plan.labels.get("app", "")
     return {
         **plan.labels,
         **selector(plan),
@@ -126,7 +132,7 @@ def labels_of(plan: AgentPlan) -> dict[str, str]:
         "app.kubernetes.io/instance": plan.key.name,
         "app.kubernetes.io/component": "agent",
         MANAGED_BY: MANAGER,
-        **group,
+        **({PART_OF: whole} if whole else {}),
     }
 
 
