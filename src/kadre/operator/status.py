@@ -167,11 +167,11 @@ def of_other(before: Object, facts: Facts, unbuilt: str, generation: int, now: d
     return {"observedGeneration": generation, "conditions": _conditions(before, states, generation, now)}
 
 
-def dependencies(followed: Iterable[Dependency]) -> tuple[State, ...]:
-    """What is said of each thing that an agent refers to: whether it is there and can be used."""
+def dependencies(followed: Iterable[Dependency], ref: str) -> tuple[State, ...]:
+    """What is said of each thing that the agent `ref` refers to: whether it is there and can be used."""
     states: dict[str, State] = {}
     for each in followed:
-        state = _dependency(each)
+        state = _dependency(each, ref)
         before = states.get(state.type)
         if before is None or before.status == "True":  # of two that share a name the one that lacks something
             states[state.type] = state
@@ -183,14 +183,14 @@ def messages(notices: Iterable[Notice]) -> tuple[str, ...]:
     return tuple(notice.message for notice in notices if notice.reason == NOT_YET)
 
 
-def _dependency(each: Dependency) -> State:
+def _dependency(each: Dependency, ref: str) -> State:
     kind = RESOLVED.get(each.kind) or f"{each.kind}/{_NO_CONDITION.sub('-', each.name).strip('-_.') or 'unnamed'}"
-    wrong, lacking = errors(each.problems), messages(each.notices)
-    if wrong:
+    problems, lacking = own(each.problems, ref), messages(each.notices)
+    if wrong := errors(problems):
         return State(kind, "False", wrong[0].reason, told(wrong))
     if lacking:
-        return State(kind, "False", NOT_YET, "; ".join([*lacking, *filter(None, [told(each.problems)])]))
-    return State(kind, "True", "Resolved", told(each.problems) or each.found)
+        return State(kind, "False", NOT_YET, "; ".join([*lacking, *filter(None, [told(problems)])]))
+    return State(kind, "True", "Resolved", told(problems) or each.found)
 
 
 def news(before: Object, after: Object) -> list[News]:
@@ -204,6 +204,11 @@ def news(before: Object, after: Object) -> list[News]:
             good = each["status"] == "True" and each["type"] != "Reconciling"
             found.append(News(each["reason"], each.get("message", ""), good))
     return found
+
+
+def own(problems: Iterable[Problem], ref: str) -> tuple[Problem, ...]:
+    """Problems as the status of the object `ref` tells them: it need not say that it is about itself."""
+    return tuple(replace(each, resource="") if each.resource == ref else each for each in problems)
 
 
 def told(problems: Iterable[Problem]) -> str:

@@ -137,9 +137,9 @@ def test_each_thing_that_an_agent_refers_to_has_a_condition() -> None:
         Dependency(kind="tool", name="Run code!", notices=(later,)),
         Dependency(kind="agent", name="writer"),
     ]
-    states = {state.type: (state.status, state.reason, state.message) for state in dependencies(followed)}
+    states = {state.type: (state.status, state.reason, state.message) for state in dependencies(followed, "Agent d/a")}
     assert states == {
-        "tool/search": ("False", "MissingTool", "Agent d/a: spec.tools[0].name: there is no Tool search (create it)"),
+        "tool/search": ("False", "MissingTool", "spec.tools[0].name: there is no Tool search (create it)"),
         "tool/Run-code": ("False", "NotSupportedYet", "tools of type code are not supported yet"),
         "ModelResolved": ("True", "Resolved", "topK is not sent (remove it)"),
         "agent/writer": ("True", "Resolved", ""),
@@ -150,7 +150,7 @@ def test_of_very_many_dependencies_those_that_lack_something_are_told() -> None:
     lacking = Problem("MissingTool", "there is no Tool", "create it")
     followed = [Dependency(kind="tool", name=f"t{number}") for number in range(200)]
     followed.append(Dependency(kind="tool", name="last", problems=(lacking,)))
-    states = dependencies(followed)
+    states = dependencies(followed, "Agent d/a")
     assert (len(states), states[0].type) == (64, "tool/last")
 
 

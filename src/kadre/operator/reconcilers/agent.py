@@ -28,7 +28,7 @@ from kadre.operator.reporter import Reporter
 from kadre.operator.rights import READ, Rights, within, without_right
 from kadre.operator.rollouts import Rollouts
 from kadre.operator.scalable import APIS, scalable
-from kadre.operator.status import Facts, dependencies, messages, of_agent
+from kadre.operator.status import Facts, dependencies, messages, of_agent, own
 from kadre.plan.types import AgentPlan
 
 OPTIONAL = (kinds.DISRUPTION_BUDGET, kinds.SERVICE_ACCOUNT, kinds.NETWORK_POLICY)
@@ -113,11 +113,11 @@ class Agents:
     async def _work(self, ref: Ref, agent: Declared) -> Worked:
         before = self._worked.get(ref)
         if agent.resource is None or errors(agent.problems):
-            return Worked(Facts(problems=agent.problems), before.places if before else ())
+            return Worked(Facts(problems=own(agent.problems, str(ref))), before.places if before else ())
         planned, refused = await self._cluster.plan(agent.resource, self._noting(ref, agent.resource))
         again = REFUSED_SECONDS if refused else 0.0
-        limits = self._unread(ref, refused)
-        said = Facts(planned.problems, messages(planned.notices), dependencies(planned.dependencies), limits)
+        limits, known = self._unread(ref, refused), dependencies(planned.dependencies, str(ref))
+        said = Facts(own(planned.problems, str(ref)), messages(planned.notices), known, limits)
         if planned.plan is None:
             return Worked(said, before.places if before else (), again)
         key = Key(ref.namespace, ref.name)
@@ -139,12 +139,12 @@ class Agents:
                 if child.kind is kinds.DEPLOYMENT:
                     self.rollouts.note(key, agent, template, made)
         except NameTaken as taken:
-            problem = _name_taken(agent.resource, taken)
+            problem = _name_taken(taken)
             return Worked(replace(said, problems=(*said.problems, problem)), (), again=TAKEN_SECONDS)
         except ApiError as error:
             if not (error.refused or error.forbidden):
                 raise
-            problem = _refused(agent.resource, error)
+            problem = _refused(error)
             return Worked(replace(said, problems=(*said.problems, problem)), (), again=REFUSED_SECONDS)
         await self._prune(ref, agent, places)
         applied = self.rollouts.last(key, agent)[0] if rolled_back is not None else template
@@ -224,11 +224,11 @@ def _template(wanted: Sequence[Child]) -> str:
     return template_hash(deployment.manifest["spec"]["template"])
 
 
-def _refused(resource: Resource, error: ApiError) -> Problem:
+def _refused(error: ApiError) -> Problem:
     fix = "change what the API server refuses, or what refuses it: a quota, a policy, a limit"
-    return Problem("Refused", f"the API server refuses what the agent becomes: {error}", fix, resource.ref, "spec")
+    return Problem("Refused", f"the API server refuses what the agent becomes: {error}", fix, path="spec")
 
 
-def _name_taken(resource: Resource, taken: NameTaken) -> Problem:
+def _name_taken(taken: NameTaken) -> Problem:
     fix = f"rename the agent, or delete that {taken.place.kind.kind}"
-    return Problem("NameTaken", str(taken), fix, resource.ref, "metadata.name")
+    return Problem("NameTaken", str(taken), fix, path="metadata.name")

@@ -10,7 +10,7 @@ from kadre.kube.outcome import DONE, After, Outcome, Stop
 from kadre.operator.cluster import Cluster, Ref
 from kadre.operator.dependents import Dependents
 from kadre.operator.reporter import Reporter
-from kadre.operator.status import Facts, messages, of_other
+from kadre.operator.status import Facts, messages, of_other, own
 from kadre.operator.unsupported import UNBUILT
 
 REFUSED_SECONDS = 60.0
@@ -38,7 +38,7 @@ class Others:
         if found.resource is not None and not errors(problems):
             planned, refused = await self._cluster.plan(found.resource, partial(self.dependents.note, ref))
             problems, notices = (*problems, *planned.problems), messages(planned.notices)
-        facts = Facts(problems, notices)
+        facts = Facts(own(problems, str(ref)), notices)
         unbuilt = UNBUILT.get((ref.group, ref.kind), "")
         status = of_other(found.status, facts, unbuilt, found.generation, self._clock.now())
         await self._reporter.report(ref, found, status)
