@@ -15,13 +15,18 @@ from typing import Any
 import pytest
 import yaml
 
+from kadre.api.crd import crds
 from kadre.base.errors import KadreError
-from kadre.kube import kinds
+from kadre.kube import access, kinds
+from kadre.kube.client import Client
 from kadre.kube.kinds import Kind, Object
-from kadre.operator import installation
+from kadre.operator import install, installation
+from kadre.operator.children.common import MANAGER
+from kadre.operator.main import LOCK
 from scripts import manifests
 from tests.apiserver import chart
-from tests.apiserver.conftest import KNOWN, World
+from tests.apiserver.conftest import AGENT, KNOWN, World, operating
+from tests.apiserver.test_agents import AGENT_YAML, MODEL_YAML
 from tests.cluster import programs
 
 POD = Kind("", "v1", "Pod", "pods")
@@ -124,6 +129,36 @@ def test_confined_it_has_no_object_and_no_right_in_the_cluster() -> None:
         == rules["kagent"]
         == of(chart.rendered("kagent", "kagent"), "ClusterRole", "kagent-controller")["rules"]
     )
+
+
+@pytest.mark.requirement("chart-confined")
+async def test_confined_it_runs_agents_with_the_rights_of_its_roles(world: World) -> None:
+    config = await chart.controller(world, "kagent", f"watchNamespaces={{{world.namespace}}}", *CONFINED[1:])
+    async with operating(config, namespaces=[world.namespace]):
+        await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+        await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
+        await world.condition(AGENT, "helper", "Ready", "Starting")
+
+
+@pytest.mark.requirement("one-controller")
+async def test_the_rights_of_the_job_are_enough_for_the_kinds_and_to_see_another_controller(world: World) -> None:
+    made = [
+        each for each in chart.rendered("kagent", f"of-{world.namespace}", hooks=True) if each["kind"] in chart.RIGHTS
+    ]
+    for each in made:
+        if each["metadata"]["name"].endswith("-crds"):
+            await world.client.apply(chart.RIGHTS[each["kind"]], each)
+    (account,) = of(made, "ClusterRoleBinding", f"of-{world.namespace}-kagent-crds")["subjects"]
+    user = f"system:serviceaccount:{account['namespace']}:{account['name']}"
+    config = world.plane.user(account["name"], user, ["system:serviceaccounts", "system:authenticated"])
+    found = access.by_kubeconfig(config)
+    definitions = crds()
+    names = [each["metadata"]["name"] for each in definitions]
+    assert await install.apply_crds(definitions, found, sole=world.namespace) == names
+    lease = {"metadata": {"name": LOCK, "namespace": world.namespace}, "spec": {"holderIdentity": "killed"}}
+    await world.client.create(kinds.LEASE, lease)
+    async with Client(found, MANAGER) as client:
+        assert await install.another_controller(client, "kagent", 0.2) == ""
 
 
 def test_a_confined_webhook_is_called_for_its_namespaces_alone() -> None:

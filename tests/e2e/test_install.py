@@ -35,7 +35,7 @@ def test_the_installation_is_tested_by_helm(installed: Terminal) -> None:
     assert "Phase:          Succeeded" in installed.helm("test", "kagent")
 
 
-@pytest.mark.requirement("kaos-operator-chart", "one-controller")
+@pytest.mark.requirement("kaos-operator-chart", "one-controller", "chart-example-agents")
 def test_a_second_controller_is_refused_until_the_first_has_gone(
     installed: Terminal, elsewhere: Terminal, terminal: Terminal
 ) -> None:
@@ -49,8 +49,10 @@ def test_a_second_controller_is_refused_until_the_first_has_gone(
     installed.helm("uninstall", "kagent", "--wait")
     assert "agents.kagent.dev" in terminal.run("kubectl", "get", "crds")
     assert terminal.get("agent/moved")["metadata"]["name"] == "moved"
-    elsewhere.helm(*install)
-    terminal.kubectl("annotate", "agent/moved", "example.com/touched=yes")
+    elsewhere.helm(*install, "--set", "agents.qwen3-8b.enabled=true")
+    elsewhere.kubectl("wait", "--for=condition=Ready", "agent/qwen3-8b", "--timeout=60s")
     terminal.kubectl("delete", "service/moved")
     terminal.kubectl("wait", "--for=create", "service/moved", "--timeout=60s")  # by the new controller
     assert terminal.get("deployment/moved")["metadata"]["uid"] == before
+    elsewhere.helm("uninstall", "kaos-operator", "--wait")
+    elsewhere.kubectl("wait", "--for=delete", "deployment/qwen3-8b", "--timeout=60s")  # its agent came with the release
