@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: a throw-away cluster in a folder, reached by a socket in it.
+"""A PostgreSQL server of the tests' own: a throw-away cluster in a folder, reached by a socket in it or at an address.
 
 Its disk is never flushed, which a killed process does not notice. Nobody is asked for a password but the users `locked`
 and `rotated`.
@@ -19,9 +19,11 @@ import uuid
 from pathlib import Path
 from typing import IO, Any, Self
 
+from tests.support.upping import free_port
+
 SECONDS = 30
-HBA = "local all locked,rotated scram-sha-256\nlocal all all trust\n"
-SETTINGS = "fsync = off\nlisten_addresses = ''\nmax_connections = 60\nshared_buffers = 32MB\nautovacuum = off\n"
+HBA = "local all locked,rotated scram-sha-256\nlocal all all trust\nhost all all all scram-sha-256\n"
+SETTINGS = "fsync = off\nmax_connections = 60\nshared_buffers = 32MB\nautovacuum = off\n"
 
 
 def programs() -> Path | None:
@@ -39,15 +41,19 @@ def new_schema() -> str:
 
 
 class Cluster:
-    """Started by `with`, stopped and deleted after it. Root may not run a server: for root another user does."""
+    """Started by `with`, stopped and deleted after it. Root may not run a server: for root another user does.
 
-    def __init__(self) -> None:
+    `address`: of this machine, where others reach it with its password; without one it listens at no port.
+    """
+
+    def __init__(self, address: str = "") -> None:
         found = programs()
         assert found is not None
         self._programs = found
         # Not below pytest's folder: only its owner may enter that, and a socket's path has at most 107 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="kadre-pg-"))
         self._data = self.folder / "data"
+        self._address, self._port, self._password = address, free_port() if address else 5432, uuid.uuid4().hex
         self._as: dict[str, Any] = {}
         if os.getuid() == 0:
             user = _other_than_root()
@@ -55,9 +61,12 @@ class Cluster:
             os.chown(self.folder, user.pw_uid, user.pw_gid)
 
     def __enter__(self) -> Self:
-        self._run("initdb", "--no-sync", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8")
+        password = self.folder / "password"
+        password.write_text(self._password)
+        how = ["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", f"--pwfile={password}"]
+        self._run("initdb", "--username=postgres", *how)
         with (self._data / "postgresql.conf").open("a") as conf:
-            conf.write(SETTINGS)
+            conf.write(f"{SETTINGS}listen_addresses = '{self._address}'\nport = {self._port}\n")
         (self._data / "pg_hba.conf").write_text(HBA)
         self.start()
         return self
@@ -120,6 +129,8 @@ class Cluster:
 
     def dsn(self, user: str = "postgres", password: str = "") -> str:
         """The address of its database for that user."""
+        if self._address:
+            return f"postgresql://postgres:{self._password}@{self._address}:{self._port}/postgres"
         secret = f":{password}" if password else ""
         return f"postgresql://{user}{secret}@/postgres?host={self.folder}"
 

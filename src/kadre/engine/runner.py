@@ -77,6 +77,7 @@ class Runner:
             status = await self._until_end(wait)
         except asyncio.CancelledError:
             if self.life.how == "left":
+                self._observer.run_finished(self.agent.plan, "interrupted", self._clock.monotonic() - started, "Left")
                 return
             status = self.life.how
         except Fenced:

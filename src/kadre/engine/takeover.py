@@ -125,13 +125,10 @@ class Takeover:
         for run_id in driven.keys() - {info.run_id for info in held}:
             driven[run_id].life.stop("left")
         left = [info for info in held if driving.free(info.run_id)]
-        left += await journal.abandoned()
+        left += await journal.abandoned({str(key) for key in self._agents()})
         async with self._taking_up:
             for info in left:
-                if info.run_id in refused:
-                    await self._end(info.run_id, "cancelled", info)
-                else:
-                    await self._settle(journal, info, {other.run_id for other in left})
+                await self._settle(journal, info, {other.run_id for other in left})
         self._refused -= refused
 
     async def _settle(self, journal: Journal, info: RunInfo, left: Container[str]) -> None:
@@ -140,7 +137,9 @@ class Takeover:
         try:
             parent = await self._find(info.parent_run_id)
             orphan = bool(info.parent_run_id) and (parent is None or parent.status in ev.ENDED)
-            if orphan or not (self._resumes or info.status == "waiting"):
+            if info.run_id in self._refused:
+                await self._end(info.run_id, "cancelled", info)
+            elif orphan or not (self._resumes or info.status == "waiting"):
                 await self._end(info.run_id, "interrupted", info)
             elif parent is None or parent.run_id not in left:  # else it goes on after its parent does, or ends
                 agent = self._served(info, journal)

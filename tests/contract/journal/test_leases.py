@@ -12,7 +12,7 @@ from kadre.base.clock import SystemClock
 from kadre.engine.memory.port import Journal, RunInfo, SharedJournal
 from kadre.engine.memory.postgres import PostgresJournal
 from tests.contract.journal.conftest import LEASE
-from tests.contract.journal.story import Teller
+from tests.contract.journal.story import AGENT, Teller
 from tests.support.postgres import Cluster
 
 pytestmark = [pytest.mark.stores, pytest.mark.needs("postgres")]
@@ -32,7 +32,7 @@ async def seen(journal: Journal, run_id: str) -> RunInfo:
 async def until(journal: SharedJournal, condition: Callable[[Sequence[RunInfo]], bool]) -> None:
     """Look at what is abandoned whenever there may be news, until that holds of it."""
     async with asyncio.timeout(20):
-        while not condition(await journal.abandoned()):
+        while not condition(await journal.abandoned({AGENT})):
             await journal.news()
 
 
@@ -80,9 +80,10 @@ async def test_runs_of_a_process_that_ends_are_anybodys_at_once(cluster: Cluster
     leaving = await third(cluster, shared)
     await Teller("run-left", "s1").create(leaving)
     await Teller("run-kept", "s2").create(shared[1])
-    assert await shared[0].abandoned() == []
+    assert await shared[0].abandoned({AGENT}) == []
     await leaving.aclose()
-    assert ids(await shared[0].abandoned()) == ["run-left"]
+    assert ids(await shared[0].abandoned({AGENT})) == ["run-left"]
+    assert await shared[0].abandoned({"default/another"}) == []
 
 
 async def test_runs_of_a_process_that_dies_are_anybodys_when_its_lease_runs_out(cluster: Cluster, shared: Pair) -> None:
@@ -102,7 +103,7 @@ async def test_a_lease_is_renewed_for_as_long_as_its_process_lives(shared: Pair)
     async with asyncio.timeout(20):
         for _ in range(8):  # which takes more than two leases
             await shared[0].news()
-            assert await shared[0].abandoned() == []
+            assert await shared[0].abandoned({AGENT}) == []
 
 
 async def test_after_the_server_was_away_everybody_gets_time_to_renew(cluster: Cluster, shared: Pair) -> None:
@@ -115,5 +116,5 @@ async def test_after_the_server_was_away_everybody_gets_time_to_renew(cluster: C
     async with asyncio.timeout(20):
         while shared[0]._watch.steady:
             await shared[0].news()
-    assert await shared[0].abandoned() == []
+    assert await shared[0].abandoned({AGENT}) == []
     await until(shared[0], lambda found: ids(found) == ["run-1"])

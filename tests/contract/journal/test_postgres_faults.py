@@ -200,7 +200,7 @@ async def test_closing_finishes_what_waits_and_takes_no_more(cluster: Cluster) -
         with pytest.raises(errors.Unavailable, match="the journal is closed"):
             await call
     journal = await PostgresJournal.open(cluster.dsn(), schema=schema)
-    assert len(await journal.abandoned()) == 50
+    assert len(await journal.abandoned({AGENT})) == 50
     await journal.aclose()
 
 

@@ -20,7 +20,7 @@ anybody's who claims them first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol, TypeGuard
 
@@ -198,8 +198,8 @@ class SharedJournal(Journal, Protocol):
         """The open runs that this process created or claimed, and that no other has claimed since."""
         ...
 
-    async def abandoned(self) -> Sequence[RunInfo]:
-        """Open runs of processes that gave up their lease, or let it run out; some of the oldest.
+    async def abandoned(self, agents: Collection[str]) -> Sequence[RunInfo]:
+        """Open runs of these agents, of processes that gave up their lease, or let it run out; some of the oldest.
 
         A process that could not renew its own lease for so long itself gives the others that time first.
         """

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import functools
 import hashlib
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, TypeVar
 
@@ -210,9 +210,9 @@ class PostgresJournal:
         """See `port.SharedJournal.held`."""
         return await self._read(postgres_watch.held, self._watch.owner)
 
-    async def abandoned(self) -> Sequence[RunInfo]:
+    async def abandoned(self, agents: Collection[str]) -> Sequence[RunInfo]:
         """See `port.SharedJournal.abandoned`."""
-        return await self._read(postgres_watch.abandoned, self._watch.owner, self._watch.steady)
+        return await self._read(postgres_watch.abandoned, self._watch.owner, self._watch.steady, agents)
 
     async def news(self) -> None:
         """See `port.SharedJournal.news`."""

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from kadre.base.clock import Clock
 from kadre.base.retry import Backoff
@@ -43,6 +43,7 @@ _HELD = f"{postgres_reads.RUNS} WHERE r.owner = $1 AND r.status IN {OPEN} ORDER 
 _ABANDONED = f"""
     {postgres_reads.RUNS} LEFT JOIN leases l ON l.owner = r.owner
     WHERE r.status IN {OPEN} AND r.owner <> $1 AND (l.owner IS NULL OR ($2 AND l.until < now()))
+        AND s.agent = ANY ($3::text[])
     ORDER BY r.no LIMIT {MOST}"""
 
 
@@ -148,6 +149,6 @@ async def held(db: Connection, owner: int) -> Sequence[RunInfo]:
     return [postgres_reads.run_of(row) for row in await db.fetch(_HELD, owner)]
 
 
-async def abandoned(db: Connection, owner: int, steady: bool) -> Sequence[RunInfo]:
-    """Open runs of other owners whose lease is given up or, for one that is steady, has run out."""
-    return [postgres_reads.run_of(row) for row in await db.fetch(_ABANDONED, owner, steady)]
+async def abandoned(db: Connection, owner: int, steady: bool, agents: Collection[str]) -> Sequence[RunInfo]:
+    """Open runs of these agents, of other owners whose lease is given up or, for one that is steady, has run out."""
+    return [postgres_reads.run_of(row) for row in await db.fetch(_ABANDONED, owner, steady, list(agents))]
