@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from kadre.cli.options import examples
-from kadre.cli.output import log_to_output
+from kadre.cli.options import examples, grouped
+from kadre.cli.output import log_level, log_to_output
 
 Plan = Annotated[Path, typer.Option("--plan", metavar="FILE", help="The plan, as the controller writes it.")]
 Port = Annotated[int, typer.Option("--port", metavar="PORT", min=1, max=65535, help="Port to serve on.")]
@@ -21,6 +21,14 @@ Secrets = Annotated[
     Path, typer.Option("--secrets", metavar="DIR", help="Where Secrets are mounted: a folder each, a file a key.")
 ]
 
+LoggingFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--logging",
+        metavar="FILE",
+        help="How the log is written, as Python's logging.config has it in YAML; read again as it changes.",
+    ),
+]
 JournalDir = Annotated[
     Path | None,
     typer.Option(
@@ -36,7 +44,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=examples("kadre host --plan /etc/kadre/plan.json --metrics-port 9090"))(host)
 
 
-def host(
+def _served(
     plan: Plan,
     port: Port = 8080,
     address: Address = "0.0.0.0",  # noqa: S104 - a pod is reached from outside or not at all
@@ -44,15 +52,10 @@ def host(
     data_dir: DataDir = Path("/var/lib/kadre"),
     secrets: Secrets = Path("/var/run/kadre/secrets"),
     journal: JournalDir = None,
-) -> None:
-    """Serve one planned agent, as the pods of a cluster do.
-
-    On SIGTERM it goes on taking messages for a few seconds, then lets runs under way end.
-    """
+) -> Any:
     from kadre.local import pod
 
-    log_to_output()
-    settings = pod.PodSettings(
+    return pod.PodSettings(
         plan=plan,
         host=address,
         port=port,
@@ -61,4 +64,20 @@ def host(
         secrets=secrets,
         journal=journal,
     )
-    raise typer.Exit(pod.run(settings))
+
+
+def _told(logging: LoggingFile = None) -> Any:
+    return logging
+
+
+@grouped(_served, _told)
+def host(settings: Any, logging: Any) -> None:
+    """Serve one planned agent, as the pods of a cluster do.
+
+    On SIGTERM it goes on taking messages for a few seconds, then lets runs under way end.
+    """
+    from kadre.local import pod
+    from kadre.local.logs import Logging
+
+    log_to_output()
+    raise typer.Exit(pod.run(settings, Logging(logging, log_level()) if logging is not None else None))

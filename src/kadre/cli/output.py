@@ -14,6 +14,8 @@ import typer
 from kadre.cli.options import Format
 from kadre.local.console import aligned
 
+log = logging.getLogger(__name__)
+
 NONE_FOUND = "No resources found"
 
 
@@ -41,8 +43,15 @@ def log_to_output() -> None:
     """Write the log to standard error, a JSON object a line, as what collects a cluster's logs wants it. LOG_LEVEL."""
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines())
-    level = os.environ.get("LOG_LEVEL", "info").upper()
-    logging.basicConfig(handlers=[handler], level=level if level in logging.getLevelNamesMapping() else "INFO")
+    logging.basicConfig(handlers=[handler], level=log_level() or "INFO")
+    if os.environ.get("LOG_LEVEL") and not log_level():
+        log.warning("LOG_LEVEL=%s is no level: write debug, info, warning or error", os.environ["LOG_LEVEL"])
+
+
+def log_level() -> str:
+    """What LOG_LEVEL says, as logging spells it; empty where it says nothing that is a level."""
+    level = os.environ.get("LOG_LEVEL", "").upper()
+    return level if level in logging.getLevelNamesMapping() else ""
 
 
 class _JsonLines(logging.Formatter):

@@ -21,6 +21,7 @@ from kadre.engine.models.port import Startable
 from kadre.engine.tools.mcp import McpPool
 from kadre.local import serving
 from kadre.local.hosting import Assembly, Installed, Journals
+from kadre.local.logs import Logging
 from kadre.local.mounted import MountedSecrets
 from kadre.plan.types import AgentKey, AgentPlan, PostgresPlan, SecretRef
 from kadre.server import app
@@ -52,13 +53,15 @@ class PodSettings:
     linger: float = LINGER
 
 
-def run(settings: PodSettings) -> int:
+def run(settings: PodSettings, logs: Logging | None = None) -> int:
     """Serve until told to stop; the exit code. Raises ProblemError where it cannot start."""
     import uvloop
 
+    if logs is not None:
+        logs.look()
     plan = read_plan(settings.plan)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, plan))
+        return runner.run(_serve(settings, plan, logs))
 
 
 def read_plan(file: Path) -> AgentPlan:
@@ -70,7 +73,7 @@ def read_plan(file: Path) -> AgentPlan:
         raise ProblemError([Problem("UnusablePlan", f"{file} is no plan that can be run: {error}", fix)]) from error
 
 
-async def _serve(settings: PodSettings, plan: AgentPlan) -> int:
+async def _serve(settings: PodSettings, plan: AgentPlan, logs: Logging | None) -> int:
     clock = SystemClock()
     metrics = Metrics(clock)
     host = Host(clock=clock, observer=metrics)
@@ -86,6 +89,8 @@ async def _serve(settings: PodSettings, plan: AgentPlan) -> int:
         journals = Journals(settings.data_dir, secrets, clock, _installed(settings))
         assembly = Assembly(host, http, pool, secrets, journals, clock)
         stack.push_async_callback(tasks.aclose)
+        if logs is not None:
+            tasks.spawn("logging", logs.follow(clock))
         stack.push_async_callback(host.aclose)
         await host.replace(await _built(assembly, plan, clock))
         cut_off = await host.recover()

@@ -16,6 +16,10 @@ TEMPLATE_HASH = "kagent.dev/template-hash"
 HASH_LENGTH = 12
 PLAN_VOLUME = "plan"
 PLAN_FOLDER = "/etc/kadre"
+LOGGING = "agent-logging-config"
+"""The ConfigMap of a namespace that says how its agents log, as the documents name it; read again as it changes."""
+LOGGING_FOLDER = "/etc/kadre-logging"
+LOGGING_KEY = "logging.yaml"
 DATA_FOLDER = "/var/lib/kadre"
 DRAIN_SECONDS = 15
 """On top of a run's deadline, that a pod is given to end."""
@@ -92,6 +96,7 @@ def _pod(plan: AgentPlan, settings: Settings) -> Object:
             {"name": PLAN_VOLUME, "configMap": {"name": plan_map.name_of(plan)}},
             {"name": "data", "emptyDir": {}},
             {"name": "tmp", "emptyDir": {}},
+            {"name": "logging", "configMap": {"name": LOGGING, "optional": True}},
             *secret_volumes,
         ],
     }
@@ -106,6 +111,7 @@ def _container(plan: AgentPlan, settings: Settings) -> Object:
     _, secret_mounts = secrets.volumes(plan)
     ports = [{"name": "http", "containerPort": HTTP_PORT}]
     arguments = ["host", f"--plan={PLAN_FOLDER}/{plan_map.KEY}", f"--port={HTTP_PORT}", f"--data-dir={DATA_FOLDER}"]
+    arguments.append(f"--logging={LOGGING_FOLDER}/{LOGGING_KEY}")
     if journal.installed(plan, settings):
         secret_mounts.append(journal.mount())
         arguments.append(f"--journal={journal.FOLDER}")
@@ -130,6 +136,7 @@ def _container(plan: AgentPlan, settings: Settings) -> Object:
             {"name": PLAN_VOLUME, "mountPath": PLAN_FOLDER, "readOnly": True},
             {"name": "data", "mountPath": DATA_FOLDER},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own
+            {"name": "logging", "mountPath": LOGGING_FOLDER, "readOnly": True},
             *secret_mounts,
         ],
         **_probes(plan.workload.get("healthCheck", {})),
