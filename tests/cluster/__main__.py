@@ -15,6 +15,7 @@ from tests.cluster.node import Node
 def build_api() -> None:
     """Build what the tests of reconciling need: Kubernetes in one program, and helm. Needs Go"""
     programs.node()
+    programs.api()
     programs.published("helm")
 
 
@@ -43,9 +44,7 @@ def up() -> None:
         made = Node(folder)
         try:
             made.start()
-            made.load(images.kadre())
-            addons.names(made)
-            addons.metrics(made)
+            addons.usual(made)
         except BaseException:
             made.stop()
             raise
@@ -97,7 +96,7 @@ def main() -> None:
         sys.exit(f"this machine can run no test cluster: {missing}")
     try:
         act()
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
         sys.exit(str(error))
 
 

@@ -15,14 +15,18 @@ CERT_MANAGER = {"controller": "", "webhook": "webhook.", "cainjector": "cainject
 """Its programs, and what their values in its chart begin with."""
 
 
+def usual(node: Node) -> None:
+    """Kadre's image, and what every cluster has: CoreDNS for Services by name, metrics-server for autoscalers."""
+    for name in PROGRAMS:
+        _apply(node, name)
+    node.load(images.kadre())
+    _available(node, *(f"deployment/{name}" for name in PROGRAMS), "apiservice/v1beta1.metrics.k8s.io")
+
+
 def names(node: Node) -> None:
-    """CoreDNS: Services by name."""
-    _install(node, "coredns", "deployment/coredns")
-
-
-def metrics(node: Node) -> None:
-    """metrics-server: what autoscalers scale by."""
-    _install(node, "metrics-server", "deployment/metrics-server", "apiservice/v1beta1.metrics.k8s.io")
+    """CoreDNS alone."""
+    _apply(node, "coredns")
+    _available(node, "deployment/coredns")
 
 
 def certificates(node: Node) -> None:
@@ -51,8 +55,10 @@ def crds(cluster: Cluster, name: str, *plurals: str) -> None:
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
 
 
-def _install(node: Node, name: str, *ready: str) -> None:
+def _apply(node: Node, name: str) -> None:
     node.load(images.of_program(name))
     node.kubectl("apply", "-f", str(MANIFESTS / f"{name}.yaml"))
-    for each in ready:
-        node.kubectl("wait", "-n", "kube-system", "--for=condition=Available", each, "--timeout=90s")
+
+
+def _available(node: Node, *objects: str) -> None:
+    node.kubectl("wait", "-n", "kube-system", "--for=condition=Available", *objects, "--timeout=90s")

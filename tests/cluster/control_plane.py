@@ -15,9 +15,10 @@ KUBERNETES_SERVICE = "10.96.0.1"
 
 
 class ControlPlane(Cluster):
-    """One API, with its data, certificates and logs in `folder`. `address`: where it listens."""
+    """One API, with its data, certificates and logs in `folder`. `address`: where it listens; `kubernetes`: the program
+    that is its server and its controller manager."""
 
-    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1", kubernetes: Path | None = None) -> None:
         self.folder = folder
         self.address = address
         self._client, self._peer, self._port = free_ports(3)
@@ -26,8 +27,8 @@ class ControlPlane(Cluster):
         self._authority = certificates.Authority(self.certificates, "ca")
         self._front = certificates.Authority(self.certificates, "front-proxy-ca")
         super().__init__(self.user("admin", "admin", ["system:masters"]))
-        program = programs.node()
-        self.etcd = self._part(program, "etcd", self._etcd())
+        program = kubernetes or programs.api()
+        self.etcd = self._part(programs.node(), "etcd", self._etcd())
         self.api = self._part(program, "kube-apiserver", self._api())
         self.manager = self._part(program, "kube-controller-manager", self._manager())
 

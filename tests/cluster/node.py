@@ -48,7 +48,7 @@ class Node(Cluster):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.address, self._uplink = _uplink()
-        self.plane = ControlPlane(folder, self.address)
+        self.plane = ControlPlane(folder, self.address, programs.node())
         super().__init__(self.plane.kubeconfig)
         program = programs.node()
         self._scheduler = self._part(
@@ -155,6 +155,7 @@ state = "{self.folder}/containerd-state"
             "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%"},
             "imageGCHighThresholdPercent": 100,
             "imageGCLowThresholdPercent": 99,
+            "podLogsDir": str(self.folder / "pods"),
             "volumePluginDir": str(self.folder / "volume-plugins"),
         }
         file = self.folder / "kubelet.json"

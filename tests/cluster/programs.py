@@ -16,15 +16,27 @@ from pathlib import Path
 from tests.cluster import cache
 
 HERE = Path(__file__).parent
-KUBERNETES = "1.35.4"
+NEWEST = "1.35.4"
+VERSIONS = {"1.35": NEWEST, "1.30": "1.30.14"}
+"""The ends of the range that is tested. Below it the module proxy no longer has every part of a release."""
+KUBERNETES = VERSIONS[os.environ.get("KADRE_TEST_KUBERNETES") or "1.35"]
+"""Of the API that the tests of reconciling have; a node is of the newest."""
 _VERSION = "k8s.io/component-base/version"
-_MAJOR, _MINOR, _ = KUBERNETES.split(".")
-NODE_FLAGS = f"-X {_VERSION}.gitVersion=v{KUBERNETES} -X {_VERSION}.gitMajor={_MAJOR} -X {_VERSION}.gitMinor={_MINOR}"
 
 
 def node() -> Path:
     """Kubernetes in one program; four minutes on two cores where the cache has not got it."""
-    return _from_here("node", NODE_FLAGS)
+    return _from_here("node", _flags(NEWEST))
+
+
+def api() -> Path:
+    """An API server and a controller manager of the version that is tested."""
+    return node() if KUBERNETES == NEWEST else _from_here("older", _flags(KUBERNETES))
+
+
+def _flags(version: str) -> str:
+    major, minor, _ = version.split(".")
+    return f"-X {_VERSION}.gitVersion=v{version} -X {_VERSION}.gitMajor={major} -X {_VERSION}.gitMinor={minor}"
 
 
 def pause() -> Path:
@@ -58,6 +70,7 @@ def published(name: str) -> Path:
     target = cache.folder() / "bin" / f"{name}-{made.version}"
     with cache.alone(name):
         if not target.exists():
+            target.parent.mkdir(exist_ok=True)
             with _told(name), tempfile.TemporaryDirectory(dir=target.parent) as folder:
                 command = ["go", "install", "-trimpath", "-ldflags", "-s -w", f"{made.package}@{made.version}"]
                 subprocess.run(command, env=os.environ | {"CGO_ENABLED": "0", "GOBIN": folder}, check=True)
@@ -76,7 +89,7 @@ def _from_here(name: str, flags: str = "") -> Path:
 
 
 def _build(name: str, sources: Path, target: Path, flags: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(exist_ok=True)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     command = ["go", "build", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", str(unfinished), "."]
     with _told(name):

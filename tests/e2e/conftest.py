@@ -97,9 +97,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     started = Node(tmp_path_factory.mktemp("node"))
     try:
         started.start()
-        started.load(images.kadre())
-        addons.names(started)
-        addons.metrics(started)
+        addons.usual(started)
         yield started
     finally:
         started.stop()
