@@ -149,16 +149,24 @@ class Client:
                 raise
 
     async def list(self, kind: Kind, scope: Scope = EVERYTHING) -> Page:
-        """Every object in scope, page by page."""
+        """Every object in scope."""
         items: list[Object] = []
+        version = ""
+        async for page in self.pages(kind, scope):
+            items += page.items
+            version = page.version
+        return Page(items, version)
+
+    async def pages(self, kind: Kind, scope: Scope = EVERYTHING) -> AsyncIterator[Page]:
+        """Every object in scope, page by page: all that a cluster has at once may be more than there is memory for."""
         query = {"limit": str(PAGE), **scope.query()}
         accept = METADATA_LIST if scope.metadata_only else "application/json"
         while True:
             answer = await self._json("GET", kind.path(scope.namespace), query=query, accept=accept)
-            items += answer.get("items") or ()
             metadata = answer.get("metadata") or {}
+            yield Page(answer.pop("items", None) or [], metadata.get("resourceVersion", ""))
             if not metadata.get("continue"):
-                return Page(items, metadata.get("resourceVersion", ""))
+                return
             query["continue"] = metadata["continue"]
 
     async def watch(self, kind: Kind, version: str, scope: Scope = EVERYTHING) -> AsyncGenerator[Event, None]:

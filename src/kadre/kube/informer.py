@@ -108,18 +108,20 @@ class Informer(Generic[T]):
         return _wait(failures)
 
     async def _list(self, scope: Scope) -> str:
-        page = await self._client.list(self.kind, scope)
-        self.absent.pop(scope, None)
         there = set()
-        for obj in page.items:
-            there.add(key_of(obj))
-            self._take(obj, gone=False)
+        version = ""
+        async for page in self._client.pages(self.kind, scope):
+            version = page.version
+            for obj in page.items:
+                there.add(key_of(obj))
+                self._take(obj, gone=False)
+        self.absent.pop(scope, None)
         for key in [key for key in self.kept if scope.holds(key) and key not in there]:
             self._drop(key)
         self._know(scope)
         if self._listed is not None:
             self._listed()
-        return page.version
+        return version
 
     def _know(self, scope: Scope) -> None:
         self._unknown.discard(scope)
