@@ -44,11 +44,16 @@ class LocalSecrets:
         documents: Mapping[tuple[str, str], Mapping[str, str]],
         env: Mapping[str, str],
         exported: Mapping[str, str],
-    ) -> None:
-        """`documents`: (namespace, name) -> key -> value; `env`, `exported`: see `read_env`, `read_exported`."""
+    ) -> tuple[Mapping[tuple[str, str], Mapping[str, str]], Mapping[str, str], Mapping[str, str]]:
+        """`documents`: (namespace, name) -> key -> value; `env`, `exported`: see `read_env`, `read_exported`.
+
+        Returns the three there were before.
+        """
+        before = self._documents, self._env, self._exported
         self._documents = documents
         self._env = env
         self._exported = exported
+        return before
 
     def read(self, ref: SecretRef) -> str | None:
         """See SecretReader."""

@@ -141,9 +141,16 @@ class Up:
         resolved.raise_errors()
         stand_ins = standin.StandIns(http)
         plans = {plan.key: maps.mapped(await stand_ins.replace(plan), self._settings.maps) for plan in resolved.plans}
-        agents = await assembly.build(plans)
         documents = {(secret.namespace, secret.name): secret.values for secret in resolved.secrets}
-        self._secrets.replace(documents, resolved.env, resolved.exported)
+        before = self._secrets.replace(documents, resolved.env, resolved.exported)
+        try:
+            agents = await assembly.build(plans)  # journals are opened with what Secrets say now
+        except BaseException as error:
+            self._secrets.replace(*before)
+            if isinstance(error, Unavailable):
+                fix = "start the server, or mend its address"
+                raise ProblemError([Problem("JournalUnavailable", str(error), fix)]) from error
+            raise
         await self._host.replace(agents)
         self._problems = resolved.problems
 

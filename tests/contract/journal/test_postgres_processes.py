@@ -16,7 +16,7 @@ import pytest
 from kadre.plan.types import AgentKey, AgentPlan, ModelPlan
 from tests.support.faulty import FaultyModel, faulty_model
 from tests.support.postgres import Cluster
-from tests.support.upping import Upped, hosting
+from tests.support.upping import Upped, free_port, hosting, up
 
 pytestmark = [pytest.mark.stores, pytest.mark.needs("postgres")]
 SECONDS = 45
@@ -127,3 +127,48 @@ async def test_a_process_that_is_told_to_end_finishes_its_turn(pods: Pods, model
     assert (await asyncio.wait_for(turn, SECONDS))[0] == (await asyncio.wait_for(other, SECONDS))[0] == 200
     assert said(model) == ["m", "all well", "after"]
     assert await asyncio.wait_for(pods[0].process.wait(), SECONDS) == 0
+
+
+@pytest.mark.requirement("memory-postgres")
+async def test_a_laptop_keeps_conversations_in_postgresql_and_resumes_nothing(
+    cluster: Cluster, model: FaultyModel, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text(f"CHATS_URL={cluster.dsn()}\n")
+    (tmp_path / "helper.yaml").write_text(f"""
+apiVersion: kagent.dev/v1alpha1
+kind: Agent
+metadata: {{name: helper}}
+spec:
+  model: {{provider: vllm, name: m, endpoint: "{model.url}"}}
+  memory: {{type: postgresql, secretRef: {{name: chats, key: url}}}}
+""")
+    async with up(tmp_path) as upped:
+        assert (await upped.post("/chat", {"message": "one", "session_id": "s-up"}))[0] == 200
+        model.does = "hang"
+        model.asked.clear()
+        assert (await upped.post("/runs", {"message": "two", "session_id": "s-up", "run_id": "run-up"}))[0] == 202
+        await asyncio.wait_for(model.asked.wait(), SECONDS)
+        await upped.stop(SIGKILL)
+    model.does = "answer"
+    async with up(tmp_path) as upped:
+        await run_of(upped, "run-up", "interrupted")
+        assert (await upped.post("/chat", {"message": "three", "session_id": "s-up"}))[0] == 200
+    assert said(model) == ["one", "all well", "two", "three"]
+
+
+async def test_a_server_that_is_not_there_is_told_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"CHATS_URL=postgresql://ann:hush-9f2@127.0.0.1:{free_port()}/chats\n")
+    (tmp_path / "helper.yaml").write_text("""
+apiVersion: kagent.dev/v1alpha1
+kind: Agent
+metadata: {name: helper}
+spec:
+  model: {provider: scripted, name: m}
+  memory: {type: postgres, secretRef: {name: chats, key: url}}
+""")
+    async with up(tmp_path, ready=False) as upped:
+        assert await asyncio.wait_for(upped.process.wait(), SECONDS) == 1
+        await upped.until_said("fix: start the server, or mend its address")
+    assert "the server cannot be reached" in upped.said
+    assert "hush-9f2" not in upped.said
+    assert "Traceback" not in upped.said
