@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -137,3 +138,17 @@ async def test_the_charts_rights_are_enough_and_a_copy_goes_with_the_role_it_bel
     # As `helm upgrade` does where the namespace is no longer shared with.
     await team.client.delete(kinds.ROLE, team.namespace, ROLE.format("kagent-openai"))
     await team.gone(kinds.SECRET, "kagent-openai")
+
+
+@pytest.mark.requirement("secrets-shared")
+async def test_the_installations_journal_is_mounted_where_it_is_shared_and_missed_by_name(
+    world: World, team: World
+) -> None:
+    given = replace(settings(world, team.namespace), provider_secrets={}, journal_secret="chats")
+    async with operating(world.plane.kubeconfig, given):
+        await team.apply(AGENT_YAML.replace("openai", "scripted"))
+        told = await team.condition(AGENT, "helper", "Durable", "MissingSecret")
+        assert f"kubectl create secret generic chats -n {world.namespace} --from-literal=url=" in told["message"]
+        assert mounted(await team.when(kinds.DEPLOYMENT, "helper", lambda _: True)) == ["chats"]
+        await put(world, secret("postgresql://", "chats"))
+        await team.condition(AGENT, "helper", "Durable", "InstalledJournal")

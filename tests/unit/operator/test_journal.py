@@ -66,14 +66,21 @@ def test_an_agents_own_memory_goes_before_the_installations_journal() -> None:
 def test_the_status_says_whether_conversations_outlive_the_pod(
     made: AgentPlan, settings: Settings, said: tuple[str, str]
 ) -> None:
-    state = journal.durable(made, settings)
+    state = journal.durable(made, settings, lambda _: True)
     assert (state.status, state.reason) == said
     assert ("journal.existingSecret" in state.message) == (state.status == "False")
 
 
+def test_an_installations_journal_without_its_secret_is_told_with_what_to_do() -> None:
+    state = journal.durable(plan(), GIVEN, lambda _: False)
+    assert (state.status, state.reason) == ("False", "MissingSecret")
+    assert "pods wait for the Secret team/kadre-journal" in state.message
+    assert "kubectl create secret generic kadre-journal -n kagent --from-literal=url=postgresql://" in state.message
+
+
 def test_replicas_that_know_their_own_conversations_only_are_warned_of() -> None:
     def told(made: AgentPlan) -> list[tuple[str, bool]]:
-        facts = status.Facts(durable=journal.durable(made, Settings()))
+        facts = status.Facts(durable=journal.durable(made, Settings(), lambda _: True))
         return [(item.reason, item.good) for item in status.news({}, status.of_agent({}, facts, None, 1, now))]
 
     now = datetime(2026, 1, 1, tzinfo=UTC)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kadre.api.conditions import State
 from kadre.kube.kinds import Object
 from kadre.operator.children import scaling
@@ -32,11 +34,19 @@ def mount() -> Object:
     return {"name": "journal", "mountPath": FOLDER, "readOnly": True}
 
 
-def durable(plan: AgentPlan, settings: Settings) -> State:
-    """Whether conversations outlive the pod that holds them, and are the same for every replica."""
+def durable(plan: AgentPlan, settings: Settings, has_secret: Callable[[str], bool]) -> State:
+    """Whether conversations outlive the pod that holds them, and are the same for every replica.
+
+    `has_secret`: whether a Secret of that name is in the agent's namespace, as far as one may look.
+    """
     if plan.memory.type == "postgres":
         return State("Durable", "True", "OwnJournal", "conversations are kept in the PostgreSQL server of its memory")
-    if secret := installed(plan, settings):
+    secret = installed(plan, settings)
+    if secret and not has_secret(secret):
+        message = f"pods wait for the Secret {plan.key.namespace}/{secret}, which says where conversations are kept"
+        create = f"kubectl create secret generic {secret} -n {settings.home} --from-literal={KEY}=postgresql://…"
+        return State("Durable", "False", "MissingSecret", f"{message}; {create}")
+    if secret:
         message = f"conversations are kept in the PostgreSQL server that the Secret {secret} names"
         return State("Durable", "True", "InstalledJournal", message)
     message, reason = "conversations live in the pod and end with it", "JournalInPod"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from kadre.api.conditions import State
 from kadre.api.kinds.agent import AgentSpec
@@ -148,7 +149,7 @@ class Agents:
             return Worked(replace(said, problems=(*said.problems, problem)), (), again=REFUSED_SECONDS)
         await self._prune(ref, agent, places)
         applied = self.rollouts.last(key, agent)[0] if rolled_back is not None else template
-        durable = journal.durable(planned.plan, self._settings)
+        durable = journal.durable(planned.plan, self._settings, partial(self._has_secret, ref.namespace))
         return Worked(_facts(replace(said, durable=durable), planned.plan, applied, rolled_back), places, again)
 
     def _children(self, plan: AgentPlan, resource: Resource, uid: str) -> tuple[list[Child], tuple[str, ...]]:
@@ -177,11 +178,18 @@ class Agents:
         )
 
     def _noting(self, ref: Ref, agent: Resource) -> Callable[[frozenset[Ref]], None]:
-        """Note what the agent depends on: what its plan does, and what it may be scaled by."""
+        """Note what the agent depends on: what its plan does, what it may be scaled by, the installation's journal."""
         spec = agent.spec
         scaled = isinstance(spec, AgentSpec) and (spec.scaling is not None or spec.template_ref is not None)
         more = SCALING if scaled else frozenset()
+        if given := self._settings.journal_of(ref.namespace):
+            more |= {Ref("", "Secret", ref.namespace, given)}
         return lambda refs: self.dependents.note(ref, refs | more)
+
+    def _has_secret(self, namespace: str, name: str) -> bool:
+        """Whether it is there; one that may not be looked for is believed to be."""
+        read = self._rights.may(kinds.SECRET, *READ, namespace=namespace)
+        return not read or Key(namespace, name) in self._cluster.secrets.kept
 
     async def _take_away(self, these: Sequence[Kind], ref: Ref, agent: Declared, places: Sequence[Place]) -> None:
         for kind in these:
