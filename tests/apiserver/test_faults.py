@@ -193,18 +193,26 @@ async def test_two_hundred_agents_with_twenty_wrong_ones_come_right(world: World
 
 @pytest.mark.requirement("operator-faults")
 async def test_a_pod_that_no_node_takes_is_told_in_the_agents_status_until_one_does(
-    world: World, operator: Operator
+    world: World, api: ControlPlane
 ) -> None:
-    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
-    pod = await world.some(kinds.POD, lambda _: True)
-    refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "1 Insufficient cpu."}
-    await world.client.apply(kinds.POD, reported(pod, {"conditions": [refused]}), "status")
-    found = await world.condition(AGENT, "helper", "Ready", "Unschedulable")
-    assert f"pod {pod['metadata']['name']}: 1 Insufficient cpu. (lower spec.resources" in found["message"]
-    runs = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
-    await world.client.apply(kinds.POD, reported(pod, runs), "status")
-    await world.condition(AGENT, "helper", "Ready", "Available")
-    assert not is_true(await world.client.get(AGENT, world.namespace, "helper"), "Reconciling")
+    async with operating(api.kubeconfig) as first:
+        await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+        pod = await world.some(kinds.POD, lambda _: True)
+        said = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "1 Insufficient cpu."}
+        await world.client.apply(kinds.POD, reported(pod, {"conditions": [said]}), "status")
+        found = await world.condition(AGENT, "helper", "Ready", "Unschedulable")
+        assert f"pod {pod['metadata']['name']}: 1 Insufficient cpu. (lower spec.resources" in found["message"]
+        await world.when(AGENT, "helper", lambda obj: obj["status"].get("replicas") == 1)
+        await idle(first)
+    async with operating(api.kubeconfig) as second:
+        await second.acting.wait()
+        await idle(second)
+        assert second.controller.reconciled > 0
+        assert second.reporter.writes == 0
+        runs = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+        await world.client.apply(kinds.POD, reported(pod, runs), "status")
+        await world.condition(AGENT, "helper", "Ready", "Available")
+        assert not is_true(await world.client.get(AGENT, world.namespace, "helper"), "Reconciling")
 
 
 def reported(pod: Object, status: Object) -> Object:

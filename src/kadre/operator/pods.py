@@ -60,6 +60,7 @@ class Pods:
         self._clock = clock
         self._looks: dict[Key, _Look] = {}
         self._rights = rights
+        self._began: float | None = None
 
     async def explained(self, key: Key, rollout: Rollout | None) -> tuple[Rollout | None, float]:
         """The rollout with what is in the way of its pods, and the seconds to the next look; 0 where there is none.
@@ -72,9 +73,13 @@ class Pods:
             return rollout, 0.0
         now = self._clock.monotonic()
         look = self._looks.get(key)
+        if self._began is None:
+            self._began = now
         if look is None or look.generation != rollout.generation:
-            look = self._looks[key] = _Look(rollout.generation, now + FIRST)
-        elif now >= look.due:
+            # What was in the way before this process began may be in the way still, and its status says so already.
+            due = now if now - self._began < FIRST else now + FIRST
+            look = self._looks[key] = _Look(rollout.generation, due)
+        if now >= look.due:
             look.found = trouble(pod for pod in await self._pods(key) if template_hash(pod) == rollout.template)
             look.wait = min(look.wait * 2, LONGEST)
             look.due = now + look.wait
@@ -134,7 +139,11 @@ def _crashed(pod: Object, restarts: int, ended: Object) -> Trouble:
     words = (ended.get("message") or "").strip().splitlines()
     if words:
         message = f"{message}; its last words: {words[-1]}"
-    metadata = pod["metadata"]
-    logs = f"kubectl logs -n {metadata['namespace']} {metadata['name']} --previous"
-    fix = "raise spec.resources.limits.memory" if ended.get("reason") == "OOMKilled" else f"look at {logs}"
+    named = f"-n {pod['metadata']['namespace']} {pod['metadata']['name']}"
+    fix = f"look at kubectl logs {named} --previous"
+    if ended.get("reason") == "OOMKilled":
+        fix = "raise spec.resources.limits.memory"
+    elif not ended.get("exitCode"):
+        # One of ours does not end by itself: it was told to.
+        fix = f"it may fail its spec.healthCheck: look at kubectl describe pod {named}"
     return Trouble("CrashLoopBackOff", message, fix)

@@ -75,6 +75,12 @@ def test_a_container_without_memory_enough() -> None:
     assert found.fix == "raise spec.resources.limits.memory"
 
 
+def test_a_container_that_was_told_to_end_because_it_fails_its_probe() -> None:
+    found = trouble([ended(reason="Completed", exitCode=0)])
+    assert found is not None
+    assert found.fix == "it may fail its spec.healthCheck: look at kubectl describe pod -n d a-1"
+
+
 def test_pods_on_their_way_out_and_those_that_recovered_are_nobodys_concern() -> None:
     leaving = ended(reason="Error", exitCode=1)
     leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
