@@ -111,6 +111,7 @@ gen: .venv/.tools ## Renew the reference pages and every golden file
 .PHONY: bench-operator
 bench-operator: .venv/.bench ## Measure the controller beside a floor that sends the same writes
 	@$(BIN)/python -m benchmarks.reconcile --out benchmarks/results
+	@$(BIN)/python -m benchmarks.first_ready
 
 # What `gen` writes; `verify` compares these folders only, so that work in progress elsewhere does not matter.
 GENERATED := docs/reference tests/golden src/kadre/operator/installation.yaml
