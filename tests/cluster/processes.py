@@ -73,6 +73,21 @@ class Process:
         self._running.kill()
         self._running.wait()
 
+    def pause(self) -> None:
+        """Let it do nothing until `resume`: it neither answers nor hangs up."""
+        assert self._running is not None
+        self._running.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        assert self._running is not None
+        self._running.send_signal(signal.SIGCONT)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it runs no longer."""
+        return self._running is None or self._running.poll() is not None
+
     def tail(self) -> str:
         """The end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-TAIL:])
