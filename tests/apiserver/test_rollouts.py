@@ -108,6 +108,20 @@ async def test_the_number_of_pods_is_handed_to_an_autoscaler_and_taken_back(worl
     await world.when(kinds.DEPLOYMENT, "helper", lambda obj: obj["spec"]["replicas"] == 1)
 
 
+@pytest.mark.requirement("operator-hpa")
+async def test_a_scaled_agent_begins_with_its_fewest_pods_and_keeps_what_is_scaled_since(
+    world: World, operator: Operator
+) -> None:
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML + SCALING)
+    begun = await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
+    assert begun["spec"]["replicas"] == 2
+    await world.change(kinds.DEPLOYMENT, "helper", lambda obj: obj["spec"].update(replicas=4))
+    await world.apply(AGENT_YAML.replace("You help.", "You help more.") + SCALING)
+    template = begun["spec"]["template"]
+    changed = await world.when(kinds.DEPLOYMENT, "helper", lambda obj: obj["spec"]["template"] != template)
+    assert changed["spec"]["replicas"] == 4
+
+
 KEYED = """
 apiVersion: kagent.dev/v1alpha1
 kind: Agent

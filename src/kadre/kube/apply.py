@@ -96,8 +96,10 @@ class Applier:
         known, live = self._settled.get(place), self._live(place.kind).get(place.key)
         return known is not None and (live is None or (known.uid, known.digest) == (live.uid, live.digest))
 
-    async def ensure(self, kind: Kind, manifest: Object, owner: str) -> Object | None:
-        """Have the object be so; what it is where that had to be looked up or written. `owner`: uid of its owner.
+    async def ensure(self, kind: Kind, manifest: Object, owner: str, once: Object | None = None) -> Object | None:
+        """Have the object be so; what it is where that had to be looked up or written.
+
+        `owner`: uid of its owner; `once`: fields of its spec that only a new object is given.
 
         Raises ApiError, NameTaken.
         """
@@ -110,17 +112,15 @@ class Applier:
         self._under_way[place] = owner
         try:
             new = known is None and place.key not in self._live(kind)
-            found = await self._have(place, manifest, owner, new=new)
+            made = await self._make(kind, manifest, once or {}) if new else None
+            found = made or await self._have(place, manifest, owner)
             if place in self._under_way:  # else it has gone again before we knew that it was made
                 self._settled[place] = Settled(wanted, compare.digest(found), found["metadata"]["uid"], owner)
         finally:
             self._under_way.pop(place, None)
         return found
 
-    async def _have(self, place: Place, manifest: Object, owner: str, *, new: bool) -> Object:
-        made = await self._make(place.kind, manifest) if new else None
-        if made is not None:
-            return made
+    async def _have(self, place: Place, manifest: Object, owner: str) -> Object:
         there = await self._get(place)
         if there is not None:
             if owner_of(there) != owner:
@@ -131,10 +131,11 @@ class Applier:
         self.writes += 1
         return await self._client.apply(place.kind, manifest)
 
-    async def _make(self, kind: Kind, manifest: Object) -> Object | None:
+    async def _make(self, kind: Kind, manifest: Object, once: Object) -> Object | None:
         """Make the object; None where something of that name is there, which nobody has told us of."""
         try:
-            made = await self._client.apply_new(kind, manifest)
+            begun = {**manifest, "spec": {**manifest["spec"], **once}} if once else manifest
+            made = await self._client.apply_new(kind, begun)
         except ApiError as error:
             if error.conflict:
                 return None

@@ -9,12 +9,12 @@ from kadre.operator.children.deployment import deployment
 
 def children(owner: Owner, settings: Settings, *, keda: bool = False) -> list[Child]:
     """What a pod needs comes before the Deployment that makes pods. `keda`: whether the cluster has KEDA."""
-    replicas = None if scaling.is_scaled(owner.plan) else scaling.fewest(owner.plan)
+    replicas, scaled = scaling.fewest(owner.plan), scaling.is_scaled(owner.plan)
     made = [
         service_account.service_account(owner),
         plan_map.plan_map(owner),
         service.service(owner),
-        deployment(owner, settings, replicas=replicas),
+        deployment(owner, settings, replicas=replicas, scaled=scaled),
         scaling.autoscaler(owner, keda=keda),
         scaling.disruption_budget(owner),
         network_policy.network_policy(owner, settings),

@@ -70,6 +70,8 @@ class Child(NamedTuple):
 
     kind: Kind
     manifest: Object
+    once: Object | None = None
+    """Fields of its spec that it begins with, where it is new: from then on they are somebody else's to change."""
 
     @property
     def name(self) -> str:

@@ -29,8 +29,8 @@ HISTORY = 10
 """Revisions to which `kubectl rollout undo` can go back."""
 
 
-def deployment(owner: Owner, settings: Settings, *, replicas: int | None) -> Child:
-    """The Deployment. `replicas`: None where an autoscaler owns the number."""
+def deployment(owner: Owner, settings: Settings, *, replicas: int, scaled: bool) -> Child:
+    """The Deployment. `replicas`: how many pods it begins with where it is `scaled`, else how many it has."""
     plan = owner.plan
     spec: Object = {
         "revisionHistoryLimit": HISTORY,
@@ -38,7 +38,7 @@ def deployment(owner: Owner, settings: Settings, *, replicas: int | None) -> Chi
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "template": _template(owner, settings),
     }
-    if replicas is not None:
+    if not scaled:
         spec["replicas"] = replicas
     manifest = {
         "apiVersion": DEPLOYMENT.api_version,
@@ -46,7 +46,7 @@ def deployment(owner: Owner, settings: Settings, *, replicas: int | None) -> Chi
         "metadata": owner.metadata(plan.key.name),
         "spec": spec,
     }
-    return Child(DEPLOYMENT, manifest)
+    return Child(DEPLOYMENT, manifest, {"replicas": max(1, replicas)} if scaled else None)
 
 
 def template_hash(template: Object) -> str:

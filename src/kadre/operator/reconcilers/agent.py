@@ -136,7 +136,7 @@ class Agents:
             for child in wanted:
                 if child.kind in held:
                     continue
-                made = await self._applier.ensure(child.kind, child.manifest, agent.uid)
+                made = await self._applier.ensure(child.kind, child.manifest, agent.uid, child.once)
                 if child.kind is kinds.DEPLOYMENT:
                     self.rollouts.note(key, agent, template, made)
         except NameTaken as taken:
