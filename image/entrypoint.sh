@@ -5,4 +5,4 @@ case "${1:-}" in
     -h | --help | --version) ;;
     --*) set -- operator "$@" ;;
 esac
-exec python3 -P -m kadre "$@"
+exec env --block-signal=TERM python3 -P -m kadre "$@"

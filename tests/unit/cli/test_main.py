@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -71,3 +74,12 @@ def test_a_model_that_cannot_be_put_in_is_told(command: Command) -> None:
     code, _, err = command("up", "--model", "gpt-9")
     assert code == 1
     assert "--model 'gpt-9'" in err
+
+
+def test_a_pod_that_is_told_to_end_while_it_loads_ends() -> None:
+    # As the image's entry point does; the signal waits from before Python is there.
+    told = f"kill -TERM $$; exec {sys.executable} -m kadre version"
+    done = subprocess.run(
+        ["env", "--block-signal=TERM", "sh", "-c", told], check=False, capture_output=True, timeout=45
+    )
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, b"")
