@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,3 +57,19 @@ def test_a_second_controller_is_refused_until_the_first_has_gone(
     assert terminal.get("deployment/moved")["metadata"]["uid"] == before
     elsewhere.helm("uninstall", "kaos-operator", "--wait")
     elsewhere.kubectl("wait", "--for=delete", "deployment/qwen3-8b", "--timeout=60s")  # its agent came with the release
+
+
+@pytest.mark.requirement("plain-manifests")
+def test_the_plain_manifests_install_the_same_without_helm(
+    installed: Terminal, elsewhere: Terminal, terminal: Terminal
+) -> None:
+    installed.helm("uninstall", "kagent", "--wait")
+    command = (sys.executable, "-m", "kadre", "manifests", "--namespace", elsewhere.namespace)
+    plain = elsewhere.run(*command, "--image", f"{REPOSITORY}:{TAG}")
+    elsewhere.run("kubectl", "apply", "-f", "-", stdin=plain)
+    try:
+        elsewhere.kubectl("rollout", "status", "deployment/kagent-controller", "--timeout=90s")
+        terminal.kubectl("apply", "-f", "-", stdin=AGENT)
+        terminal.kubectl("wait", "--for=condition=Ready", "agent/moved", "--timeout=90s")
+    finally:
+        elsewhere.run("kubectl", "delete", "-f", "-", stdin=plain)

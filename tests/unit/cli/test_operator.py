@@ -1,0 +1,23 @@
+"""`kadre operator` says what is wrong with its flags before it looks for a cluster."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.cli.conftest import Command
+
+WRONG = [
+    ("--provider-secret", "openai=kagent-openai", "write it as openai=NAME/KEY"),
+    ("--provider-secret", "kagent-openai", "write it as PROVIDER=…"),
+    ("--provider-secret", "opnai=a/b", "did you mean openai?"),
+    ("--provider-endpoint", "gpustack=", "write it as PROVIDER=…"),
+]
+
+
+@pytest.mark.parametrize(("flag", "value", "said"), WRONG)
+def test_a_providers_flag_that_is_misspelt_is_told_with_its_form(
+    command: Command, flag: str, value: str, said: str
+) -> None:
+    code, _, told = command("operator", flag, value)
+    assert code == 2
+    assert said in " ".join(told.split())
