@@ -23,7 +23,9 @@ from kadre.operator.reconcilers.agent import Agents
 from kadre.operator.reconcilers.other import Others
 from kadre.operator.reporter import Reporter
 from kadre.operator.rights import Rights
+from kadre.operator.rollouts import Rollouts
 from kadre.operator.sharing import Sharing
+from kadre.operator.upgrades import Upgrades
 
 _NATIVE_AGENT = (NATIVE.partition("/")[0], "Agent")
 
@@ -46,7 +48,8 @@ class Operator:
         self.owned = Owned(client, clock, self.rights, self._child_changed, self._child_gone, self._children_listed)
         self.applier = Applier(client, self.owned.live)
         self.reporter = Reporter(client, clock, self.rights)
-        self._agents = Agents(self.cluster, self.owned, self.applier, self.reporter, self.rights, settings, clock)
+        upgrades = Upgrades(self.owned, Rollouts(self.owned), clock, self._look_at)
+        self._agents = Agents(self.cluster, self.owned, self.applier, self.reporter, self.rights, upgrades, clock)
         self._others = Others(self.cluster, self.reporter, clock)
         self._sharing = Sharing(client, self.reporter, settings)
 

@@ -99,7 +99,8 @@ class Facts:
     limits: tuple[str, ...] = ()
     """What the controller has no right to do for it."""
     durable: State | None = None
-    rolled_back: State | None = None
+    held: State | None = None
+    """Why its Deployment is left as it is, whatever is wanted."""
     fields: Object = field(default_factory=dict)
     """Fields of the status besides conditions: model, url, planHash."""
 
@@ -232,7 +233,7 @@ def _agent_states(facts: Facts, deployment: Rollout | None) -> list[State]:
     else:
         states += _rollout_states(deployment)
     states += facts.dependencies
-    states += [state for state in (facts.durable, facts.rolled_back) if state is not None]
+    states += [state for state in (facts.durable, facts.held) if state is not None]
     if facts.notices:
         states.append(State("Supported", "False", NOT_YET, "; ".join(facts.notices)))
     if facts.limits:

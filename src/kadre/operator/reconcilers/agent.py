@@ -18,7 +18,7 @@ from kadre.kube.kinds import Key, Kind
 from kadre.kube.outcome import DONE, After, Outcome, Stop
 from kadre.operator.children import journal, service
 from kadre.operator.children.agent import children
-from kadre.operator.children.common import Child, Owner, Settings
+from kadre.operator.children.common import Child, Owner
 from kadre.operator.children.deployment import template_hash
 from kadre.operator.children.environment import environment
 from kadre.operator.children.scaling import KEDA_API
@@ -27,9 +27,9 @@ from kadre.operator.dependents import Dependents
 from kadre.operator.owned import Owned
 from kadre.operator.reporter import Reporter
 from kadre.operator.rights import READ, Rights, within, without_right
-from kadre.operator.rollouts import Rollouts
 from kadre.operator.scalable import APIS, scalable
 from kadre.operator.status import Facts, dependencies, messages, of_agent, own
+from kadre.operator.upgrades import WAITS, Upgrades
 from kadre.plan.types import AgentPlan
 
 OPTIONAL = (kinds.DISRUPTION_BUDGET, kinds.SERVICE_ACCOUNT, kinds.NETWORK_POLICY)
@@ -41,7 +41,9 @@ SCALING = frozenset(Ref(kinds.API_SERVICE.group, kinds.API_SERVICE.kind, "", gro
 TAKEN_SECONDS = 10.0
 REFUSED_SECONDS = 60.0
 HELD = (kinds.DEPLOYMENT, kinds.CONFIG_MAP)
-"""Children that are left as they are while a rollback holds."""
+"""Children that are left as they are while something holds the Deployment."""
+UPGRADE_SECONDS = 60.0
+"""Between two looks of one that waits for its turn, which it is told of besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Agents:
         applier: Applier,
         reporter: Reporter,
         rights: Rights,
-        settings: Settings,
+        upgrades: Upgrades,
         clock: Clock,
     ) -> None:
         self._cluster = cluster
@@ -73,12 +75,13 @@ class Agents:
         self._applier = applier
         self._reporter = reporter
         self._rights = rights
-        self._settings = settings
+        self._settings = cluster.settings
         self._clock = clock
         self.dependents = Dependents()
         self._worked: dict[Ref, Worked] = {}
         self._stale: set[Ref] = set()
-        self.rollouts = Rollouts(owned)
+        self.upgrades = upgrades
+        self.rollouts = upgrades.rollouts
 
     def stale(self, ref: Ref) -> None:
         """The agent, or something it depends on, has changed: it has to be planned anew."""
@@ -103,6 +106,7 @@ class Agents:
         deployment, look = await self._owned.explained(key, self.rollouts.seen(key))
         status = of_agent(agent.status, worked.facts, deployment, agent.generation, self._clock.now())
         await self._reporter.report(ref, agent, status)
+        self.upgrades.look(key)
         if worked.again:
             self._stale.add(ref)
             return After(worked.again)
@@ -125,8 +129,7 @@ class Agents:
         wanted, left_out = self._children(planned.plan, agent.resource, agent.uid)
         said = replace(said, limits=(*limits, *left_out))
         template = _template(wanted)
-        rolled_back = self.rollouts.undone(key, agent, template)
-        held = HELD if rolled_back is not None else ()
+        held = self._held(ref, agent, template)
         scales = scalable(planned.plan, self._cluster.serves)
         if scales is not None:
             said = replace(said, dependencies=(*said.dependencies, scales))
@@ -134,7 +137,7 @@ class Agents:
         try:
             await self._take_away(SCALERS, ref, agent, places)
             for child in wanted:
-                if child.kind in held:
+                if held is not None and child.kind in HELD:
                     continue
                 made = await self._applier.ensure(child.kind, child.manifest, agent.uid, child.once)
                 if child.kind is kinds.DEPLOYMENT:
@@ -148,9 +151,15 @@ class Agents:
             problem = _refused(error)
             return Worked(replace(said, problems=(*said.problems, problem)), (), again=REFUSED_SECONDS)
         await self._prune(ref, agent, places)
-        applied = self.rollouts.last(key, agent)[0] if rolled_back is not None else template
+        applied = self.rollouts.last(key, agent)[0] if held is not None else template
         durable = journal.durable(planned.plan, self._settings, partial(self._has_secret, ref.namespace))
-        return Worked(_facts(replace(said, durable=durable), planned.plan, applied, rolled_back), places, again)
+        facts = _facts(replace(said, durable=durable, held=held), planned.plan, applied)
+        return Worked(facts, places, UPGRADE_SECONDS if held is WAITS else again)
+
+    def _held(self, ref: Ref, agent: Declared, template: str) -> State | None:
+        """Why the Deployment stays as it is, whatever is wanted: a rollback, or an upgrade that is not its turn yet."""
+        undone = self.rollouts.undone(Key(ref.namespace, ref.name), agent, template)
+        return undone or (WAITS if self.upgrades.waits(ref, agent, template) else None)
 
     def _children(self, plan: AgentPlan, resource: Resource, uid: str) -> tuple[list[Child], tuple[str, ...]]:
         """What the agent becomes with the rights that we have, and what is left out. All else is tried and refused."""
@@ -212,19 +221,20 @@ class Agents:
         self.dependents.forget(ref)
         self._stale.discard(ref)
         self.rollouts.forget(Key(ref.namespace, ref.name))
+        self.upgrades.forget(ref)
         worked = self._worked.pop(ref, None)
         if worked is not None:
             self._applier.forget(worked.places)
 
 
-def _facts(said: Facts, plan: AgentPlan, applied: str, rolled_back: State | None) -> Facts:
+def _facts(said: Facts, plan: AgentPlan, applied: str) -> Facts:
     fields = {
         "model": f"{plan.model.provider}/{plan.model.model}",
         "url": service.url(plan),
         "planHash": applied,
     }
     notices = messages(plan.notices)
-    return replace(said, notices=notices, rolled_back=rolled_back, fields=fields)
+    return replace(said, notices=notices, fields=fields)
 
 
 def _template(wanted: Sequence[Child]) -> str:
