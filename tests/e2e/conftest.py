@@ -24,6 +24,7 @@ from tests.cluster.processes import Process, free_ports
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "kadre"
 INSTALLED = "kagent"
+RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 THERE = os.environ.get("KADRE_TEST_KUBECONFIG")
 """A cluster to use in place of a node of our own; its nodes have, or can pull, KADRE_TEST_IMAGE."""
 IMAGE = os.environ.get("KADRE_TEST_IMAGE") or images.KADRE
@@ -117,7 +118,9 @@ def installed(testbed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """Kadre, installed as its chart does."""
     terminal = Terminal(testbed.kubeconfig, INSTALLED, tmp_path_factory.mktemp("terminal"))
     image = ["--set", f"image.repository={REPOSITORY}", "--set", f"image.tag={TAG}"]
-    terminal.helm("install", "kagent", str(CHART), "--create-namespace", "--wait", *image)
+    terminal.run("kubectl", "create", "namespace", INSTALLED)
+    terminal.run("kubectl", "label", "namespace", INSTALLED, RESTRICTED)
+    terminal.helm("install", "kagent", str(CHART), "--wait", *image)
     yield terminal
     if THERE:
         terminal.helm("uninstall", "kagent", "--wait")
@@ -129,6 +132,6 @@ def terminal(installed: Terminal, testbed: Cluster, tmp_path: Path) -> Iterator[
     """A namespace in which the restricted Pod Security Standard holds."""
     made = Terminal(testbed.kubeconfig, f"team-{uuid.uuid4().hex[:8]}", tmp_path)
     made.run("kubectl", "create", "namespace", made.namespace)
-    made.run("kubectl", "label", "namespace", made.namespace, "pod-security.kubernetes.io/enforce=restricted")
+    made.run("kubectl", "label", "namespace", made.namespace, RESTRICTED)
     yield made
     made.run("kubectl", "delete", "namespace", made.namespace, "--wait=false")
