@@ -7,11 +7,11 @@ a request as the request costs (docs/design/0010).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
@@ -23,7 +23,9 @@ from kadre.kube.access import Access
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key, Kind, Object
 
-PAGE = 500
+T = TypeVar("T")
+
+PAGE = 250
 """Objects in one page of a list."""
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=30.0)
 WATCH_SECONDS = 290
@@ -46,6 +48,22 @@ class Event(msgspec.Struct):
 
     type: str
     object: Object
+
+
+class Part(msgspec.Struct):
+    """Some of a list's objects, undecoded: as Python has them they take many times as much memory."""
+
+    metadata: Object
+    items: list[msgspec.Raw] | None = None
+
+    @property
+    def version(self) -> str:
+        """Of the whole list, as every part of it says."""
+        return str(self.metadata.get("resourceVersion", ""))
+
+    def objects(self) -> Iterator[Object]:
+        """One after the other."""
+        return (_ANY.decode(raw) for raw in self.items or ())
 
 
 @dataclass(frozen=True)
@@ -81,6 +99,7 @@ ALL = ("",)
 """The namespaces of who is not confined to some."""
 _EVENT = msgspec.json.Decoder(Event)
 _ANY = msgspec.json.Decoder()
+_PART = msgspec.json.Decoder(Part)
 
 
 class Client:
@@ -152,22 +171,21 @@ class Client:
         """Every object in scope."""
         items: list[Object] = []
         version = ""
-        async for page in self.pages(kind, scope):
-            items += page.items
-            version = page.version
+        async for part in self.parts(kind, scope):
+            items += part.objects()
+            version = part.version
         return Page(items, version)
 
-    async def pages(self, kind: Kind, scope: Scope = EVERYTHING) -> AsyncIterator[Page]:
-        """Every object in scope, page by page: all that a cluster has at once may be more than there is memory for."""
+    async def parts(self, kind: Kind, scope: Scope = EVERYTHING) -> AsyncIterator[Part]:
+        """Every object in scope, part by part: all that a cluster has at once may be more than there is memory for."""
         query = {"limit": str(PAGE), **scope.query()}
         accept = METADATA_LIST if scope.metadata_only else "application/json"
         while True:
-            answer = await self._json("GET", kind.path(scope.namespace), query=query, accept=accept)
-            metadata = answer.get("metadata") or {}
-            yield Page(answer.pop("items", None) or [], metadata.get("resourceVersion", ""))
-            if not metadata.get("continue"):
+            part = await self._answered("GET", kind.path(scope.namespace), _PART, query=query, accept=accept)
+            yield part
+            if not part.metadata.get("continue"):
                 return
-            query["continue"] = metadata["continue"]
+            query["continue"] = part.metadata["continue"]
 
     async def watch(self, kind: Kind, version: str, scope: Scope = EVERYTHING) -> AsyncGenerator[Event, None]:
         """What happens from that version on, until the server ends it. Raises ApiError, `expired` for too long ago."""
@@ -204,17 +222,29 @@ class Client:
         body: Object | None = None,
         query: Mapping[str, str] | None = None,
         content: str = "application/json",
-        accept: str = "application/json",
     ) -> Object:
+        found: Any = await self._answered(method, path, _ANY, body=body, query=query, content=content)
+        return found if isinstance(found, dict) else {}
+
+    async def _answered(
+        self,
+        method: str,
+        path: str,
+        answer: msgspec.json.Decoder[T],
+        *,
+        body: Object | None = None,
+        query: Mapping[str, str] | None = None,
+        content: str = "application/json",
+        accept: str = "application/json",
+    ) -> T:
         data = msgspec.json.encode(body) if body is not None else None
         headers = {"Content-Type": content} if data is not None else {}
         try:
             async with self._request(method, path, query or {}, accept, data=data, headers=headers) as response:
                 await _check(response)
-                found: Any = _ANY.decode(await response.read())
+                return answer.decode(await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as error:
             raise ApiError(0, "Unreachable", _unreachable(self._access.server, error)) from error
-        return found if isinstance(found, dict) else {}
 
     def _request(
         self,

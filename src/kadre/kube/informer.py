@@ -110,9 +110,9 @@ class Informer(Generic[T]):
     async def _list(self, scope: Scope) -> str:
         there = set()
         version = ""
-        async for page in self._client.pages(self.kind, scope):
-            version = page.version
-            for obj in page.items:
+        async for part in self._client.parts(self.kind, scope):
+            version = part.version
+            for obj in part.objects():
                 there.add(key_of(obj))
                 self._take(obj, gone=False)
         self.absent.pop(scope, None)
