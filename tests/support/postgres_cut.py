@@ -13,12 +13,14 @@ SOCKET = ".s.PGSQL.5432"
 
 
 class Cut:
-    """Passes everything on, in a folder of its own; `next_answer_to` arms it."""
+    """Passes everything on, in a folder of its own; `next_answer_to` arms it. `shut`: it lets nobody through."""
 
     def __init__(self, behind: str) -> None:
         self._behind = behind
         self._word = b""
+        self._then_shut = False
         self.cuts = 0
+        self.shut = False
 
     async def __aenter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="kadre-cut-")
@@ -40,15 +42,19 @@ class Cut:
         """The address that leads through here."""
         return f"postgresql://postgres@/postgres?host={self._folder.name}"
 
-    def next_answer_to(self, word: bytes) -> None:
+    def next_answer_to(self, word: bytes, *, then_shut: bool = False) -> None:
         """Let the next question with that value in it reach the server, and its answer nobody."""
         self._word = word
+        self._then_shut = then_shut
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if self.shut:
+            writer.close()
+            return
         server_reader, server_writer = await asyncio.open_unix_connection(f"{self._behind}/{SOCKET}")
         doomed = asyncio.Event()
         back = asyncio.ensure_future(self._answers(server_reader, writer, doomed))
@@ -71,6 +77,7 @@ class Cut:
         while data := await reader.read(65536):
             if doomed.is_set():
                 self.cuts += 1
+                self.shut = self._then_shut
                 break
             writer.write(data)
         writer.close()

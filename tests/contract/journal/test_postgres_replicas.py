@@ -17,6 +17,7 @@ from kadre.engine.tools.functions import Functions
 from kadre.plan.types import Limits
 from tests.contract.journal.conftest import LEASE
 from tests.support.postgres import Cluster, new_schema
+from tests.support.postgres_cut import Cut
 from tests.support.scene import Asking, Scene
 
 pytestmark = [pytest.mark.stores, pytest.mark.needs("postgres")]
@@ -224,3 +225,26 @@ async def test_a_call_whose_outcome_nobody_knows_is_not_made_again(hosts: Hosts)
     go.set()
     assert (await ended(live)).status == "interrupted"
     assert (done, model.requests) == (["written"], [])
+
+
+@pytest.mark.parametrize(("run_id", "status"), [("", "cancelled"), ("run-mine", "completed")])
+async def test_a_run_that_was_created_and_not_acknowledged_is_ended_or_found_by_its_name(
+    cluster: Cluster, run_id: str, status: str
+) -> None:
+    """The caller is told that it could not be accepted. Who named it asks again; else it must not hold its session."""
+    async with Cut(str(cluster.folder)) as cut:
+        # By one connection: another one that is open already would find out at once what became of it.
+        journal = await PostgresJournal.open(cut.dsn, schema=new_schema(), lease=LEASE, connections=1)
+        scene = Scene(journal, SystemClock())
+        await scene.host.recover()
+        model = await scene.says("answered", "answered")
+        cut.next_answer_to(b"to be cut", then_shut=True)
+        with pytest.raises(errors.Unavailable):
+            await scene.start("to be cut", session_id="s", run_id=run_id)
+        cut.shut = False
+        if run_id:
+            assert (await ended(await scene.start("to be cut", session_id="s", run_id=run_id))).status == status
+        assert (await ended(await scene.start("next", session_id="s"))).status == "completed"
+        assert [info.status for info in await scene.journal.runs()] == ["completed", status]
+        assert len(model.requests) == 1 + (status == "completed")
+        await scene.host.aclose(0)
