@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 
 WARN_SECONDS = 10.0
 """Between two warnings of messages that could not be taken: a full disk refuses thousands of them."""
+APPROVE_TRIES = 20
+"""Looks at a run that another process takes over while it is decided: ten seconds."""
 SWEEP_SECONDS = 60.0
 """How often sessions past their time to live are looked for: TTLs are minutes or hours, so a minute late is on time."""
 
@@ -353,7 +355,7 @@ class Host:
 
         Raises NotFound; Conflict once it has ended; Unavailable where nobody drives it here, or the store fails.
         """
-        while True:
+        for _ in range(APPROVE_TRIES):
             live = await self.open(run_id)
             if live.finished is not None:
                 raise Conflict(f"run {run_id} has ended ({live.finished.status})", reason="RunEnded")
@@ -370,6 +372,7 @@ class Host:
                 await self.clock.sleep(elsewhere.LOOK_SECONDS)  # another process has it now: it is asked for again
             else:
                 return
+        raise Unavailable(f"run {run_id} is taken over just now; decide again", retry_after=5.0)
 
     async def delegate(self, agent: AgentKey, message: str, context: CallContext) -> ToolOutput:
         """Have another agent answer, as a child run of the caller's; see tools.agent.Delegates."""

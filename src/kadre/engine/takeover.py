@@ -197,9 +197,11 @@ class Takeover:
         if self.begun:
             await self.take_up_waiting()
         async with self._taking_up:
-            info = await self._find(run_id) if self._driving.free(run_id) else None
-            if info is not None and info.status == "waiting" and not self._driving.draining:
-                shared = [journal for journal in self._journals() if journal.shared]
+            shared = [journal for journal in self._journals() if journal.shared]
+            info = await recovery.find(shared, run_id) if self._driving.free(run_id) else None
+            if info is not None and info.status != "waiting":
+                raise Fenced(f"run {run_id} has moved on")
+            if info is not None and not self._driving.draining:
                 agent = next((agent for journal in shared if (agent := self._served(info, journal))), None)
                 if agent is not None:
                     self._go_on(await self._revive(agent, info))
