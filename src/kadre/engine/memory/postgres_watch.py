@@ -31,8 +31,6 @@ RENEWALS = 3
 """In the time of a lease; after each, whoever waits looks again, should a word have been lost."""
 MOST = 100
 """Abandoned runs that are looked at in one go."""
-_AGAIN = Backoff(attempts=1_000_000, first=0.1, limit=5.0)
-"""It goes on trying for as long as the journal is open."""
 _RENEW = """
     INSERT INTO leases VALUES ($1, $2, now() + make_interval(secs => $3))
     ON CONFLICT (owner) DO UPDATE SET until = excluded.until"""
@@ -58,6 +56,8 @@ class Watch:
         self._turns = turns
         self._clock = clock
         self._lease = lease
+        # For as long as the journal is open, and often enough to be back before others take this process for dead.
+        self._again = Backoff(attempts=1_000_000, first=0.1, limit=lease / RENEWALS)
         self._db: Connection = None
         self._lost = asyncio.Event()
         self._renewed = self._since = clock.monotonic()
@@ -131,7 +131,7 @@ class Watch:
             except Exception as error:  # noqa: BLE001 - whatever it is, others must hear that this one lives
                 if attempt == 1:
                     log.warning("%s is not reached: %s", self._where.name, type(error).__name__)
-                await self._clock.sleep(_AGAIN.delay(min(attempt, 10)) or 0)
+                await self._clock.sleep(self._again.delay(min(attempt, 10)) or 0)
             else:
                 return
 
