@@ -92,6 +92,16 @@ def post(url: str, body: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
     return found
 
 
+def install(terminal: Terminal, *settings: str) -> None:
+    """Install Kadre by its chart, in the terminal's namespace, or change what is installed. `settings`: `key=value`."""
+    if not terminal.run("kubectl", "get", "namespace", terminal.namespace, "--ignore-not-found"):
+        terminal.run("kubectl", "create", "namespace", terminal.namespace)
+        terminal.run("kubectl", "label", "namespace", terminal.namespace, RESTRICTED)
+    values = (f"image.repository={REPOSITORY}", f"image.tag={TAG}", *settings)
+    chosen = [f"--set={each}" for each in values]
+    terminal.helm("upgrade", "kagent", str(CHART), "--install", "--wait", *chosen)
+
+
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node of our own, for what no other cluster lets us do."""
@@ -114,13 +124,17 @@ def testbed(request: pytest.FixtureRequest) -> Cluster:
 
 
 @pytest.fixture(scope="session")
+def cert_manager(request: pytest.FixtureRequest) -> None:
+    """cert-manager; a cluster that is given to the tests has it."""
+    if not THERE:
+        addons.certificates(request.getfixturevalue("node"))
+
+
+@pytest.fixture(scope="session")
 def installed(testbed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     """Kadre, installed as its chart does."""
     terminal = Terminal(testbed.kubeconfig, INSTALLED, tmp_path_factory.mktemp("terminal"))
-    image = ["--set", f"image.repository={REPOSITORY}", "--set", f"image.tag={TAG}"]
-    terminal.run("kubectl", "create", "namespace", INSTALLED)
-    terminal.run("kubectl", "label", "namespace", INSTALLED, RESTRICTED)
-    terminal.helm("install", "kagent", str(CHART), "--wait", *image)
+    install(terminal)
     yield terminal
     if THERE:
         terminal.helm("uninstall", "kagent", "--wait")

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import addons
-from tests.cluster.node import Node
 from tests.e2e.conftest import CHART, Terminal
 from tests.e2e.test_agents import WRONG
 
@@ -22,9 +20,8 @@ SECONDS = 60.0
 
 
 @pytest.fixture
-def managed(node: Node, installed: Terminal) -> Iterator[Terminal]:
+def managed(cert_manager: None, installed: Terminal) -> Iterator[Terminal]:
     """The installation with the guide's values; the others' again afterwards."""
-    addons.certificates(node)
     changed = [f"--set=webhook.{value}" for value in VALUES]
     installed.helm("upgrade", "kagent", str(CHART), "--reuse-values", "--wait", *changed)
     yield installed

@@ -1,0 +1,92 @@
+"""What the documents take for granted: the world outside the cluster, and a repository that offers the chart."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import addons, programs
+from tests.cluster.cluster import Cluster
+from tests.e2e.conftest import CHART, IMAGE
+
+OPENAI = "http://openai.outside.svc:8080/v1"
+"""Where OpenAI is in the test cluster."""
+SCRIPT = Path(__file__).parent / "openai.py"
+
+
+def models(testbed: Cluster, namespace: str, name: str, port: int) -> None:
+    """Have a model's API in the cluster."""
+    manifest = f"""
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {namespace}}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: {name}, namespace: {namespace}}}
+data: {{openai.py: {json.dumps(SCRIPT.read_text())}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, namespace: {namespace}, labels: {{app: {name}}}}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+    - name: api
+      image: {IMAGE}
+      command: [python3, /script/openai.py, "{port}"]
+      readinessProbe: {{tcpSocket: {{port: {port}}}, periodSeconds: 1}}
+      volumeMounts: [{{name: script, mountPath: /script}}]
+  volumes: [{{name: script, configMap: {{name: {name}}}}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: {namespace}}}
+spec: {{selector: {{app: {name}}}, ports: [{{port: {port}}}]}}
+"""
+    testbed.kubectl("apply", "-f", "-", stdin=manifest)
+    testbed.kubectl("wait", "-n", namespace, "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+
+
+@pytest.fixture(scope="session")
+def outside(testbed: Cluster) -> str:
+    """The address of OpenAI's API in the cluster."""
+    models(testbed, "outside", "openai", 8080)
+    return OPENAI
+
+
+@pytest.fixture(scope="session")
+def neighbours(testbed: Cluster) -> None:
+    """The kinds of the Prometheus operator and of External Secrets, on whose objects nobody acts here."""
+    addons.crds(testbed, "prometheus-operator")
+    addons.crds(testbed, "external-secrets")
+
+
+@contextmanager
+def repository(folder: Path) -> Iterator[str]:
+    """A repository of charts with ours in it, while it is served: its address."""
+    helm = programs.published("helm")
+    subprocess.run([helm, "package", CHART, "--destination", folder], check=True, capture_output=True)
+    subprocess.run([helm, "repo", "index", folder], check=True, capture_output=True)
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing of each request."""
