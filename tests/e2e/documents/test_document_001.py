@@ -59,7 +59,8 @@ def guide(alone: None, testbed: Cluster, outside: str, tmp_path_factory: pytest.
         changed = {
             "https://kagent-dev.github.io/kagent": charts_address,
             "https://github.com/kagent-dev/kagent/releases/latest/download/crds.yaml": "crds.yaml",
-            "--image=curlimages/curl --": f"--image={IMAGE} --command --",
+            # kubectl misses a pod that ends within the second in which the kubelet looks, whatever its image.
+            "--image=curlimages/curl --": f"--image={IMAGE} --command -- sh -c 'sleep 5; exec \"$@\"' later",
             'endpoint: ""  ': f"endpoint: {outside}  ",
             # A port of this machine, where others may be at work.
             " 8080:8080": f" {port}:8080",
