@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -29,9 +29,16 @@ OURS = {(kind.api_version, kind.kind): kind for kind in our_kinds()}
 KNOWN = {(kind.api_version, kind.kind): kind for kind in vars(kinds).values() if isinstance(kind, Kind)} | OURS
 AGENT = OURS["kagent.dev/v1alpha1", "Agent"]
 MODEL_CONFIG = OURS["kagent.dev/v1alpha1", "ModelConfig"]
-SECONDS = 20.0
-"""Everything these tests wait for takes less than one."""
+SECONDS = 60.0
+"""Everything these tests wait for takes less than one; a machine that does much else needs more."""
 _numbers = count()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Several waits, each as long as it may be, fit into a test here."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(4 * SECONDS))
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +50,14 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         yield plane
     finally:
         plane.stop()
+
+
+def has(condition: str, reason: str) -> Callable[[Object], bool]:
+    """Whether an object has that condition, for that reason."""
+    return lambda obj: any(
+        entry["type"] == condition and entry["reason"] == reason
+        for entry in obj.get("status", {}).get("conditions") or ()
+    )
 
 
 def is_true(obj: Object, condition: str) -> bool:
@@ -129,17 +144,36 @@ class World:
                         return event.object
         raise AssertionError("the watch ended")
 
-    async def gone(self, kind: Kind, name: str) -> None:
-        """Wait until there is no such object."""
+    async def every(self, kind: Kind, holds: Mapping[str, Callable[[Object], bool]]) -> None:
+        """Wait until of each of these objects that has held which is said of it."""
+        scope, left = Scope(self.namespace), dict(holds)
+
+        def take(obj: Object) -> None:
+            name = key_of(obj).name
+            if name in left and left[name](obj):
+                del left[name]
+
+        async with asyncio.timeout(SECONDS):
+            page = await self.client.list(kind, scope)
+            for item in page.items:
+                take(item)
+            async with aclosing(self.client.watch(kind, page.version, scope)) as events:
+                while left:
+                    event = await anext(events)
+                    if event.type in {"ADDED", "MODIFIED"}:
+                        take(event.object)
+
+    async def gone(self, kind: Kind, *names: str) -> None:
+        """Wait until there are no such objects."""
         async with asyncio.timeout(SECONDS):
             scope = Scope(self.namespace)
             page = await self.client.list(kind, scope)
-            if all(key_of(item) != (self.namespace, name) for item in page.items):
-                return
+            left = {key_of(item).name for item in page.items} & set(names)
             async with aclosing(self.client.watch(kind, page.version, scope)) as events:
-                async for event in events:
-                    if event.type == "DELETED" and key_of(event.object) == (self.namespace, name):
-                        return
+                while left:
+                    event = await anext(events)
+                    if event.type == "DELETED":
+                        left.discard(key_of(event.object).name)
 
     async def condition(self, kind: Kind, name: str, condition: str, reason: str) -> dict[str, Any]:
         """A condition of an object, as soon as it has that reason."""
@@ -156,7 +190,9 @@ class World:
 @pytest.fixture
 async def world(api: ControlPlane) -> AsyncIterator[World]:
     async with Client(access.by_kubeconfig(api.kubeconfig), "tests") as client:
-        yield await made(client, api)
+        yield (here := await made(client, api))
+        # The next test's controller would look after what is left here.
+        await client.delete(kinds.NAMESPACE, "", here.namespace)
 
 
 async def made(client: Client, plane: ControlPlane) -> World:

@@ -16,7 +16,7 @@ from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key, Object
 from kadre.kube.leader import BothLocks, ConfigMapLock, Leader, LeaseLock
 from kadre.operator.controller import Operator
-from tests.apiserver.conftest import AGENT, World, is_true, operating
+from tests.apiserver.conftest import AGENT, World, has, is_true, operating
 from tests.apiserver.test_agents import AGENT_YAML, MODEL_YAML
 from tests.cluster.control_plane import ControlPlane
 from tests.support.between import between
@@ -177,18 +177,15 @@ async def test_two_hundred_agents_with_twenty_wrong_ones_come_right(world: World
         for number, name in enumerate(names)
     ]
     await asyncio.gather(*[world.apply(text) for text in texts])
-    for number, name in enumerate(names):
-        if number % 10 == 0:
-            await world.condition(AGENT, name, "Stalled", "MissingModelConfig")
-        else:
-            await world.when(kinds.DEPLOYMENT, name, lambda _: True)
+    await world.every(AGENT, dict.fromkeys(names[::10], has("Stalled", "MissingModelConfig")))
+    right = sorted(set(names) - set(names[::10]))
+    await world.every(kinds.DEPLOYMENT, dict.fromkeys(right, lambda _: True))
     await idle(operator)
     agents = (await world.client.list(AGENT, Scope(world.namespace))).items
     assert sum(is_true(agent, "Stalled") for agent in agents) == 20
     assert operator.controller.failed == 0
     await asyncio.gather(*[world.client.delete(AGENT, world.namespace, name) for name in names])
-    for name in names:
-        await world.gone(kinds.DEPLOYMENT, name)
+    await world.gone(kinds.DEPLOYMENT, *right)
 
 
 @pytest.mark.requirement("operator-faults")

@@ -17,7 +17,7 @@ from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Object
 from kadre.operator.controller import Operator
 from tests.apiserver import chart
-from tests.apiserver.conftest import AGENT, SECONDS, World, is_true
+from tests.apiserver.conftest import AGENT, SECONDS, World, has, is_true
 from tests.apiserver.test_agents import AGENT_YAML, MODEL_YAML
 from tests.apiserver.test_faults import idle
 from tests.apiserver.test_late import until
@@ -140,11 +140,8 @@ async def test_an_api_server_that_ends_under_two_hundred_changes_loses_none(worl
     await until(lambda: operator.applier.writes - before > 100)
     await asyncio.to_thread(world.plane.restart)
     await asyncio.gather(*applying)
-    for name in names:
-        if name in wrong:
-            await world.condition(AGENT, name, "Stalled", "MissingModelConfig")
-        else:
-            await world.when(AGENT, name, lambda obj: "url" in obj.get("status", {}))
+    await world.every(AGENT, dict.fromkeys(wrong, has("Stalled", "MissingModelConfig")))
+    await world.every(AGENT, dict.fromkeys(set(names) - wrong, lambda obj: "url" in obj.get("status", {})))
     scope = Scope(world.namespace)
     agents = (await world.client.list(AGENT, scope)).items
     assert {each["metadata"]["name"] for each in agents if is_true(each, "Stalled")} == wrong
@@ -153,5 +150,4 @@ async def test_an_api_server_that_ends_under_two_hundred_changes_loses_none(worl
         assert found - {"default"} == set(names) - wrong
     await idle(operator)
     await asyncio.gather(*[world.client.delete(AGENT, world.namespace, name) for name in names])
-    for name in set(names) - wrong:
-        await world.gone(kinds.DEPLOYMENT, name)
+    await world.gone(kinds.DEPLOYMENT, *(set(names) - wrong))

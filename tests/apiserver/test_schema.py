@@ -28,7 +28,12 @@ BY_SCHEMA = [
     ("Workflow", "{steps: first}", "spec.steps", 'must be of type array: "string"'),
     # The only words there are
     ("Agent", "{onBusy: wait}", "spec.onBusy", 'supported values: "queue", "reject", "interrupt"'),
-    ("Agent", "{memory: {type: mongo}}", "spec.memory.type", '"redis", "postgres", "in-memory", "sqlite"'),
+    (
+        "Agent",
+        "{memory: {type: mongo}}",
+        "spec.memory.type",
+        '"redis", "postgres", "postgresql", "in-memory"',
+    ),
     ("Agent", "{model: {provider: mistral}}", "spec.model.provider", '"openai", "anthropic", "bedrock"'),
     ("Agent", "{runtime: {mode: Shared}}", "spec.runtime.mode", '"Dedicated", "Pooled"'),
     ("Agent", "{scaling: {metrics: [{type: disk}]}}", "spec.scaling.metrics[0].type", '"cpu", "memory"'),

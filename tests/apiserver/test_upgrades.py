@@ -16,11 +16,11 @@ from kadre.kube.kinds import Object, key_of
 from kadre.operator.children.common import Settings
 from kadre.operator.status import rollout
 from kadre.operator.upgrades import MOST
-from tests.apiserver.conftest import AGENT, World, operating
+from tests.apiserver.conftest import AGENT, World, has, operating
 from tests.apiserver.test_agents import MODEL_YAML
 from tests.apiserver.test_faults import idle
 
-pytestmark = pytest.mark.timeout(180)  # thirty rollouts, with every pod in between
+pytestmark = pytest.mark.timeout(400)  # thirty rollouts, with every pod in between
 AGENTS = 30
 OLD, NEW = Settings(image="kadre:old"), Settings(image="kadre:new")
 AGENT_YAML = """
@@ -81,7 +81,7 @@ async def watched(world: World, wanted: Settings, together: int) -> int:
         there = [each for each in known.values() if image(each) == wanted.image and rollout(each).settled]
         return len(there) == together
 
-    async with asyncio.timeout(60), aclosing(world.client.watch(kinds.DEPLOYMENT, page.version, scope)) as events:
+    async with asyncio.timeout(150), aclosing(world.client.watch(kinds.DEPLOYMENT, page.version, scope)) as events:
         while not done():
             event = await anext(events)
             known[key_of(event.object).name] = event.object
@@ -96,8 +96,7 @@ async def test_an_upgrade_rolls_ten_agents_at_a_time_and_one_without_another_ima
     async with easy_node(world):
         async with operating(world.plane.kubeconfig, OLD):
             await watched(world, OLD, AGENTS)
-            for number in range(AGENTS):
-                await world.condition(AGENT, f"agent-{number}", "Ready", "Available")
+            await world.every(AGENT, {f"agent-{number}": has("Ready", "Available") for number in range(AGENTS)})
         async with operating(world.plane.kubeconfig, NEW):
             most = await watched(world, NEW, AGENTS)
         assert 1 < most <= MOST
@@ -111,8 +110,8 @@ async def test_an_upgrade_rolls_ten_agents_at_a_time_and_one_without_another_ima
         assert generations[0] == generations[1]
         # What changes while a controller is at work is no upgrade: nobody waits, though no pod becomes ready now.
         await world.apply(MODEL_YAML.replace("model: script", "model: other"))
-        for name, generation in zip(names, generations[0], strict=True):
-            await world.when(kinds.DEPLOYMENT, name, after_generation(generation))
+        later = {name: after_generation(number) for name, number in zip(names, generations[0], strict=True)}
+        await world.every(kinds.DEPLOYMENT, later)
 
 
 def after_generation(number: int) -> Callable[[Object], bool]:

@@ -52,7 +52,9 @@ def crds(cluster: Cluster, name: str, *plurals: str) -> None:
     files = [f"--filename={path}" for path in wanted]
     # Server-side: some are larger than the annotation that kubectl would write otherwise.
     cluster.kubectl("apply", "--server-side", *files)
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
+    # By path: --for=condition gives up on one that has no conditions yet.
+    established = '--for=jsonpath={.status.conditions[?(@.type=="Established")].status}=True'
+    cluster.kubectl("wait", established, "--timeout=30s", *files)
 
 
 def _apply(node: Node, name: str) -> None:
