@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
+
+import msgspec
 
 from kadre.api import manifest
 from kadre.api.registry import KINDS
@@ -28,6 +31,10 @@ from kadre.plan.types import SecretRef
 
 BORNE = frozenset({"MissingSecret", "MissingSecretKey"})
 """Problems in spite of which an agent is planned: its pods start without a Secret, and read it once it is there."""
+NAMED = ("name", "namespace", "labels")
+"""What of an object's metadata is its author's and matters to a plan."""
+UNDERSTOOD = 512
+"""Objects that are kept understood: the models and templates that many refer to, and what was looked at last."""
 MAX_ROUNDS = 5
 """Of planning and fetching: each fetches everything that the one before found wanting."""
 
@@ -46,44 +53,55 @@ class Ref(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """An object of our kinds as it is in the cluster."""
+    """An object of our kinds as it is in the cluster, as text: understood, it takes many times the memory."""
 
-    resource: Resource | None
-    """None where it has not even the right shape."""
-    problems: tuple[Problem, ...]
+    text: bytes
+    """What its author says, as JSON."""
     uid: str
     generation: int
     deleting: bool
-    status: Object
+    reported: bytes
+    """Its status, as JSON."""
 
-    labels: Mapping[str, str]
+    @property
+    def resource(self) -> Resource | None:
+        """None where it has not even the right shape."""
+        return _understood(self.text)[0]
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Everything that is wrong with it by itself."""
+        return _understood(self.text)[1]
+
+    @property
+    def status(self) -> Object:
+        """What is reported of it."""
+        status: Object = msgspec.json.decode(self.reported)
+        return status
 
     def says_as(self, other: Declared | None) -> bool:
         """Whether its author says the same as in `other`: only what is reported of it differs."""
-        return other is not None and (self.uid, self.generation, self.labels, self.deleting) == (
-            other.uid,
-            other.generation,
-            other.labels,
-            other.deleting,
-        )
+        return other is not None and replace(self, reported=b"") == replace(other, reported=b"")
 
 
-def declared(obj: Object, before: Declared | None) -> Declared:
-    """What is kept of an object of our kinds. It is understood anew only where its author has changed it."""
-    status, metadata = obj.pop("status", None) or {}, obj["metadata"]
-    made = Declared(
-        resource=None,
-        problems=(),
+def declared(obj: Object, _: Declared | None = None) -> Declared:
+    """What is kept of an object of our kinds."""
+    metadata = obj["metadata"]
+    named = {key: metadata[key] for key in NAMED if key in metadata}
+    said = {key: value for key, value in obj.items() if key != "status"} | {"metadata": named}
+    return Declared(
+        text=msgspec.json.encode(said),
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
         deleting="deletionTimestamp" in metadata,
-        status=status,
-        labels=metadata.get("labels") or {},
+        reported=msgspec.json.encode(obj.get("status") or {}),
     )
-    if before is not None and made.says_as(before):
-        return replace(made, resource=before.resource, problems=before.problems)
-    resource, problems = manifest.parse(obj)
-    return replace(made, resource=resource, problems=tuple(problems))
+
+
+@lru_cache(maxsize=UNDERSTOOD)
+def _understood(text: bytes) -> tuple[Resource | None, tuple[Problem, ...]]:
+    resource, problems = manifest.parse(msgspec.json.decode(text))
+    return resource, tuple(problems)
 
 
 def our_kinds() -> list[Kind]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from kadre.base.clock import FakeClock
 from kadre.kube import kinds
 from kadre.kube.access import Access
@@ -20,7 +22,8 @@ ROLLING = Rollout(generation=2, observed=2, wanted=1, replicas=2, updated=1, ava
 
 
 def agent(generation: int = 1) -> Declared:
-    return Declared(None, (), "uid", 1, deleting=False, status={"observedGeneration": generation}, labels={})
+    reported = msgspec.json.encode({"observedGeneration": generation})
+    return Declared(b"{}", "uid", 1, deleting=False, reported=reported)
 
 
 def ref(number: int) -> Ref:
