@@ -19,13 +19,17 @@ class Key(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """One kind of object. `group` is empty for the core API; `plural` is its name in addresses."""
+    """One kind of object. `group` is empty for the core API; `plural` is its name in addresses.
+
+    `optional`: somebody else brings it, and a cluster may well have none.
+    """
 
     group: str
     version: str
     kind: str
     plural: str
     namespaced: bool = True
+    optional: bool = False
 
     @property
     def api_version(self) -> str:
@@ -56,7 +60,7 @@ REPLICA_SET = Kind("apps", "v1", "ReplicaSet", "replicasets")
 AUTOSCALER = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 NETWORK_POLICY = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
-SCALED_OBJECT = Kind("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects")
+SCALED_OBJECT = Kind("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects", optional=True)
 API_SERVICE = Kind("apiregistration.k8s.io", "v1", "APIService", "apiservices", namespaced=False)
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 SELF_REVIEW = Kind(

@@ -93,6 +93,8 @@ async def _serve(settings: PodSettings, plan: AgentPlan, logs: Logging | None) -
             tasks.spawn("logging", logs.follow(clock))
         stack.push_async_callback(host.aclose)
         await host.replace(await _built(assembly, plan, clock))
+        for agent in host.agents.values():
+            metrics.show(agent.plan)
         cut_off = await host.recover()
         host.sweep_expired_sessions()
         doors = app.build(host, metrics, list)

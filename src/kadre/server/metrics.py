@@ -100,6 +100,10 @@ class Metrics:
         self._of[id(plan)] = (plan, series)
         return series
 
+    def show(self, plan: AgentPlan) -> None:
+        """Have an agent's figures there before there is anything to count: who scales by them must not find none."""
+        self._series(plan)
+
     def run_started(self, plan: AgentPlan) -> None:
         """See Observer."""
         series = self._series(plan)

@@ -19,6 +19,13 @@ def value(metrics: Metrics, name: str) -> float | None:
     return metrics.registry.get_sample_value(name, {"agent": "a", "agent_name": "a"})
 
 
+def test_an_agent_that_nobody_has_asked_yet_has_figures_to_scale_by() -> None:
+    metrics = Metrics(FakeClock())
+    metrics.show(plan("one"))
+    assert value(metrics, "agent_active_sessions") == 0
+    assert value(metrics, "agent_requests_per_second") == 0
+
+
 def test_a_reloaded_agent_goes_on_with_what_was_counted() -> None:
     metrics, before, after = Metrics(FakeClock()), plan("one"), plan("two")
     metrics.run_started(before)

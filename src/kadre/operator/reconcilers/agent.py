@@ -109,9 +109,8 @@ class Agents:
         self.upgrades.look(key)
         if worked.again:
             self._stale.add(ref)
-            return After(worked.again)
-        if look:
-            return After(look)
+        if waits := [seconds for seconds in (worked.again, look) if seconds]:
+            return After(min(waits))
         wrong = errors(worked.facts.problems)
         return Stop(wrong[0].reason) if wrong else DONE
 
