@@ -31,7 +31,7 @@ def elsewhere(installed: Terminal, testbed: Cluster, tmp_path: Path) -> Iterator
     installed.helm("upgrade", "--install", "kagent", str(CHART), "--wait", *IMAGE)
 
 
-@pytest.mark.requirement("chart-install")
+@pytest.mark.requirement("chart-install", "operator-health")
 def test_the_installation_is_tested_by_helm(installed: Terminal) -> None:
     assert "Phase:          Succeeded" in installed.helm("test", "kagent")
 

@@ -10,7 +10,7 @@ from tests.e2e.test_agents import MANIFEST
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.mark.requirement("operator-rollback", "operator-rolling-update")
+@pytest.mark.requirement("operator-rollback", "operator-rolling-update", "agent-versioning")
 def test_a_rollout_is_undone_as_the_guide_does_it_and_stays_undone(terminal: Terminal) -> None:
     terminal.kubectl("apply", "-f", "-", stdin=MANIFEST)
     terminal.kubectl("wait", "--for=condition=Ready", "agent/my-agent", "--timeout=60s")

@@ -102,7 +102,7 @@ def test_what_the_controller_must_not_do_is_refused(installed: Terminal) -> None
     assert allowed == []
 
 
-@pytest.mark.requirement("security-rights")
+@pytest.mark.requirement("security-rights", "limited-permissions")
 def test_an_agents_pod_may_do_nothing_and_has_no_token(terminal: Terminal) -> None:
     terminal.kubectl("apply", "-f", "-", stdin=MANIFEST)
     terminal.kubectl("wait", "--for=condition=Ready", "agent/my-agent", "--timeout=60s")
