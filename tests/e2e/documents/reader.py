@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -83,7 +84,7 @@ class Guide:
             "HELM_CONFIG_HOME": str(folder / "helm"),
             "HELM_DATA_HOME": str(folder / "helm"),
             "KUBECONFIG": str(kubeconfig),
-            "PATH": f"{programs_of_theirs}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join([str(programs_of_theirs), str(Path(sys.executable).parent), os.environ["PATH"]]),
         }
 
     def types(self, command: str, *sees: str, fails: str = "", editor: str = "", stdin: str = "", **chosen: str) -> str:
