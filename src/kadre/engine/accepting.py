@@ -23,6 +23,9 @@ class Accepting:
     def __contains__(self, run_id: str) -> bool:
         return run_id in self._held
 
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
     def hold(self, run_id: str) -> None:
         """Begin; each `hold` has its `release`."""
         self._held[run_id] = self._held.get(run_id, 0) + 1
@@ -33,6 +36,11 @@ class Accepting:
         if not self._held[run_id]:
             del self._held[run_id]
             self._turns.wake(run_id)
+
+    async def none(self) -> None:
+        """Wait until nobody holds any."""
+        while self._held:
+            await self.over(next(iter(self._held)))
 
     async def over(self, run_id: str) -> None:
         """Wait until nobody holds it."""

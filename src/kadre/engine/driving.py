@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from kadre.base.clock import Clock
 from kadre.base.tasks import Tasks
 from kadre.engine import elsewhere
@@ -35,6 +37,17 @@ class Driving:
         self.runners[run_id] = runner
         self.observer.run_started(runner.agent.plan)
         runner.life.task = self._tasks.spawn(run_id, self._guarded(runner, wait))
+
+    async def idle(self) -> None:
+        """Until nothing is under way or about to be, but what waits for a person."""
+        while True:
+            await self.accepting.none()
+            runners = self.runners.values()
+            working = [r.life.task for r in runners if r.life.task is not None and not self.waits(r)]
+            if working:
+                await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
+            elif not self.accepting:
+                return
 
     async def _guarded(self, runner: Runner, wait: bool) -> None:
         live = runner.live

@@ -409,10 +409,9 @@ class Host:
         if self._driving.draining:
             return
         self._driving.draining = True
-        runners = self._driving.runners.values()
-        working = [r.life.task for r in runners if r.life.task is not None and not self._driving.waits(r)]
-        if working:
-            await asyncio.wait(working, timeout=grace)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._driving.idle()
         self._driving.closed = True
         for runner in list(self._driving.runners.values()):
             runner.life.stop("left" if self._driving.waits(runner) else "interrupted")

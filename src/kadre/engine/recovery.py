@@ -94,8 +94,10 @@ async def revive(
     while above is not None:
         chain = (above.agent, *chain)
         above = await find(journals, above.parent_run_id) if above.parent_run_id else None
-    live = Live(await agent.journal.claim(info.run_id, info), stream=True)
-    events = await agent.journal.events(info.run_id, limit=live.info.last_seq)
-    live.publish(events)
+    events = await agent.journal.events(info.run_id, limit=info.last_seq)
     whole = [await spill.restore(agent.journal, event) if event.blobs else event for event in events]
-    return Runner(agent, live, clock, observer, chain, loop.resume((), whole))
+    state = loop.resume((), whole)
+    # Claimed last: what cannot be read here is left to a process that can.
+    live = Live(await agent.journal.claim(info.run_id, info), stream=True)
+    live.publish(events)
+    return Runner(agent, live, clock, observer, chain, state)

@@ -129,7 +129,8 @@ class Takeover:
         async with self._taking_up:
             for info in left:
                 await self._settle(journal, info, {other.run_id for other in left})
-        self._refused -= refused
+        # What could not be ended is still held, and tried again; what is not held was never made, or has ended.
+        self._refused -= refused - {info.run_id for info in await journal.held()} if refused else set()
 
     async def _settle(self, journal: Journal, info: RunInfo, left: Container[str]) -> None:
         if self._driving.draining or not self._driving.free(info.run_id):

@@ -89,6 +89,8 @@ class Informer(Generic[T]):
                     await self._clock.sleep(BACKOFF.first)
                     continue
                 failures += 1
+                if error.missing or error.forbidden:
+                    version = ""  # what happens until it is shown to us again nobody tells
                 await self._clock.sleep(self._after(scope, error, failures))
 
     def _after(self, scope: Scope, error: ApiError, failures: int) -> float:

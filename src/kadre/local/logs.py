@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 SECONDS = 10.0
 """Between two looks at whether the file is another one: Kubernetes itself takes a minute to renew it."""
 MAX_BYTES = 256 * 1024
+MAX_VALUES = 10_000
 OURS = "kadre"
 PLATFORM = "kagent"
 """What documents call the logger of the platform: ours."""
@@ -29,6 +30,7 @@ _JSON = ("pythonjsonlogger.jsonlogger.JsonFormatter", "pythonjsonlogger.json.Jso
 _PLAIN = ("logging.Formatter",)
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 _HANDLERS = ("logging.StreamHandler", "logging.NullHandler")
+_REFERENCE = re.compile(r"(ext|cfg)://")
 _PART = re.compile(r"%\((\w+)\)")
 
 
@@ -54,8 +56,9 @@ def configuration(text: str) -> dict[str, Any]:
 
     try:
         written = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"no YAML: {shorten(str(error), 200)}") from error
+    _refuse_references(written)
     fields = ("version", "disable_existing_loggers", "formatters", "handlers", "loggers", "root")
     whole = _mapping(written, "the file", fields)
     if whole.get("version") != 1:
@@ -115,6 +118,22 @@ class Logging:
         while True:
             await clock.sleep(SECONDS)
             self.look()
+
+
+def _refuse_references(written: Any) -> None:
+    """dictConfig imports what `ext://…` names, wherever it stands: nothing but a stream may be named so."""
+    left, seen = [written], 0
+    while left:
+        part = left.pop()
+        seen += 1
+        if seen > MAX_VALUES:  # aliases make many of few
+            raise ValueError(f"more than {MAX_VALUES} values")
+        if isinstance(part, dict):
+            left += [*part.keys(), *part.values()]
+        elif isinstance(part, list):
+            left += part
+        elif isinstance(part, str) and _REFERENCE.match(part) and part not in _STREAMS:
+            raise ValueError(f"{part} is not heeded: the log of a pod goes to {' or '.join(_STREAMS)}")
 
 
 def _formatter(written: Any, where: str) -> dict[str, Any]:

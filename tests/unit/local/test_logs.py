@@ -85,6 +85,8 @@ def test_what_the_document_shows_is_heeded_and_its_platform_is_us() -> None:
         ("pythonjsonlogger.jsonlogger.JsonFormatter", "os.system", "os.system is not known here"),
         ("class: pythonjson", "(): pythonjsonx", "pythonjsonx"),
         ("logging.StreamHandler", "logging.FileHandler", "logging.FileHandler is not known here"),
+        ('format: "%(asctime)s', 'datefmt: ext://this\n    format: "%(asctime)s', "ext://this is not heeded"),
+        ("propagate: false", "propagate: ext://colorsys", "ext://colorsys is not heeded"),
         ("ext://sys.stdout", "ext://os.environ", "goes to ext://sys.stdout"),
         ("formatter: json", "formatter: text", "there is no formatter text"),
         ("[console]", "[file]", "names of handlers: console"),

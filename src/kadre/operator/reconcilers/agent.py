@@ -145,7 +145,7 @@ class Agents:
             problem = _name_taken(taken)
             return Worked(replace(said, problems=(*said.problems, problem)), (), again=TAKEN_SECONDS)
         except ApiError as error:
-            if not (error.refused or error.forbidden):
+            if not (error.refused or error.forbidden or error.missing):
                 raise
             problem = _refused(error)
             return Worked(replace(said, problems=(*said.problems, problem)), (), again=REFUSED_SECONDS)
