@@ -98,7 +98,7 @@ class Agents:
         if worked is None or ref in self._stale or not settled:
             self._stale.discard(ref)  # before the work: what changes meanwhile makes it stale again
             try:
-                worked = self._worked[ref] = await self._work(ref, agent)
+                worked = self._worked[ref] = self._remembering(ref, agent, await self._work(ref, agent))
             except BaseException:
                 self._stale.add(ref)
                 raise
@@ -154,6 +154,13 @@ class Agents:
         durable = journal.durable(planned.plan, self._settings, partial(self._has_secret, ref.namespace))
         facts = _facts(replace(said, durable=durable, held=held), planned.plan, applied)
         return Worked(facts, places, UPGRADE_SECONDS if held is WAITS else again)
+
+    def _remembering(self, ref: Ref, agent: Declared, worked: Worked) -> Worked:
+        """With the plan that was applied last, whatever is wrong now: a rollback is told by it, after a restart too."""
+        applied, _ = self.rollouts.last(Key(ref.namespace, ref.name), agent)
+        if not applied or "planHash" in worked.facts.fields:
+            return worked
+        return replace(worked, facts=replace(worked.facts, fields={**worked.facts.fields, "planHash": applied}))
 
     def _held(self, ref: Ref, agent: Declared, template: str) -> State | None:
         """Why the Deployment stays as it is, whatever is wanted: a rollback, or an upgrade that is not its turn yet."""
