@@ -121,7 +121,7 @@ class Applier:
         return found
 
     async def _have(self, place: Place, manifest: Object, owner: str) -> Object:
-        there = await self._get(place)
+        there = await self._client.find(*place)
         if there is not None:
             if owner_of(there) != owner:
                 raise NameTaken(place)
@@ -177,11 +177,3 @@ class Applier:
         missing = {place: owner for place, owner in missing.items() if place.key not in live}
         self.forget(missing)
         return set(missing.values())
-
-    async def _get(self, place: Place) -> Object | None:
-        try:
-            return await self._client.get(place.kind, *place.key)
-        except ApiError as error:
-            if error.missing:
-                return None
-            raise

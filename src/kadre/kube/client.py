@@ -128,6 +128,15 @@ class Client:
         """One object."""
         return await self._json("GET", kind.path(namespace, name))
 
+    async def find(self, kind: Kind, key: Key) -> Object | None:
+        """One object; None where there is none."""
+        try:
+            return await self.get(kind, *key)
+        except ApiError as error:
+            if error.missing:
+                return None
+            raise
+
     async def create(self, kind: Kind, obj: Object) -> Object:
         """Make an object; a conflict where there is one of that name."""
         path = kind.path(obj["metadata"].get("namespace", ""))

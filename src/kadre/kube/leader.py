@@ -68,13 +68,8 @@ class LeaseLock:
 
     async def read(self) -> Record | None:
         """See Lock."""
-        try:
-            lease = await self._client.get(kinds.LEASE, *self._key)
-        except ApiError as error:
-            if error.missing:
-                return None
-            raise
-        return _of_lease(lease)
+        lease = await self._client.find(kinds.LEASE, self._key)
+        return _of_lease(lease) if lease is not None else None
 
     async def write(self, record: Record) -> Record:
         """See Lock."""
@@ -99,12 +94,8 @@ class ConfigMapLock:
 
     async def read(self) -> Record | None:
         """See Lock."""
-        try:
-            return _of_config_map(await self._client.get(kinds.CONFIG_MAP, *self._key))
-        except ApiError as error:
-            if error.missing:
-                return None
-            raise
+        found = await self._client.find(kinds.CONFIG_MAP, self._key)
+        return _of_config_map(found) if found is not None else None
 
     async def write(self, record: Record) -> Record:
         """See Lock."""

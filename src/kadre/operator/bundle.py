@@ -84,14 +84,8 @@ async def _there(client: Client, key: Key) -> dict[tuple[Kind, str], str]:
 
 async def _refuse_foreign(client: Client, kind: Kind, obj: Object, there: dict[tuple[Kind, str], str]) -> None:
     namespace, name = obj["metadata"]["namespace"], obj["metadata"]["name"]
-    if (kind, name) in there:
+    if (kind, name) in there or await client.find(kind, Key(namespace, name)) is None:
         return
-    try:
-        await client.get(kind, namespace, name)
-    except ApiError as error:
-        if error.missing:
-            return
-        raise
     fix = (
         f"delete it, name this one otherwise, or hand it over: kubectl label -n {namespace} {kind.plural}.{kind.group}"
     )

@@ -83,7 +83,7 @@ class Shared:
     async def _current(self) -> Pair:
         # Before the Secret is read: who has it trust a newer certificate wrote the Secret first, so that what is found
         # older here is refused as a conflict, and never takes that trust back.
-        configurations = [(kind, await self._get(kind, Key("", self._service))) for kind in CONFIGURATIONS]
+        configurations = [(kind, await self._client.find(kind, Key("", self._service))) for kind in CONFIGURATIONS]
         made = await self._shared()
         for kind, configuration in configurations:
             if configuration is not None:
@@ -92,7 +92,7 @@ class Shared:
 
     async def _shared(self) -> Made:
         """What is in the Secret, put there where it is missing or old. A conflict: another replica was first."""
-        there = await self._get(kinds.SECRET, self._secret)
+        there = await self._client.find(kinds.SECRET, self._secret)
         if there is None:
             made = make(self._hosts, self._clock.now(), self._life)
             try:
@@ -139,14 +139,6 @@ class Shared:
             "webhooks": [{"name": each["name"], "clientConfig": {"caBundle": bundle}} for each in webhooks],
         }
         await self._client.apply(kind, wanted)
-
-    async def _get(self, kind: Kind, key: Key) -> Object | None:
-        try:
-            return await self._client.get(kind, *key)
-        except ApiError as error:
-            if error.missing:
-                return None
-            raise
 
     def _object(self, made: Made, version: str = "") -> Object:
         data = {"tls.crt": made.pair.certificate, "tls.key": made.pair.key, "ca.crt": made.trusted}

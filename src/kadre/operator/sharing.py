@@ -12,7 +12,7 @@ import logging
 from kadre.kube import kinds
 from kadre.kube.client import Client
 from kadre.kube.errors import ApiError
-from kadre.kube.kinds import Key, Kind, Object
+from kadre.kube.kinds import Key, Object
 from kadre.kube.outcome import DONE, After, Outcome, Stop
 from kadre.operator.children.common import MANAGED_BY, MANAGER, Settings
 from kadre.operator.cluster import Ref
@@ -49,8 +49,8 @@ class Sharing:
 
     async def reconcile(self, ref: Ref) -> Outcome:
         """Have the copy be as its original, and be gone where that is gone. Raises ApiError."""
-        original = await self._get(kinds.SECRET, Key(self._home, ref.name))
-        there = await self._get(kinds.SECRET, Key(ref.namespace, ref.name))
+        original = await self._client.find(kinds.SECRET, Key(self._home, ref.name))
+        there = await self._client.find(kinds.SECRET, Key(ref.namespace, ref.name))
         if there is not None and (there["metadata"].get("labels") or {}).get(COPIED_FROM) != self._home:
             if original is None:
                 return DONE  # nothing is to be copied: a namespace may well have a Secret of its own
@@ -74,7 +74,9 @@ class Sharing:
             if there is not None:
                 await self._client.delete(kinds.SECRET, ref.namespace, ref.name, uid=there["metadata"]["uid"])
             return
-        wanted = self._copy(ref, original, await self._get(kinds.ROLE, Key(ref.namespace, ROLE.format(ref.name))))
+        wanted = self._copy(
+            ref, original, await self._client.find(kinds.ROLE, Key(ref.namespace, ROLE.format(ref.name)))
+        )
         if there is None:
             await self._client.create(kinds.SECRET, wanted)
         elif not _same(there, wanted):
@@ -92,14 +94,6 @@ class Sharing:
             metadata["ownerReferences"] = [{**owner, **{key: role["metadata"][key] for key in ("name", "uid")}}]
         # Opaque, whatever the original is: some types cannot be changed into others, and nobody looks at a copy's.
         return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": original.get("data") or {}}
-
-    async def _get(self, kind: Kind, key: Key) -> Object | None:
-        try:
-            return await self._client.get(kind, *key)
-        except ApiError as error:
-            if error.missing:
-                return None
-            raise
 
 
 def _same(there: Object, wanted: Object) -> bool:
