@@ -30,6 +30,15 @@ THERE = os.environ.get("KADRE_TEST_KUBECONFIG")
 IMAGE = os.environ.get("KADRE_TEST_IMAGE") or images.KADRE
 REPOSITORY, _, TAG = IMAGE.rpartition(":")
 
+LOOKS = 100
+"""Each takes the time of a kubectl: half a minute in all."""
+NEVER_RIGHT = """
+apiVersion: kagent.dev/v1alpha1
+kind: Agent
+metadata: {name: itself}
+spec: {model: {provider: scripted, name: script}, agents: [itself]}
+"""
+
 
 class Terminal:
     """A person's commands against the cluster, in a namespace of their own."""
@@ -100,6 +109,19 @@ def install(terminal: Terminal, *settings: str) -> None:
     values = (f"image.repository={REPOSITORY}", f"image.tag={TAG}", *settings)
     chosen = [f"--set={each}" for each in values]
     terminal.helm("upgrade", "kagent", str(CHART), "--install", "--wait", *chosen)
+    _until_admission(terminal)
+
+
+def _until_admission(terminal: Terminal) -> None:
+    """Wait until what can never become right is refused: the node learns of a Service after its pods are ready."""
+    for _ in range(LOOKS):
+        try:
+            terminal.kubectl("create", "--dry-run=server", "-f", "-", stdin=NEVER_RIGHT)
+        except AssertionError as refused:
+            if "spec.agents[0]" in str(refused):
+                return
+            raise
+    raise AssertionError(f"the webhook is not asked after {LOOKS} objects")
 
 
 @pytest.fixture(scope="session")

@@ -59,8 +59,9 @@ def test_an_agent_is_applied_becomes_ready_and_answers(terminal: Terminal) -> No
     with terminal.forwarded("svc/my-agent", 8080) as url:
         answer = post(f"{url}/chat", {"message": "Hello"})
     assert answer["response"]
-    health = f"http://my-agent.{terminal.namespace}.svc:8080/health"  # by the name of its Service, from a pod
-    assert '"ok"' in terminal.kubectl("exec", "deployment/my-agent", "--", "/bin/sh", "-c", f"curl -sf {health}")
+    # By the name of its Service, from a pod; the node learns of a Service a moment after its pods are ready.
+    curl = f"curl -sf --retry 15 --retry-delay 1 --retry-connrefused my-agent.{terminal.namespace}.svc:8080/health"
+    assert '"ok"' in terminal.kubectl("exec", "deployment/my-agent", "--", "/bin/sh", "-c", curl)
     assert "my-agent" in terminal.kubectl("get", "pods", "-l", "app=my-agent")
     assert "is served on port 8080" in terminal.kubectl("logs", "-l", "agent=my-agent")
     terminal.kubectl("delete", "agent", "my-agent")

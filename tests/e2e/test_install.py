@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.e2e.conftest import CHART, REPOSITORY, TAG, Terminal
+from tests.e2e.conftest import CHART, REPOSITORY, TAG, Terminal, install
 
 IMAGE = ("--set", f"image.repository={REPOSITORY}", "--set", f"image.tag={TAG}")
 AGENT = """
@@ -28,7 +28,7 @@ def elsewhere(installed: Terminal, testbed: Cluster, tmp_path: Path) -> Iterator
     yield made
     made.helm("uninstall", "kaos-operator", "--wait", "--ignore-not-found")
     made.run("kubectl", "delete", "namespace", made.namespace, "--ignore-not-found", "--wait=false")
-    installed.helm("upgrade", "--install", "kagent", str(CHART), "--wait", *IMAGE)
+    install(installed)
 
 
 @pytest.mark.requirement("chart-install", "operator-health")
@@ -40,9 +40,9 @@ def test_the_installation_is_tested_by_helm(installed: Terminal) -> None:
 def test_a_second_controller_is_refused_until_the_first_has_gone(
     installed: Terminal, elsewhere: Terminal, terminal: Terminal
 ) -> None:
-    install = ("install", "kaos-operator", str(CHART), "--create-namespace", "--wait", *IMAGE)
+    ours = ("install", "kaos-operator", str(CHART), "--create-namespace", "--wait", *IMAGE)
     with pytest.raises(AssertionError, match="a controller is at work in namespace kagent"):
-        elsewhere.helm(*install)
+        elsewhere.helm(*ours)
     elsewhere.helm("uninstall", "kaos-operator", "--wait")
     terminal.kubectl("apply", "-f", "-", stdin=AGENT)
     terminal.kubectl("wait", "--for=condition=Ready", "agent/moved", "--timeout=60s")
@@ -50,7 +50,7 @@ def test_a_second_controller_is_refused_until_the_first_has_gone(
     installed.helm("uninstall", "kagent", "--wait")
     assert "agents.kagent.dev" in terminal.run("kubectl", "get", "crds")
     assert terminal.get("agent/moved")["metadata"]["name"] == "moved"
-    elsewhere.helm(*install, "--set", "agents.qwen3-8b.enabled=true")
+    elsewhere.helm(*ours, "--set", "agents.qwen3-8b.enabled=true")
     elsewhere.kubectl("wait", "--for=condition=Ready", "agent/qwen3-8b", "--timeout=60s")
     terminal.kubectl("delete", "service/moved")
     terminal.kubectl("wait", "--for=create", "service/moved", "--timeout=60s")  # by the new controller
