@@ -115,6 +115,16 @@ class Cluster:
         self._server.send_signal(signal.SIGINT)
         self._server.wait(SECONDS)
 
+    def freeze(self) -> None:
+        """Stop all its processes where they are, as a machine does that is out of memory or is moved."""
+        for pid in (self._server.pid, *_children(self._server.pid)):
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        for pid in (self._server.pid, *_children(self._server.pid)):
+            os.kill(pid, signal.SIGCONT)
+
     def kill(self) -> None:
         """Kill all its processes at once, and wait until they are gone."""
         self._server.send_signal(signal.SIGSTOP)  # it starts no more of them

@@ -106,6 +106,38 @@ async def test_a_lease_is_renewed_for_as_long_as_its_process_lives(shared: Pair)
             assert await shared[0].abandoned({AGENT}) == []
 
 
+async def test_a_question_that_a_server_answers_late_takes_nothing_of_who_could_not_renew(
+    cluster: Cluster, shared: Pair
+) -> None:
+    """It was asked by one that held its lease, and is answered when the other's has run out meanwhile."""
+    await until(shared[0], lambda _: shared[0]._watch.steady)
+    await Teller("run-1", "s").create(shared[1])
+    await shared[1]._tasks.aclose()  # its next renewal would be one that the server is too late for
+    for _ in range(2):
+        await shared[0].news()
+    cluster.freeze()
+    asked = asyncio.create_task(shared[0].abandoned({AGENT}))
+    await SystemClock().sleep(0.6 * LEASE)
+    cluster.thaw()
+    assert await asked == []
+    await until(shared[0], lambda found: ids(found) == ["run-1"])
+
+
+async def test_after_the_server_was_away_for_less_than_a_lease_everybody_gets_time_to_renew(
+    cluster: Cluster, shared: Pair
+) -> None:
+    await until(shared[0], lambda _: shared[0]._watch.steady)
+    await Teller("run-1", "s").create(shared[1])
+    await shared[1]._tasks.aclose()  # it does not come back by itself
+    cluster.stop()
+    cluster.start()
+    async with asyncio.timeout(20):
+        while shared[0]._watch.steady:
+            await shared[0].news()
+    assert await shared[0].abandoned({AGENT}) == []
+    await until(shared[0], lambda found: ids(found) == ["run-1"])
+
+
 async def test_after_the_server_was_away_everybody_gets_time_to_renew(cluster: Cluster, shared: Pair) -> None:
     await until(shared[0], lambda _: shared[0]._watch.steady)
     await Teller("run-1", "s").create(shared[1])

@@ -212,7 +212,7 @@ class PostgresJournal:
 
     async def abandoned(self, agents: Collection[str]) -> Sequence[RunInfo]:
         """See `port.SharedJournal.abandoned`."""
-        return await self._read(postgres_watch.abandoned, self._watch.owner, self._watch.steady, agents)
+        return await self._read(self._watch.abandoned, agents)
 
     async def news(self) -> None:
         """See `port.SharedJournal.news`."""

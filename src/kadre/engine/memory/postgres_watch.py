@@ -38,10 +38,13 @@ _FORGET = f"""
     DELETE FROM leases l WHERE l.until < now() - interval '1 hour'
         AND NOT EXISTS (SELECT FROM runs r WHERE r.owner = l.owner AND r.status IN {OPEN})"""
 _HELD = f"{postgres_reads.RUNS} WHERE r.owner = $1 AND r.status IN {OPEN} ORDER BY r.no"
+# Of a lease that ran out, only who has just renewed its own by the server's clock too: a server that stood still until
+# now has let the others' run out while it did.
 _ABANDONED = f"""
     {postgres_reads.RUNS} LEFT JOIN leases l ON l.owner = r.owner
-    WHERE r.status IN {OPEN} AND r.owner <> $1 AND (l.owner IS NULL OR ($2 AND l.until < now()))
-        AND s.agent = ANY ($3::text[])
+    WHERE r.status IN {OPEN} AND r.owner <> $1 AND s.agent = ANY ($2::text[])
+        AND (l.owner IS NULL OR ($3 AND l.until < now()
+            AND EXISTS (SELECT FROM leases WHERE owner = $1 AND until > now() + make_interval(secs => $4))))
     ORDER BY r.no LIMIT {MOST}"""
 
 
@@ -79,22 +82,28 @@ class Watch:
         await db.add_listener(f"{self._where.schema}_turns", self._told)
         await db.add_listener(f"{self._where.schema}_claims", lambda *_: self.news.set())
         await self._renew(db)
+        self._since = self._renewed  # the server was away, perhaps, and others are still on their way back to it
         self._db = db
 
     async def _renew(self, db: Connection) -> None:
         await db.execute(_RENEW, self.owner, socket.gethostname(), self._lease, timeout=CONNECT_SECONDS)
         now = self._clock.monotonic()
-        if now - self._renewed > self._lease:
+        if now - self._renewed > self._lease / 2:
             self._since = now
         self._renewed = now
 
     @property
     def steady(self) -> bool:
-        """Whether it has held its lease for as long as one lasts.
+        """Whether it has held its lease, over this connection, for as long as a lease lasts.
 
         If not, the server may have been away: others whose lease ran out meanwhile get time to renew it first.
         """
-        return self._clock.monotonic() - self._since >= self._lease
+        return not self._lost.is_set() and self._clock.monotonic() - self._since >= self._lease
+
+    async def abandoned(self, db: Connection, agents: Collection[str]) -> Sequence[RunInfo]:
+        """Open runs of these agents, of owners that gave up their lease or, where this one is steady, let it run out."""
+        rows = await db.fetch(_ABANDONED, self.owner, list(agents), self.steady, self._lease / 2)
+        return [postgres_reads.run_of(row) for row in rows]
 
     def _told(self, _: Connection, __: int, ___: str, run_id: object) -> None:
         self._turns.wake(str(run_id))
@@ -147,8 +156,3 @@ class Watch:
 async def held(db: Connection, owner: int) -> Sequence[RunInfo]:
     """The open runs of that owner."""
     return [postgres_reads.run_of(row) for row in await db.fetch(_HELD, owner)]
-
-
-async def abandoned(db: Connection, owner: int, steady: bool, agents: Collection[str]) -> Sequence[RunInfo]:
-    """Open runs of these agents, of other owners whose lease is given up or, for one that is steady, has run out."""
-    return [postgres_reads.run_of(row) for row in await db.fetch(_ABANDONED, owner, steady, list(agents))]
