@@ -15,17 +15,17 @@ class DeadlineExceeded(KadreError):
 class Deadline:
     """`async with` it around the work: past the deadline the work is cancelled and DeadlineExceeded raised.
 
-    The clock stands while anybody holds it.
+    The clock stands while anybody holds it. `spent`: seconds that were worked before, in another process.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, spent: float = 0.0) -> None:
         self._seconds = seconds
         self._timeout: asyncio.Timeout | None = None
         self._holders: set[str] = set()
-        self._left = seconds
+        self._left = max(0.0, seconds - spent)
 
     async def __aenter__(self) -> None:
-        self._timeout = await asyncio.timeout(self._seconds).__aenter__()
+        self._timeout = await asyncio.timeout(self._left).__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None

@@ -56,7 +56,10 @@ class RunStarted(EventBase, frozen=True, kw_only=True, tag="run_started"):
 
 
 class System(EventBase, frozen=True, kw_only=True, tag="system"):
-    """A notice for people, e.g. a part of the agent that is not supported yet. Not sent to the model."""
+    """A notice for people, e.g. a part of the agent that is not supported yet. Not sent to the model.
+
+    `TakenUp`: the run's process is gone, and another one goes on with the run.
+    """
 
     reason: str
     message: str

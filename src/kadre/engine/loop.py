@@ -6,7 +6,8 @@ without a model, and so that a run can be rebuilt from its events after a restar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Sequence
 
 import msgspec
 
@@ -91,7 +92,8 @@ class Resumed(msgspec.Struct, frozen=True, gc=False):
 
     `results`: known results of pending calls; `started`: ids of pending calls that were sent and have no recorded
     result; `decisions`: approval id -> decision; `approvals`: this run's own questions about the pending calls, not
-    those of runs it delegated to, which are decided there.
+    those of runs it delegated to, which are decided there; `worked`: seconds; `taken_up`: how often it has been gone on
+    with because its process was gone.
     """
 
     state: State
@@ -99,9 +101,15 @@ class Resumed(msgspec.Struct, frozen=True, gc=False):
     started: frozenset[str]
     approvals: tuple[ev.Approval, ...]
     decisions: dict[str, ev.ApprovalDecided]
+    worked: float = 0.0
+    taken_up: int = 0
 
 
-def resume(history: tuple[Message, ...], events: Iterable[ev.Event]) -> Resumed:
+TAKEN_UP = "TakenUp"
+"""The reason of the System event that a process begins with which goes on with a run that another one left."""
+
+
+def resume(history: tuple[Message, ...], events: Sequence[ev.Event]) -> Resumed:
     """Fold a run's events onto the messages before it, up to the reply whose calls are still pending."""
     state = State(history)
     results: dict[str, Message] = {}
@@ -131,7 +139,35 @@ def resume(history: tuple[Message, ...], events: Iterable[ev.Event]) -> Resumed:
                 decisions[event.approval_id] = event
             case _:
                 pass
-    return Resumed(state, results, frozenset(started), tuple(approvals), decisions)
+    taken_up = sum(_goes_on(event) for event in events)
+    return Resumed(state, results, frozenset(started), tuple(approvals), decisions, worked(events), taken_up)
+
+
+def _goes_on(event: ev.Event) -> bool:
+    return isinstance(event, ev.System) and event.reason == TAKEN_UP
+
+
+def worked(events: Sequence[ev.Event]) -> float:
+    """For how many seconds the run was at work, as far as its events tell.
+
+    Waiting for a person is not work, nor is waiting for its turn, nor that nobody drove it.
+    """
+    seconds, asked = 0.0, set[str]()
+    waits_for_its_turn = False
+    for before, event in itertools.pairwise(events):
+        match before:
+            case ev.RunStarted():
+                waits_for_its_turn = before.position > 0
+            case ev.ApprovalRequired():
+                asked.update(approval.id for approval in before.approvals)
+            case ev.ApprovalDecided():
+                asked.discard(before.approval_id)
+            case _:
+                pass
+        if not (asked or waits_for_its_turn or _goes_on(event)):
+            seconds += (event.time - before.time).total_seconds()
+        waits_for_its_turn = waits_for_its_turn and not isinstance(before, ev.UserMessage)
+    return max(0.0, seconds)
 
 
 def result_text(call: ev.ToolCallState) -> str:

@@ -32,6 +32,8 @@ from kadre.engine.tools.port import CallContext, ToolOutput
 
 log = logging.getLogger(__name__)
 
+MOST_TAKEN_UP = 3
+"""How often a run is gone on with whose process died: one that kills each process it runs in must not kill them all."""
 END_RETRY_SECONDS = 5.0
 """How often a store that could not take a run's end is tried again: the next run of the session waits for it."""
 
@@ -52,7 +54,7 @@ class Runner:
         self.live = live
         self.life = Life()
         self.recorder = Recorder(agent.journal, live, clock)
-        self.deadline = Deadline(agent.plan.limits.deadline)
+        self.deadline = Deadline(agent.plan.limits.deadline, resumed.worked if resumed is not None else 0.0)
         self.approvals = Approvals(self.recorder, self.deadline, clock)
         if resumed is not None:
             self.approvals.take_up(resumed.approvals, resumed.decisions)
@@ -154,6 +156,8 @@ class Runner:
         if wait:
             await self.agent.journal.turn(self.live.info.run_id)
         async with self.deadline:
+            if self._resumed is not None and not await self._is_taken_up(self._resumed):
+                return "interrupted"
             offer = await self.agent.offer()
             for notice in offer.notices:
                 self.recorder.emit(ev.System, reason=notice.reason, message=notice.message)
@@ -185,6 +189,18 @@ class Runner:
                 messages.extend(whole.history)
                 messages.append(Message("user", whole.content))
         return loop.State(tuple(messages))
+
+    async def _is_taken_up(self, resumed: loop.Resumed) -> bool:
+        """Whether the run is gone on with; told before anything is done for it that may end this process too."""
+        if self.live.info.status == "waiting":
+            return True
+        if resumed.taken_up >= MOST_TAKEN_UP:
+            lost = f"{resumed.taken_up + 1} processes ended while they drove this run; it is not tried again"
+            self._tell_error("TakenUpTooOften", lost)
+            return False
+        message = f"the process that drove the run is gone; another one goes on after event {self.recorder.seq}"
+        await self.recorder.tell(ev.System, reason=loop.TAKEN_UP, message=message)
+        return True
 
     def _is_cut_off(self, resumed: loop.Resumed, offer: Offer) -> bool:
         """Whether a call was sent whose outcome nobody knows, in a run whose process died while it worked."""

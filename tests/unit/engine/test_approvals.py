@@ -112,6 +112,25 @@ async def test_waiting_for_a_person_does_not_use_up_the_deadline(scene: Any, ask
     assert live.finished.status == "completed"
 
 
+async def test_what_was_worked_before_a_restart_counts_for_the_deadline(scene: Any, asking: Any, pen: Pen) -> None:
+    async def work() -> str:
+        """Work."""
+        await scene.clock.advance(59)
+        return "worked"
+
+    await scene.says([("work", {})], CALL, tools=[asking(pen.write), Functions(work)], limits=Limits(deadline=60))
+    live = await scene.start()
+    approval = await scene.approval(live)
+    await scene.clock.advance(1800)
+    after = await restarted(scene)
+    await after.says("done", tools=[asking(pen.write)], limits=Limits(deadline=59))
+    await after.host.recover()
+    await after.host.approve(live.info.run_id, approval.id, "allow", "local")
+    again = await after.host.open(live.info.run_id)
+    assert (await asyncio.wait_for(again.wait(), 5)).status == "failed"
+    assert again.error().reason == "DeadlineExceeded"
+
+
 async def test_a_decision_is_made_once(scene: Any, asking: Any, pen: Pen) -> None:
     await scene.says(CALL, "done", tools=[asking(pen.write)])
     live = await scene.start()
