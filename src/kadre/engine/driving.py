@@ -38,6 +38,20 @@ class Driving:
         self.observer.run_started(runner.agent.plan)
         runner.life.task = self._tasks.spawn(run_id, self._guarded(runner, wait))
 
+    async def ended(self, runner: Runner) -> bool:
+        """Wait until it is driven no more; whether that is its end, and not that another process has it now.
+
+        Raises what `Live.fail` was given.
+        """
+        live, task = runner.live, runner.life.task
+        while not live.ended and task is not None and not task.done():
+            changed = asyncio.ensure_future(live.changed())
+            await asyncio.wait({changed, task}, return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
+        if live.lost is not None:
+            raise live.lost
+        return live.finished is not None
+
     async def idle(self) -> None:
         """Until nothing is under way or about to be, but what waits for a person."""
         while True:

@@ -9,10 +9,12 @@ from kadre.base.errors import Unavailable
 from kadre.engine import events as ev
 from kadre.engine.live import Live
 from kadre.engine.memory import spill
-from kadre.engine.memory.port import Journal, RunInfo
+from kadre.engine.memory.port import CLOSED, Journal, RunInfo
 
 LOOK_SECONDS = 0.5
 """How often a run that another process drives is looked at, for as long as somebody waits for it."""
+OUTAGE_SECONDS = 120.0
+"""How long a store may be away before who waits is told: a database that fails over takes a minute."""
 
 
 async def kept(journal: Journal, info: RunInfo, clock: Clock) -> Live:
@@ -36,9 +38,16 @@ def follow(live: Live, journal: Journal | None, clock: Clock) -> None:
     async def more() -> None:
         known = len(live.events)
         async with looking:  # one of those who wait looks for all
+            heard = clock.monotonic()
             while len(live.events) == known and not live.ended:
                 await clock.sleep(LOOK_SECONDS)
-                events = await journal.events(live.info.run_id, after=live.events[-1].seq)
+                try:
+                    events = await journal.events(live.info.run_id, after=live.events[-1].seq)
+                except Unavailable as error:
+                    if error.reason == CLOSED or clock.monotonic() - heard > OUTAGE_SECONDS:
+                        raise
+                    continue
+                heard = clock.monotonic()
                 if events:
                     live.publish(events)
                     await _recall(journal, live)

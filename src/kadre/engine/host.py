@@ -47,8 +47,8 @@ log = logging.getLogger(__name__)
 
 WARN_SECONDS = 10.0
 """Between two warnings of messages that could not be taken: a full disk refuses thousands of them."""
-APPROVE_TRIES = 20
-"""Looks at a run that another process takes over while it is decided: ten seconds."""
+TRIES = 20
+"""Looks at a run that another process takes over while it is decided or cancelled: ten seconds."""
 SWEEP_SECONDS = 60.0
 """How often sessions past their time to live are looked for: TTLs are minutes or hours, so a minute late is on time."""
 
@@ -308,8 +308,11 @@ class Host:
 
     async def _kept(self, journal: Journal, info: RunInfo) -> Live:
         """The stream of a run that is not driven here, and that may be taken up now where its process is gone."""
-        if is_shared(journal) and info.status not in ev.ENDED and self._takeover.begun:
-            self._tasks.spawn("look", self._takeover.look(journal))
+        if info.status not in ev.ENDED and self._takeover.begun:
+            if is_shared(journal):
+                self._tasks.spawn("look", self._takeover.look(journal))
+            elif (runner := await self._takeover.bring(info.run_id)) is not None:
+                return runner.live
         return await elsewhere.kept(journal, info, self.clock)
 
     def _interrupt_before(self, agent: HostedAgent, run: RunInfo) -> None:
@@ -318,7 +321,11 @@ class Host:
             if info.agent == run.agent and info.session_id == run.session_id and info.order < run.order:
                 runner.life.stop("cancelled")
         if agent.journal.shared:
-            self._tasks.spawn(f"{run.run_id}/interrupts", self._takeover.end_before(run))
+            self._tasks.spawn(f"{run.run_id}/interrupts", self._cancel_before(run))
+
+    async def _cancel_before(self, run: RunInfo) -> None:
+        for run_id in await self._takeover.before(run):
+            await self.cancel(run_id)
 
     # -- beside a run --------------------------------------------------------------------------------------------
 
@@ -335,27 +342,29 @@ class Host:
 
     async def cancel(self, run_id: str) -> Live:
         """End the run as cancelled; one that has ended stays as it is. Raises NotFound, and Unavailable."""
-        await self._driving.accepting.over(run_id)
-        runner = self._driving.runners.get(run_id)
-        if runner is None:
-            for child in await self._takeover.end(run_id, "cancelled"):
-                with contextlib.suppress(NotFound):  # its store did not outlive the process
-                    await self.cancel(child)
+        for _ in range(TRIES):
+            await self._driving.accepting.over(run_id)
             runner = self._driving.runners.get(run_id)
-        if runner is None and not self._driving.free(run_id):
-            return await self.cancel(run_id)  # it was started meanwhile
-        if runner is None:
-            return await self.open(run_id)
-        runner.life.stop("cancelled")
-        await runner.live.wait()
-        return runner.live
+            if runner is not None:
+                runner.life.stop("cancelled")
+                if await self._driving.ended(runner):
+                    return runner.live
+            else:
+                with contextlib.suppress(Fenced):  # another process has moved it on since: it is asked for again
+                    for child in await self._takeover.end(run_id, "cancelled"):
+                        with contextlib.suppress(NotFound):  # its store did not outlive the process
+                            await self.cancel(child)
+                    if self._driving.free(run_id):
+                        return await self.open(run_id)
+            await self.clock.sleep(elsewhere.LOOK_SECONDS)
+        raise Unavailable(f"run {run_id} is taken over just now; cancel it again", retry_after=5.0)
 
     async def approve(self, run_id: str, approval_id: str, decision: Decision, by: str, note: str = "") -> None:
         """Decide one open question of the run, or of a run below it.
 
         Raises NotFound; Conflict once it has ended; Unavailable where nobody drives it here, or the store fails.
         """
-        for _ in range(APPROVE_TRIES):
+        for _ in range(TRIES):
             live = await self.open(run_id)
             if live.finished is not None:
                 raise Conflict(f"run {run_id} has ended ({live.finished.status})", reason="RunEnded")
@@ -387,7 +396,8 @@ class Host:
             return await delegation.answer(parent, child, message, context)
         except BaseException:
             runner = self._driving.runners.get(child_id)
-            if runner is not None and parent.life.how != "left":  # else the next process goes on with both
+            left = parent.life.how == "left" or parent.recorder.fenced
+            if runner is not None and not left:  # else the next process goes on with both
                 runner.life.stop("interrupted" if self._driving.draining else "cancelled")
             raise
 

@@ -31,6 +31,8 @@ class Recorder:
         self._in_doubt = False
         """Whether the first of the unwritten may be in the journal: asked before they are sent again."""
         self._lock = asyncio.Lock()
+        self.fenced = False
+        """Whether a commit has found that the run is another writer's."""
 
     @property
     def unwritten(self) -> Sequence[ev.Event]:
@@ -70,8 +72,9 @@ class Recorder:
                 journal = self._journal
                 kept = [await spill.spill(journal, event) if spill.is_large(event) else event for event in batch]
                 await self._append(kept)
-            except BaseException:
+            except BaseException as error:
                 self._unwritten[:0] = batch
+                self.fenced = self.fenced or isinstance(error, Fenced)
                 raise
             finally:
                 self._sending = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 
 from kadre.base.clock import Clock
+from kadre.base.errors import Conflict
 from kadre.engine import delegation, loop
 from kadre.engine import events as ev
 from kadre.engine.agent import HostedAgent
@@ -74,7 +75,10 @@ async def end(
     for journal in journals:
         info = await journal.run(run_id)
         if info is not None and info.status not in ev.ENDED and driving.free(run_id):
-            held = await journal.claim(run_id, seen)
+            try:
+                held = await journal.claim(run_id, seen)
+            except Conflict:  # it has ended meanwhile
+                return []
             events = await journal.events(run_id, limit=held.last_seq)
             last = projection.closing(held, events, status, projection.OUTCOME_UNKNOWN, driving.clock.now())
             await journal.append(run_id, held.last_seq, last, held.epoch)

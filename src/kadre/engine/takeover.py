@@ -79,8 +79,9 @@ class Takeover:
             driven = self._driving.runners
             own = [journal for journal in self._journals() if not is_shared(journal)]
             waiting = await recovery.waiting(own, driven)
+            shared = await self._asked_by_shared(waiting)
             # A host that has closed knows no parents any more: what it left is no orphan.
-            while not self._driving.closed and (orphan := recovery.orphan(waiting, driven)):
+            while not self._driving.closed and (orphan := recovery.orphan(waiting, {*driven, *shared})):
                 del waiting[orphan]
                 await self._end(orphan, "interrupted")
             revived, failed = [], set()
@@ -96,8 +97,17 @@ class Takeover:
                         failed.add(recovery.root(info, waiting))
             for runner in revived:  # all at once: a parent must find its child's runner
                 whole = recovery.root(runner.live.info, waiting) not in failed
-                if whole and not self._driving.closed and not runner.agent.retired:
-                    self._go_on(runner)
+                if whole and not self._driving.closed:
+                    self._driving.drive(runner, wait=False)
+                else:
+                    await self._driving.leave(runner.agent)
+
+    async def _asked_by_shared(self, waiting: recovery.Waiting) -> set[str]:
+        """The runs in shared journals that go on, here or elsewhere, and asked for one of these."""
+        shared = [journal for journal in self._journals() if journal.shared]
+        above = {info.parent_run_id for info, _ in waiting.values() if info.parent_run_id} - waiting.keys()
+        runs = [run for run_id in above if (run := await recovery.find(shared, run_id)) is not None]
+        return {run.run_id for run in runs if run.status == "waiting" or (self._resumes and run.status not in ev.ENDED)}
 
     # -- journals that processes share ---------------------------------------------------------------------------
 
@@ -145,7 +155,7 @@ class Takeover:
             elif parent is None or parent.run_id not in left:  # else it goes on after its parent does, or ends
                 agent = self._served(info, journal)
                 if agent is not None and agent.running < agent.plan.limits.max_concurrent_runs:
-                    self._go_on(await self._revive(agent, info))
+                    await self._take(agent, info)
         except (Conflict, Fenced, NotFound):
             pass  # another process was there first
         except Exception:
@@ -164,12 +174,22 @@ class Takeover:
         return agent if agent is not None and agent.journal is journal else None
 
     async def _revive(self, agent: HostedAgent, info: RunInfo) -> Runner:
+        """A runner that goes on with the run. Its place is taken at once: an agent that is replaced waits for it."""
         driving = self._driving
-        return await recovery.revive(agent, info, self._journals(), driving.clock, driving.observer)
+        agent.running += 1
+        try:
+            return await recovery.revive(agent, info, self._journals(), driving.clock, driving.observer)
+        except BaseException:
+            await driving.leave(agent)
+            raise
 
-    def _go_on(self, runner: Runner) -> None:
-        runner.agent.running += 1
-        self._driving.drive(runner, wait=runner.agent.journal.shared)
+    async def _take(self, agent: HostedAgent, info: RunInfo) -> None:
+        """Go on with a run that processes share."""
+        runner = await self._revive(agent, info)
+        if self._driving.closed:  # it is left again, with all that this process has
+            await self._driving.leave(agent)
+        else:
+            self._driving.drive(runner, wait=True)
 
     async def _end(self, run_id: str, status: ev.RunStatus, seen: RunInfo | None = None) -> list[str]:
         journals = [journal for journal in self._journals() if self.begun or journal.shared]
@@ -180,15 +200,13 @@ class Takeover:
         async with self._taking_up:
             return await self._end(run_id, status) if run_id not in self._driving.runners else []
 
-    async def end_before(self, run: RunInfo) -> None:
-        """End the open runs of its session that came before it and that other processes drive."""
+    async def before(self, run: RunInfo) -> list[str]:
+        """The open runs of its session that came before it and that other processes drive."""
+        found: list[RunInfo] = []
         for journal in self._journals():
-            if not journal.shared:
-                continue
-            for status in ("queued", "running", "waiting"):
-                for info in await journal.runs(agent=run.agent, session_id=run.session_id, status=status):
-                    if info.order < run.order and self._driving.free(info.run_id):
-                        await self.end(info.run_id, "cancelled")
+            for status in ("queued", "running", "waiting") if journal.shared else ():
+                found += await journal.runs(agent=run.agent, session_id=run.session_id, status=status)
+        return [info.run_id for info in found if info.order < run.order and self._driving.free(info.run_id)]
 
     async def bring(self, run_id: str) -> Runner | None:
         """The runner of a run that waits for a person, which is driven here from now on; None where it cannot be.
@@ -205,5 +223,5 @@ class Takeover:
             if info is not None and not self._driving.draining:
                 agent = next((agent for journal in shared if (agent := self._served(info, journal))), None)
                 if agent is not None:
-                    self._go_on(await self._revive(agent, info))
+                    await self._take(agent, info)
         return self._driving.runners.get(run_id)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kadre.base.clock import FakeClock
+from kadre.base.clock import FakeClock, SystemClock
 from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.memory.port import Journal, OwnJournal
 from kadre.engine.memory.sqlite import SqliteJournal
 from tests.support.postgres import Cluster, new_schema
+from tests.support.scene import Scene
 
 if TYPE_CHECKING:
     from kadre.engine.memory.postgres import PostgresJournal
@@ -77,3 +78,19 @@ async def shared(cluster: Cluster) -> AsyncIterator[tuple[PostgresJournal, Postg
     yield both
     for store in both:
         await store.aclose()
+
+
+@pytest.fixture
+async def hosts(cluster: Cluster) -> AsyncIterator[tuple[Scene, Scene]]:
+    """Two hosts that have begun, over one PostgreSQL database."""
+    from kadre.engine.memory.postgres import PostgresJournal
+
+    schema = new_schema()
+    scenes = []
+    for _ in range(2):
+        journal = await PostgresJournal.open(cluster.dsn(), schema=schema, lease=LEASE)
+        scenes.append(Scene(journal, SystemClock()))
+        await scenes[-1].host.recover()
+    yield scenes[0], scenes[1]
+    for scene in scenes:
+        await scene.host.aclose(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -22,20 +22,6 @@ from tests.support.scene import Asking, Scene
 
 pytestmark = [pytest.mark.stores, pytest.mark.needs("postgres")]
 SECONDS = 20
-
-
-@pytest.fixture
-async def hosts(cluster: Cluster) -> AsyncIterator[tuple[Scene, Scene]]:
-    """Two hosts that have begun."""
-    schema = new_schema()
-    scenes = []
-    for _ in range(2):
-        journal = await PostgresJournal.open(cluster.dsn(), schema=schema, lease=LEASE)
-        scenes.append(Scene(journal, SystemClock()))
-        await scenes[-1].host.recover()
-    yield scenes[0], scenes[1]
-    for scene in scenes:
-        await scene.host.aclose(0)
 
 
 Hosts = tuple[Scene, Scene]
@@ -166,19 +152,24 @@ async def test_what_a_host_leaves_is_taken_up_by_another(cluster: Cluster, hosts
     assert (done, len(model.requests)) == (["x"], 1)
 
 
-async def test_a_run_that_waits_for_its_turn_outlasts_a_server_that_is_away(cluster: Cluster, hosts: Hosts) -> None:
+async def test_who_waits_for_their_turn_or_follows_a_run_outlasts_a_server_that_is_away(
+    cluster: Cluster, hosts: Hosts
+) -> None:
     here, there = hosts
     go = asyncio.Event()
     await here.says(go, "first")
     model = await there.says("second")
     first = await here.start("one", session_id="s")
     second = await there.start("two", session_id="s")
+    followed = await there.host.open(first.info.run_id)
+    told = asyncio.create_task(_told(followed))
     await asyncio.to_thread(cluster.stop)
     await SystemClock().sleep(5)  # longer than one who waits for an answer would
     await asyncio.to_thread(cluster.start)
     go.set()
     assert [(await ended(live)).status for live in (first, second)] == ["completed", "completed"]
     assert [message.content for message in model.requests[0].messages] == ["one", "first", "two"]
+    assert (await told)[-1] == first.events[-1]
 
 
 async def fall_silent(scene: Scene) -> None:

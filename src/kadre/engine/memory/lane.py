@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from kadre.base import errors
+from kadre.engine.memory.port import CLOSED
 
 MOST = 512
 """Jobs in a batch, so that none waits for the work of thousands."""
@@ -85,7 +86,7 @@ class Lane(Generic[J, R]):
 
     def _submit(self, job: J) -> asyncio.Future[Any]:
         if self._closed:
-            raise errors.Unavailable("the journal is closed", reason="JournalClosed")
+            raise errors.Unavailable("the journal is closed", reason=CLOSED)
         job.future = future = self._loop.create_future()
         self._waiting.append(job)
         if not self._busy:

@@ -30,6 +30,9 @@ from kadre.engine.events import Event, RunStatus
 from kadre.engine.messages import Usage
 from kadre.plan.types import OnBusy
 
+CLOSED = "JournalClosed"
+"""The reason of Unavailable that a store gives which was closed: it does not come back."""
+
 
 class RunInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A run as lists show it: a projection of its events."""

@@ -20,6 +20,7 @@ from kadre.base import errors
 from kadre.base.clock import Clock
 from kadre.base.problems import Problem
 from kadre.base.retry import Backoff
+from kadre.engine.memory.port import CLOSED
 
 try:
     import asyncpg
@@ -301,4 +302,4 @@ def _lost(error: Exception) -> bool:
 
 def closed() -> errors.Unavailable:
     """What is said by a journal that was closed."""
-    return errors.Unavailable("the journal is closed", reason="JournalClosed")
+    return errors.Unavailable("the journal is closed", reason=CLOSED)

@@ -101,7 +101,7 @@ class Watch:
         return not self._lost.is_set() and self._clock.monotonic() - self._since >= self._lease
 
     async def abandoned(self, db: Connection, agents: Collection[str]) -> Sequence[RunInfo]:
-        """Open runs of these agents, of owners that gave up their lease or, where this one is steady, let it run out."""
+        """Open runs of these agents, of owners that gave up their lease or, where this one is steady, let it end."""
         rows = await db.fetch(_ABANDONED, self.owner, list(agents), self.steady, self._lease / 2)
         return [postgres_reads.run_of(row) for row in rows]
 
