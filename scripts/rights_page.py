@@ -15,8 +15,9 @@ HEAD = f"""\
 What the controller may do, and why: these rights and no others, in the whole cluster, or in each namespace that
 `--namespace` (the chart's `watchNamespaces`) names; `apiservices` belong to no namespace, and need a ClusterRole all
 the same. The controller asks the API server for each of them when it starts and every {CHECK_SECONDS:.0f} s. Where
-one is missing it says so once, with the rule to add to its role, and does without: an agent that this matters to has
-the condition [`Permitted=False`](status.md). Rights that are given later are taken up without a restart.
+one is missing, two looks in a row, it says so once, with the rule to add to its role, and does without: an agent
+that this matters to has the condition [`Permitted=False`](status.md). An agent that has what may no longer be made, an
+account of its own or an autoscaler, keeps it. Rights that are given later are taken up without a restart.
 
 Whether a controller has them, `kubectl` tells, too:
 

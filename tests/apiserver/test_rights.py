@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,13 @@ from kadre.operator.children.common import MANAGER, Settings
 from kadre.operator.controller import Operator
 from kadre.operator.main import LOCK
 from tests.apiserver.chart import RIGHTS
-from tests.apiserver.conftest import AGENT, World, made, operating
+from tests.apiserver.conftest import AGENT, SECONDS, World, made, operating
 from tests.apiserver.test_agents import AGENT_YAML, MODEL_YAML
+from tests.apiserver.test_faults import asleep
 from tests.apiserver.test_rollouts import plan_of
 from tests.apiserver.test_webhook import replica
 from tests.cluster.processes import free_ports
+from tests.support.between import Between, between
 
 # Of document 001, as written there.
 HAND_WRITTEN = """
@@ -163,6 +166,13 @@ async def test_the_role_that_the_document_writes_by_hand_is_enough_for_an_agent(
         assert sum(f"resources: [{missing}]" in line or f"{missing}," in line for line in told) == 1, missing
 
 
+async def settled(operator: Operator, clock: FakeClock) -> None:
+    """Have its rights looked at until it knows which it has."""
+    async with asyncio.timeout(SECONDS):
+        while not operator.rights.known.is_set():
+            await clock.advance(rights.DOUBT_SECONDS)
+
+
 async def test_rights_that_are_given_later_are_taken_up_without_a_restart(world: World) -> None:
     narrow = yaml.safe_load(HAND_WRITTEN)
     config = await account(world, narrow)
@@ -172,6 +182,7 @@ async def test_rights_that_are_given_later_are_taken_up_without_a_restart(world:
         operator = Operator(client, Settings(image="kadre:test"), clock, namespaces=[world.namespace])
         tasks.spawn("operator", operator.run())
         await world.apply(INLINE_YAML)
+        await settled(operator, clock)
         await world.when(AGENT, "helper", lambda obj: "pods run as" in said(obj, "Permitted"))
         await account(world, [*narrow, {"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["*"]}])
         while operator.rights.may(kinds.SERVICE_ACCOUNT, "create", namespace=world.namespace) is False:
@@ -179,3 +190,67 @@ async def test_rights_that_are_given_later_are_taken_up_without_a_restart(world:
         await world.when(kinds.SERVICE_ACCOUNT, "helper", lambda _: True)
         await world.when(AGENT, "helper", lambda obj: "pods run as" not in said(obj, "Permitted"))
         await tasks.aclose()
+
+
+NOT_GIVEN = {"serviceaccounts", "horizontalpodautoscalers"}
+
+
+@asynccontextmanager
+async def doubting(world: World, clock: FakeClock, denied: set[str]) -> AsyncIterator[tuple[Operator, Between]]:
+    """A controller, and what stands between it and an API server that denies these."""
+    tasks = Tasks("test")
+    async with (
+        between(access.by_kubeconfig(world.plane.kubeconfig)) as (bad, way),
+        Client(way, MANAGER) as client,
+    ):
+        bad.denied |= denied
+        operator = Operator(client, Settings(image="kadre:test"), clock, namespaces=[world.namespace])
+        tasks.spawn("operator", operator.run())
+        await asleep(clock)  # it has looked
+        yield operator, bad
+        await tasks.aclose()
+
+
+def account_of(deployment: Object) -> str:
+    name: str = deployment["spec"]["template"]["spec"]["serviceAccountName"]
+    return name
+
+
+@pytest.mark.requirement("operator-faults")
+async def test_a_right_that_is_denied_once_is_not_taken_for_lost(world: World) -> None:
+    clock = FakeClock()
+    async with doubting(world, clock, NOT_GIVEN) as (operator, bad):
+        assert not operator.rights.known.is_set()
+        bad.denied.clear()
+        await clock.advance(rights.DOUBT_SECONDS)
+        await world.apply(INLINE_YAML)
+        assert account_of(await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)) == "helper"
+        await asleep(clock)
+        bad.denied |= NOT_GIVEN
+        await clock.advance(rights.CHECK_SECONDS)
+        await asleep(clock)
+        bad.denied.clear()
+        await clock.advance(rights.DOUBT_SECONDS)
+        await asleep(clock)
+        assert operator.rights.may_keep(kinds.SERVICE_ACCOUNT, world.namespace)
+
+
+@pytest.mark.requirement("controller-role")
+async def test_an_agent_keeps_what_it_has_when_the_right_to_it_is_lost(world: World) -> None:
+    clock = FakeClock()
+    async with doubting(world, clock, set()) as (operator, bad):
+        await world.apply(INLINE_YAML)
+        before = await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
+        await world.when(kinds.AUTOSCALER, "helper", lambda _: True)
+        bad.denied |= NOT_GIVEN
+        for seconds in (rights.CHECK_SECONDS, rights.DOUBT_SECONDS):
+            assert operator.rights.may_keep(kinds.SERVICE_ACCOUNT, world.namespace)
+            await clock.advance(seconds)
+            await asleep(clock)
+        await world.when(AGENT, "helper", lambda obj: said(obj, "Permitted").count("stays as it is") == 2)
+        after = await world.get(kinds.DEPLOYMENT, "helper")
+        assert after is not None
+        assert after["spec"] == before["spec"]
+        await world.apply(INLINE_YAML.replace("name: helper", "name: late"))
+        late = await world.when(kinds.DEPLOYMENT, "late", lambda _: True)
+        assert (account_of(late), late["spec"]["replicas"]) == ("default", 2)

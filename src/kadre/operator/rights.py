@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -29,9 +29,13 @@ log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 120.0
 """Between two looks at our own rights."""
+DOUBT_SECONDS = 3.0
+"""Between a look that finds a right missing for the first time and the one that decides: an API server that starts, or
+one that cannot reach what it asks, says no to what it allows a moment later."""
 READ = ("list", "watch")
 MAKE = ("get", "list", "watch", "create", "patch")
 KEEP = (*MAKE, "delete")
+KEPT = "the agent's stays as it is"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,10 @@ RULES = (
 
 
 class Rights:
-    """What of `RULES` we have in these namespaces; an empty one stands for all. `changed`: told when that changes."""
+    """What of `RULES` we have in these namespaces; an empty one stands for all. `changed`: told when that changes.
+
+    That we lack a right is believed when two looks in a row say so.
+    """
 
     def __init__(
         self,
@@ -145,12 +152,14 @@ class Rights:
         clock: Clock | None = None,
     ) -> None:
         self.known = asyncio.Event()
-        """The API server has been asked for all of them."""
+        """The API server has been asked for all of them, and none is in doubt."""
         self.namespaces = tuple(namespaces)
         self._client = client
         self._changed = changed
         self._clock = clock or SystemClock()
         self._lacking: frozenset[Right] = frozenset()
+        self._doubted: frozenset[Right] = frozenset()
+        """Those that the last look, and none before it, found missing."""
 
     def may(self, kind: Kind, *verbs: str, namespace: str, part: str = "") -> bool:
         """Whether we may do all of this there, as far as is known."""
@@ -174,7 +183,7 @@ class Rights:
                 await self._clock.sleep(BACKOFF.delay(failures) or BACKOFF.limit)
                 continue
             failures = 0
-            await self._clock.sleep(CHECK_SECONDS)
+            await self._clock.sleep(DOUBT_SECONDS if self._doubted else CHECK_SECONDS)
 
     async def _look(self) -> None:
         found = set()
@@ -182,9 +191,11 @@ class Rights:
             rights = [right for namespace in _places(rule, self.namespaces) for right in _rights(rule, namespace)]
             answers = await asyncio.gather(*[granted(self._client, right) for right in rights])
             found |= {right for right, has in zip(rights, answers, strict=True) if not has}
-        before, self._lacking = self._lacking, frozenset(found)
-        first = not self.known.is_set()
-        self.known.set()
+        before, first = self._lacking, not self.known.is_set()
+        self._lacking = frozenset(found & (before | self._doubted))
+        self._doubted = frozenset(found - self._lacking)
+        if not self._doubted:
+            self.known.set()
         for line in _told(self._lacking - before, self.namespaces):
             log.warning("%s", line)
         if before - self._lacking:
@@ -193,23 +204,29 @@ class Rights:
             self._changed()
 
 
-def within(plan: AgentPlan, rights: Rights, *, keda: bool) -> tuple[AgentPlan, tuple[str, ...]]:
-    """The plan as it can be carried out with our rights, and what is left out of it. `keda`: whether that is there."""
+def within(
+    plan: AgentPlan, rights: Rights, *, keda: bool, has: Container[Kind] = ()
+) -> tuple[AgentPlan, tuple[str, ...]]:
+    """The plan as it can be carried out with our rights, and what is left out of it. `keda`: whether that is there.
+
+    `has`: the kinds of children that the agent has already, and keeps.
+    """
     namespace, work, said = plan.key.namespace, dict(plan.workload), []
-    if not rights.may_keep(kinds.SERVICE_ACCOUNT, namespace) and not work.get("serviceAccountName"):
+    account = kinds.SERVICE_ACCOUNT
+    if not rights.may_keep(account, namespace) and account not in has and not work.get("serviceAccountName"):
         work["serviceAccountName"] = DEFAULT
-        said.append(without_right(kinds.SERVICE_ACCOUNT))
+        said.append(without_right(account))
     scaler = kinds.SCALED_OBJECT if keda and scaling.wants_keda(plan) else kinds.AUTOSCALER
-    if not rights.may_keep(scaler, namespace) and scaling.is_scaled(plan):
+    if not rights.may_keep(scaler, namespace) and scaler not in has and scaling.is_scaled(plan):
         work["scaling"] = {"minReplicas": scaling.fewest(plan)}
         said.append(without_right(scaler))
     return (msgspec.structs.replace(plan, workload=work) if said else plan), tuple(said)
 
 
-def without_right(kind: Kind) -> str:
-    """What becomes of it that we may not work with objects of a kind."""
+def without_right(kind: Kind, *, kept: bool = False) -> str:
+    """What becomes of it that we may not work with objects of a kind. `kept`: there is one, from when we might."""
     rule = next(rule for rule in RULES if rule.group == kind.group and kind.plural in rule.resources)
-    return f"the controller may not {', '.join(rule.verbs)} {kind.plural}: {rule.without}"
+    return f"the controller may not {', '.join(rule.verbs)} {kind.plural}: {KEPT if kept else rule.without}"
 
 
 def _places(rule: Rule, namespaces: Sequence[str]) -> Sequence[str]:

@@ -72,6 +72,8 @@ class Rollout:
     """The hash of its pod template; see `children.deployment`."""
     environment: str = ""
     """What its pods' environment is read from; see `children.environment`."""
+    account: str = ""
+    """The ServiceAccount of its pods."""
     trouble: str = ""
     """Why it does not get on, in the Deployment's own words; empty where it does."""
     pods: Trouble | None = None
@@ -134,6 +136,7 @@ def rollout(deployment: Object) -> Rollout:
         revision=revision(deployment),
         template=template_hash(deployment["spec"]["template"]),
         environment=(deployment["spec"]["template"]["metadata"].get("annotations") or {}).get(ANNOTATION, ""),
+        account=deployment["spec"]["template"].get("spec", {}).get("serviceAccountName", ""),
         trouble=trouble,
     )
 

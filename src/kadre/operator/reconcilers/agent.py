@@ -170,12 +170,23 @@ class Agents:
     def _children(self, plan: AgentPlan, resource: Resource, uid: str) -> tuple[list[Child], tuple[str, ...]]:
         """What the agent becomes with the rights that we have, and what is left out. All else is tried and refused."""
         keda, namespace = bool(self._cluster.serves(KEDA_API)), plan.key.namespace
-        plan, left_out = within(plan, self._rights, keda=keda)
+        has = self._has(Key(namespace, plan.key.name), uid)
+        plan, left_out = within(plan, self._rights, keda=keda, has=has)
         owner = Owner(plan, resource.kind, resource.api_version, uid, self._environment(plan))
         made = children(owner, self._settings, keda=keda)
-        without = {each for each in OPTIONAL if not self._rights.may_keep(each, namespace)}
+        without = {each for each in (*OPTIONAL, *SCALERS) if not self._rights.may_keep(each, namespace)}
         wanted = [child for child in made if child.kind not in without]
-        return wanted, (*left_out, *[without_right(child.kind) for child in made if child.kind in without])
+        told = [without_right(child.kind, kept=child.kind in has) for child in made if child.kind in without]
+        return wanted, (*left_out, *told)
+
+    def _has(self, key: Key, uid: str) -> frozenset[Kind]:
+        """The kinds of those children that the agent may have or not, and has."""
+        live = {kind: self._owned.live(kind).get(key) for kind in (*OPTIONAL, *SCALERS)}
+        has = {kind for kind, found in live.items() if found is not None and found.owner == uid}
+        rollout = self._owned.rollout(key)  # shows its account where accounts are not shown to us any more
+        return frozenset(
+            has | ({kinds.SERVICE_ACCOUNT} if rollout is not None and rollout.account == key.name else set())
+        )
 
     def _unread(self, ref: Ref, refused: frozenset[Ref]) -> tuple[str, ...]:
         """What the agent refers to and we may not read."""
