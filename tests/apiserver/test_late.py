@@ -19,6 +19,7 @@ from kadre.operator.controller import Operator
 from kadre.operator.reconcilers import agent as agents
 from tests.apiserver.conftest import AGENT, SECONDS, World, is_true, operating
 from tests.apiserver.test_agents import AGENT_YAML, MODEL_YAML
+from tests.apiserver.test_faults import idle
 from tests.apiserver.test_rollouts import model, plan_of, rolled
 from tests.support.between import Between, between
 
@@ -132,6 +133,22 @@ async def test_a_child_that_came_and_went_while_its_watch_was_broken_is_made_aga
     await world.client.delete(kinds.SERVICE, world.namespace, "helper")
     bad.expire("services")
     await world.when(kinds.SERVICE, "helper", lambda obj: obj["metadata"]["uid"] != made["metadata"]["uid"])
+
+
+async def test_plans_stay_while_it_is_not_shown_which_revisions_refer_to_them(world: World) -> None:
+    async with operating(world.plane.kubeconfig):
+        await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+        first = plan_of(await rolled(world, 1))
+        await model(world, "second")
+        second = plan_of(await rolled(world, 2))
+    async with between(access.by_kubeconfig(world.plane.kubeconfig)) as (bad, way):
+        bad.refused["GET", "/replicasets"] = 403
+        async with operating(way) as operator:
+            await model(world, "third")
+            await world.when(kinds.DEPLOYMENT, "helper", lambda obj: plan_of(obj) not in (first, second))
+            await idle(operator)
+    for plan in (first, second):
+        assert await world.get(kinds.CONFIG_MAP, plan) is not None
 
 
 KEYED = "spec: {provider: openai, model: m, apiKeySecretRef: {name: openai, key: key}}"

@@ -90,6 +90,12 @@ class Owned:
         """Names of the owner's children of a kind."""
         return [key.name for key in self._of.get((kind, owner), ())]
 
+    def knows(self, kind: Kind, namespace: str) -> bool:
+        """Whether all there are of a kind in that namespace have been listed, and are still shown to us."""
+        informer = self._informers[kind]
+        hidden = any(scope.namespace in ("", namespace) for scope in informer.absent)
+        return informer.synced.is_set() and not hidden
+
     def rollout(self, key: Key) -> Rollout | None:
         """How a Deployment is getting on."""
         found = self.live(kinds.DEPLOYMENT).get(key)

@@ -149,7 +149,8 @@ class Agents:
                 raise
             problem = _refused(error)
             return Worked(replace(said, problems=(*said.problems, problem)), (), again=REFUSED_SECONDS)
-        await self._prune(ref, agent, places)
+        await self._take_away(OPTIONAL, ref, agent, places)
+        await self._prune(ref, agent, (*places, *(before.places if before else ())))
         applied = self.rollouts.last(key, agent)[0] if held is not None else template
         durable = journal.durable(planned.plan, self._settings, partial(self._has_secret, ref.namespace))
         facts = _facts(replace(said, durable=durable, held=held), planned.plan, applied)
@@ -224,9 +225,11 @@ class Agents:
                 await self._applier.remove(place, agent.uid)
 
     async def _prune(self, ref: Ref, agent: Declared, places: Sequence[Place]) -> None:
-        """Delete children that are no longer wanted. A plan stays while a revision of the Deployment refers to it."""
-        await self._take_away(OPTIONAL, ref, agent, places)
-        if not self._rights.may(kinds.REPLICA_SET, *READ, namespace=ref.namespace):
+        """Delete plans that are no longer wanted. One stays while a revision of the Deployment refers to it.
+
+        `places`: the children that are wanted, and those that were last: their ReplicaSet may not have been seen yet.
+        """
+        if not self._owned.knows(kinds.REPLICA_SET, ref.namespace):
             return
         kept = {place.key.name for place in places if place.kind is kinds.CONFIG_MAP}
         kept |= {revision.plan for revision in self._owned.revisions(Key(ref.namespace, ref.name))}
