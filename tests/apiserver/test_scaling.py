@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
 from kadre.kube import kinds
 from kadre.kube.client import Client
-from kadre.kube.kinds import Object
+from kadre.kube.kinds import Object, key_of
 from kadre.operator.controller import Operator
-from tests.apiserver.conftest import AGENT, World, when
+from tests.apiserver.conftest import AGENT, SECONDS, World, is_true, when
 from tests.apiserver.test_agents import AGENT_YAML, MODEL_YAML
 
+EXTERNAL = "external.metrics.k8s.io"
 PODS = """
   scaling:
     minReplicas: 2
@@ -52,6 +54,13 @@ async def served(client: Client, group: str) -> AsyncIterator[None]:
 @asynccontextmanager
 async def keda(client: Client) -> AsyncIterator[None]:
     """KEDA as far as an API server knows it: its kind, and the API it serves."""
+    async with keda_kind(client), served(client, EXTERNAL):
+        yield
+
+
+@asynccontextmanager
+async def keda_kind(client: Client) -> AsyncIterator[None]:
+    """What there is of KEDA while its adapter restarts."""
     version = {"name": "v1alpha1", "served": True, "storage": True}
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
     definition: Object = {
@@ -73,10 +82,22 @@ async def keda(client: Client) -> AsyncIterator[None]:
 
     try:
         await when(client, kinds.CRD, definition, established)
-        async with served(client, "external.metrics.k8s.io"):
-            yield
+        yield
     finally:
         await client.delete(kinds.CRD, "", "scaledobjects.keda.sh")
+        await gone(client, definition)
+
+
+async def gone(client: Client, definition: Object) -> None:
+    """Wait until the API server has forgotten a kind: the next test brings it anew."""
+    wanted = key_of(definition)
+    page = await client.list(kinds.CRD)
+    if all(key_of(each) != wanted for each in page.items):
+        return
+    async with asyncio.timeout(SECONDS), aclosing(client.watch(kinds.CRD, page.version)) as events:
+        async for event in events:
+            if event.type == "DELETED" and key_of(event.object) == wanted:
+                return
 
 
 @pytest.mark.requirement("operator-hpa")
@@ -107,6 +128,33 @@ async def test_keda_scales_where_there_is_one_and_else_an_autoscaler_by_the_rest
         assert [trigger["type"] for trigger in scaled["spec"]["triggers"]] == ["prometheus", "cpu"]
         await world.apply(AGENT_YAML)
         await world.gone(kinds.SCALED_OBJECT, "helper")
+
+
+@pytest.mark.requirement("operator-keda")
+async def test_another_adapter_that_serves_external_metrics_is_not_taken_for_keda(
+    world: World, operator: Operator
+) -> None:
+    async with served(world.client, EXTERNAL):
+        await world.apply(MODEL_YAML + "---" + AGENT_YAML + KEDA)
+        await world.condition(AGENT, "helper", "Scalable", "MissingKeda")
+        await world.when(kinds.AUTOSCALER, "helper", lambda _: True)
+        assert not is_true(await world.client.get(AGENT, world.namespace, "helper"), "Stalled")
+
+
+@pytest.mark.requirement("operator-keda")
+async def test_an_agent_stays_kedas_while_the_adapter_restarts(world: World, operator: Operator) -> None:
+    async with keda_kind(world.client):
+        async with served(world.client, EXTERNAL):
+            await world.apply(MODEL_YAML + "---" + AGENT_YAML + KEDA)
+            before = await world.when(kinds.SCALED_OBJECT, "helper", lambda _: True)
+            await world.condition(AGENT, "helper", "Scalable", "Scaled")
+        await world.condition(AGENT, "helper", "Scalable", "KedaUnavailable")
+        assert await world.get(kinds.AUTOSCALER, "helper") is None
+        async with served(world.client, EXTERNAL):
+            await world.condition(AGENT, "helper", "Scalable", "Scaled")
+        after = await world.client.get(kinds.SCALED_OBJECT, world.namespace, "helper")
+        assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    await world.when(kinds.AUTOSCALER, "helper", lambda _: True)
 
 
 @pytest.mark.requirement("network-policies")

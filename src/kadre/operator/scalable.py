@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kadre.api.conditions import State
+from kadre.kube.kinds import SCALED_OBJECT
 from kadre.operator.children import scaling
 from kadre.plan.types import AgentPlan
 
 APIS = frozenset(scaling.METRIC_APIS.values())
-"""API groups that others bring and that scaling depends on."""
+"""API groups that others bring and that metrics come from."""
+GROUPS = APIS | {SCALED_OBJECT.group}
+"""All those that scaling depends on."""
 _BRINGERS = {
     "metrics.k8s.io": "metrics-server",
     "custom.metrics.k8s.io": "an adapter such as prometheus-adapter",
@@ -17,31 +20,43 @@ _BRINGERS = {
 }
 
 
-def scalable(plan: AgentPlan, serves: Callable[[str], bool | None]) -> State | None:
+def has_keda(serves: Callable[[str], bool | None], *, scaled: bool) -> bool:
+    """Whether an agent is KEDA's to scale. `scaled`: it has a ScaledObject, which stays for as long as there are any.
+
+    What KEDA serves other adapters serve too, and while it restarts nobody does: that alone moves nothing.
+    """
+    there = serves(SCALED_OBJECT.group)
+    return there is not False if scaled else bool(there and serves(scaling.KEDA_API))
+
+
+def scalable(plan: AgentPlan, serves: Callable[[str], bool | None], *, keda: bool) -> State | None:
     """The condition; None where the number of pods is fixed, and where nobody shows us what the cluster serves.
 
-    `serves`: whether the cluster serves an API group.
+    `serves`: whether the cluster serves an API group; `keda`: whether an agent that wants it has KEDA.
     """
     if not scaling.is_scaled(plan) or any(serves(group) is None for group in APIS):
         return None
-    keda = scaling.wants_keda(plan)
-    if keda and not serves(scaling.KEDA_API):
+    wants = scaling.wants_keda(plan)
+    if wants and not keda:
         message = (
             "there is no KEDA in the cluster: an autoscaler follows the other metrics; install KEDA, or take keda out"
         )
         return State("Scalable", "False", "MissingKeda", message)
-    left = scaling.untriggered(plan) if keda else []
+    if wants and not serves(scaling.KEDA_API):
+        message = f"KEDA does not serve {scaling.KEDA_API} just now: the number of pods follows it again once it does"
+        return State("Scalable", "False", "KedaUnavailable", message)
+    left = scaling.untriggered(plan) if wants else []
     if left:
         message = f"KEDA has no trigger for metrics of type {', '.join(left)}: write one in keda.triggers instead"
         return State("Scalable", "False", "UnsupportedMetric", message)
-    lacking = {} if keda else _lacking(plan, serves)
+    lacking = {} if wants else _lacking(plan, serves)
     if lacking:
         what = "; ".join(f"{', '.join(kinds)} metrics come from {group}" for group, kinds in sorted(lacking.items()))
         fix = "; ".join(f"install {_BRINGERS[group]}" for group in sorted(lacking))
         return State("Scalable", "False", "MetricsUnavailable", f"{what}, which nothing serves; {fix}")
     if not scaling.is_bounded(plan):
         return State("Scalable", "False", "NoRoom", "maxReplicas is not more than minReplicas: raise maxReplicas")
-    return State("Scalable", "True", "Scaled", "by KEDA" if keda else "")
+    return State("Scalable", "True", "Scaled", "by KEDA" if wants else "")
 
 
 def _lacking(plan: AgentPlan, serves: Callable[[str], bool | None]) -> dict[str, list[str]]:

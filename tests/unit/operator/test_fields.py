@@ -100,7 +100,8 @@ def becomes(sections: dict[str, Any]) -> list[Any]:
     read = environment(planned.plan, lambda *_: "1", "")
     owner = Owner(planned.plan, "Agent", "kagent.dev/v1alpha1", "uid", read)
     made = [child.manifest for keda in (True, False) for child in children(owner, Settings(), keda=keda)]
-    told = [scalable(planned.plan, {group}.__contains__) for group in ("", "external.metrics.k8s.io")]
+    served = "external.metrics.k8s.io"
+    told = [scalable(planned.plan, {group}.__contains__, keda=group == served) for group in ("", served)]
     return [problems, planned.problems, planned.notices, made, told]
 
 

@@ -21,13 +21,12 @@ from kadre.operator.children.agent import children
 from kadre.operator.children.common import Child, Owner
 from kadre.operator.children.deployment import template_hash
 from kadre.operator.children.environment import environment
-from kadre.operator.children.scaling import KEDA_API
 from kadre.operator.cluster import Cluster, Declared, Ref
 from kadre.operator.dependents import Dependents
 from kadre.operator.owned import Owned
 from kadre.operator.reporter import Reporter
 from kadre.operator.rights import READ, Rights, within, without_right
-from kadre.operator.scalable import APIS, scalable
+from kadre.operator.scalable import GROUPS, has_keda, scalable
 from kadre.operator.status import Facts, dependencies, messages, of_agent, own
 from kadre.operator.upgrades import WAITS, Upgrades
 from kadre.plan.types import AgentPlan
@@ -36,7 +35,7 @@ OPTIONAL = (kinds.DISRUPTION_BUDGET, kinds.SERVICE_ACCOUNT, kinds.NETWORK_POLICY
 """Children that an agent may have or not, named as it is: those it no longer has are deleted."""
 SCALERS = (kinds.AUTOSCALER, kinds.SCALED_OBJECT)
 """The same, and deleted before anything is applied: two that scale one Deployment would fight, and KEDA refuses to."""
-SCALING = frozenset(Ref(kinds.API_SERVICE.group, kinds.API_SERVICE.kind, "", group) for group in APIS)
+SCALING = frozenset(Ref(kinds.API_SERVICE.group, kinds.API_SERVICE.kind, "", group) for group in GROUPS)
 """What an agent that scales depends on besides."""
 TAKEN_SECONDS = 10.0
 REFUSED_SECONDS = 60.0
@@ -125,11 +124,13 @@ class Agents:
         if planned.plan is None:
             return Worked(said, before.places if before else (), again)
         key = Key(ref.namespace, ref.name)
-        wanted, left_out = self._children(planned.plan, agent.resource, agent.uid)
+        has = self._has(key, agent.uid)
+        keda = has_keda(self._cluster.serves, scaled=kinds.SCALED_OBJECT in has)
+        wanted, left_out = self._children(planned.plan, agent.resource, agent.uid, has, keda=keda)
         said = replace(said, limits=(*limits, *left_out))
         template = _template(wanted)
         held = self._held(ref, agent, template)
-        scales = scalable(planned.plan, self._cluster.serves)
+        scales = scalable(planned.plan, self._cluster.serves, keda=keda)
         if scales is not None:
             said = replace(said, dependencies=(*said.dependencies, scales))
         places = tuple(Place(child.kind, Key(ref.namespace, child.name)) for child in wanted)
@@ -168,10 +169,11 @@ class Agents:
         undone = self.rollouts.undone(Key(ref.namespace, ref.name), agent, template)
         return undone or (WAITS if self.upgrades.waits(ref, agent, template) else None)
 
-    def _children(self, plan: AgentPlan, resource: Resource, uid: str) -> tuple[list[Child], tuple[str, ...]]:
+    def _children(
+        self, plan: AgentPlan, resource: Resource, uid: str, has: frozenset[Kind], *, keda: bool
+    ) -> tuple[list[Child], tuple[str, ...]]:
         """What the agent becomes with the rights that we have, and what is left out. All else is tried and refused."""
-        keda, namespace = bool(self._cluster.serves(KEDA_API)), plan.key.namespace
-        has = self._has(Key(namespace, plan.key.name), uid)
+        namespace = plan.key.namespace
         plan, left_out = within(plan, self._rights, keda=keda, has=has)
         owner = Owner(plan, resource.kind, resource.api_version, uid, self._environment(plan))
         made = children(owner, self._settings, keda=keda)
