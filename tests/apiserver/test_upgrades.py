@@ -9,16 +9,18 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 
 from kadre.base.tasks import Tasks
-from kadre.kube import kinds
+from kadre.kube import access, kinds
 from kadre.kube.client import Scope
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Object, key_of
 from kadre.operator.children.common import Settings
+from kadre.operator.reconcilers import agent as agents
 from kadre.operator.status import rollout
-from kadre.operator.upgrades import MOST
+from kadre.operator.upgrades import MOST, WAITS
 from tests.apiserver.conftest import AGENT, World, has, operating
 from tests.apiserver.test_agents import MODEL_YAML
 from tests.apiserver.test_faults import idle
+from tests.support.between import between
 
 pytestmark = pytest.mark.timeout(400)  # thirty rollouts, with every pod in between
 AGENTS = 30
@@ -112,6 +114,28 @@ async def test_an_upgrade_rolls_ten_agents_at_a_time_and_one_without_another_ima
         await world.apply(MODEL_YAML.replace("model: script", "model: other"))
         later = {name: after_generation(number) for name, number in zip(names, generations[0], strict=True)}
         await world.every(kinds.DEPLOYMENT, later)
+
+
+@pytest.mark.requirement("operator-upgrade")
+async def test_an_upgrade_that_the_api_server_refuses_goes_no_further_than_ten_agents(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents, "REFUSED_SECONDS", 0.1)
+    names = [f"agent-{number}" for number in range(MOST + 5)]
+    await world.apply("---".join([MODEL_YAML, *(AGENT_YAML.format(number=number) for number in range(MOST + 5))]))
+    async with easy_node(world), between(access.by_kubeconfig(world.plane.kubeconfig)) as (bad, way):
+        async with operating(world.plane.kubeconfig, OLD, [world.namespace]):
+            await world.every(AGENT, dict.fromkeys(names, has("Ready", "Available")))
+        bad.refused |= {("PATCH", f"/deployments/{name}"): 422 for name in names}
+        async with operating(way, NEW, [world.namespace]):
+            told = dict.fromkeys(
+                names, lambda obj: has("Stalled", "Refused")(obj) or has("UpToDate", WAITS.reason)(obj)
+            )
+            await world.every(AGENT, told)
+            found = (await world.client.list(AGENT, Scope(world.namespace))).items
+            assert sum(has("Stalled", "Refused")(each) for each in found) == MOST
+            bad.refused.clear()
+            assert 1 < await watched(world, NEW, len(names)) <= MOST
 
 
 def after_generation(number: int) -> Callable[[Object], bool]:

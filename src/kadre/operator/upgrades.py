@@ -40,25 +40,38 @@ class Upgrades:
         """Deployments that are, or were, as this controller makes them: what rolls them now is no upgrade."""
         self._rolling: dict[Key, float] = {}
         """When each of those that roll makes room at the latest."""
+        self._due: set[Key] = set()
+        """Those whose turn it is and that have not been changed yet; where that is refused they stay so."""
         self._waiting: dict[Ref, None] = {}
         self._begun = False
 
     def waits(self, ref: Ref, agent: Declared, wanted: str) -> bool:
-        """Whether the agent has to wait for its turn; where not, it has it. `wanted`: the hash of its new template."""
+        """Whether the agent has to wait for its turn; where not, it has it. `wanted`: the hash of its new template.
+
+        Of one that has it `made` is to be told once its Deployment is so.
+        """
         key = Key(ref.namespace, ref.name)
         live = self._owned.rollout(key)
         if key not in self._current and live is not None and live.template not in ("", wanted):
             _, declared = self.rollouts.last(key, agent)
-            if declared == agent.generation and not self._take(key):
-                self._waiting[ref] = None
-                return True
-        self._current.add(key)
+            if declared == agent.generation:
+                if not self._take(key):
+                    self._waiting[ref] = None
+                    return True
+                self._due.add(key)
+        else:
+            self.made(key)
         self._waiting.pop(ref, None)
         return False
 
+    def made(self, key: Key) -> None:
+        """The Deployment is as this controller makes it."""
+        self._current.add(key)
+        self._due.discard(key)
+
     def look(self, key: Key) -> None:
         """Something may have changed about a Deployment: one that has settled makes room."""
-        if key not in self._rolling:
+        if key not in self._rolling or key in self._due:
             return
         seen = self.rollouts.seen(key)
         if seen is None or seen.settled:
@@ -69,6 +82,7 @@ class Upgrades:
         """The agent has gone."""
         key = Key(ref.namespace, ref.name)
         self._current.discard(key)
+        self._due.discard(key)
         self._waiting.pop(ref, None)
         if self._rolling.pop(key, None) is not None:
             self._call()
@@ -81,7 +95,7 @@ class Upgrades:
             for other, seen in self._owned.live(kinds.DEPLOYMENT).items():
                 if not seen.more.settled:
                     self._rolling[other] = now + SECONDS
-        if key in self._rolling:
+        if key in self._rolling and self._rolling[key] > now:
             return True
         self._rolling = {other: until for other, until in self._rolling.items() if until > now}
         if len(self._rolling) >= MOST:

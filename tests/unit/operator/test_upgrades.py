@@ -51,6 +51,7 @@ class World:
     def waits(self, number: int, wanted: str = "new", generation: int = 1) -> bool:
         waits = self.upgrades.waits(ref(number), agent(generation), wanted)
         if not waits:
+            self.upgrades.made(Key("team", f"agent-{number}"))
             self.becomes(number, ROLLING)
         return waits
 
@@ -71,6 +72,18 @@ async def test_one_that_is_stuck_makes_room_after_its_deadline() -> None:
     assert sum(world.waits(number) for number in range(13)) == 3
     await world.clock.advance(SECONDS + 1)
     assert not world.waits(11)
+
+
+async def test_those_that_could_not_be_changed_keep_their_place_for_as_long_as_others() -> None:
+    world = World(23)
+    refused = [not world.upgrades.waits(ref(number), agent(), "new") for number in range(23)]
+    assert sum(refused) == MOST
+    for number in range(MOST):
+        world.upgrades.look(Key("team", f"agent-{number}"))
+    assert world.woken == []
+    await world.clock.advance(SECONDS + 1)
+    assert [world.waits(number) for number in range(MOST, 23)] == [False] * MOST + [True] * 3
+    assert [world.waits(number) for number in range(MOST)] == [True] * MOST
 
 
 def test_one_that_is_deleted_makes_room() -> None:

@@ -142,6 +142,7 @@ class Agents:
                 made = await self._applier.ensure(child.kind, child.manifest, agent.uid, child.once)
                 if child.kind is kinds.DEPLOYMENT:
                     self.rollouts.note(key, agent, template, made)
+                    self.upgrades.made(key)
         except NameTaken as taken:
             problem = _name_taken(taken)
             return Worked(replace(said, problems=(*said.problems, problem)), (), again=TAKEN_SECONDS)
