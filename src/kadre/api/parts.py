@@ -40,6 +40,13 @@ def _url(value: str) -> str:
     return value
 
 
+def _host(value: str) -> str:
+    if "@" in value:
+        message = "a host has no @: before it is who logs in, and everybody who may read the object would know"
+        raise Mistake(message, "write the host alone; who logs in is said beside it, and the password is in a Secret")
+    return value
+
+
 def _name(value: Any) -> Any:
     return value["name"] if isinstance(value, dict) and set(value) == {"name"} else value
 
@@ -61,6 +68,9 @@ UrlOrNothing = Annotated[str, AfterValidator(lambda value: value and _url(value)
 
 UrlTemplate = Annotated[str, AfterValidator(lambda value: _url(PATH_PARAMETER.sub("1", value)) and value)]
 """The same, with `{names}` in it that are replaced."""
+
+Host = Annotated[str, AfterValidator(_host)]
+"""The name or the address of a server."""
 
 IntOrText = Annotated[Any, AfterValidator(_int_or_text), WithJsonSchema({"x-kubernetes-int-or-string": True})]
 """A whole number or a text."""

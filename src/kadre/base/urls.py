@@ -8,11 +8,17 @@ from urllib.parse import urlsplit
 
 EXAMPLE = "http://tools.team.svc:8080/mcp"
 _HOST = re.compile(r"[\w.-]+")
+_LOGIN = (
+    "the URL says who logs in, before its @: everybody who may read the object, or what is made of it, would know",
+    "take that out, and have it in a Secret: a model's apiKeySecretRef, a tool's secretHeaders",
+)
 
 
 def fault(url: str) -> tuple[str, str] | None:
-    """What is wrong with an http or https URL, and how to mend it; None where nothing is. The URL is not told: it may
-    hold a password."""
+    """What is wrong with an http or https URL, and how to mend it; None where nothing is.
+
+    One that holds a password is refused, and no part is told of one that may hold one.
+    """
     if any(character.isspace() or not character.isprintable() for character in url):
         return "the URL has a space or a line break in it", "take it out; within a path it is written %20"
     if not url.lower().startswith(("http://", "https://")):
@@ -24,11 +30,18 @@ def fault(url: str) -> tuple[str, str] | None:
         host = parts.hostname or ""
     except ValueError:
         return "the URL's host is not complete", f"write it as in {EXAMPLE}; [ ] are for IPv6 addresses"
+    if "@" in parts.netloc:
+        return _LOGIN
     if not host:
         return "the URL names no host", f"write one after ://, as in {EXAMPLE}"
-    if not (_is_ipv6(host) if "[" in parts.netloc else _HOST.fullmatch(host)):
-        return f"{host!r} can't be a host", f"use letters, digits, - and ., as in {EXAMPLE}"
-    return _port_fault(parts.netloc)
+    wrong = _host_fault(host, parts.netloc) or _port_fault(parts.netloc)
+    return _LOGIN if wrong and "@" in url else wrong  # a / in a password ends what counts as the host
+
+
+def _host_fault(host: str, netloc: str) -> tuple[str, str] | None:
+    if _is_ipv6(host) if "[" in netloc else _HOST.fullmatch(host):
+        return None
+    return f"{host!r} can't be a host", f"use letters, digits, - and ., as in {EXAMPLE}"
 
 
 def _is_ipv6(host: str) -> bool:
@@ -39,7 +52,7 @@ def _is_ipv6(host: str) -> bool:
 
 
 def _port_fault(netloc: str) -> tuple[str, str] | None:
-    _, colon, port = netloc.rpartition("@")[2].rpartition("]")[2].rpartition(":")
+    _, colon, port = netloc.rpartition("]")[2].rpartition(":")
     if not colon or not port or (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
         return None
     return f"{port[:20]!r} can't be a port", "write a number from 1 to 65535"

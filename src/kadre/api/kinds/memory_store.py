@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from kadre.api.kinds.tool import Embedding, VectorStore
-from kadre.api.parts import Count, Duration, Port, Positive, SecretName
+from kadre.api.parts import Count, Duration, Host, Port, Positive, SecretName
 from kadre.api.resource import NATIVE, Column, Listing, Resource, Spec
 from kadre.base.problems import Problem
 
@@ -57,7 +57,7 @@ class Auth(Spec):
 class RedisStore(Spec):
     """A Redis server."""
 
-    host: str
+    host: Host
     """Its address."""
     port: Port = 6379
     """Its port."""
@@ -72,7 +72,7 @@ class RedisStore(Spec):
 class PostgresStore(Spec):
     """A PostgreSQL server."""
 
-    host: str
+    host: Host
     """Its address."""
     port: Port = 5432
     """Its port."""

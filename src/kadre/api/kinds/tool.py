@@ -10,6 +10,7 @@ from kadre.api.parts import (
     Count,
     Duration,
     EnvVar,
+    Host,
     Parameter,
     Port,
     Positive,
@@ -62,7 +63,7 @@ class VectorStore(Spec):
 
     type: VectorStoreType
     """Which database."""
-    host: str | None = None
+    host: Host | None = None
     """Its address."""
     port: Port | None = None
     """Its port, where it isn't the database's usual one."""
