@@ -22,7 +22,7 @@ from kadre.plan.types import Dependency, Notice
 
 TOLD = ("Ready", "Reconciling", "RolledBack", "Durable", "Permitted")
 """Conditions whose changes are told as Events."""
-PASSING = ("Pending", "Starting", "RollingOut", "Valid", "JournalInPod", "OwnJournal", "InstalledJournal")
+PASSING = ("Pending", "Starting", "RollingOut", "Scaling", "Valid", "JournalInPod", "OwnJournal", "InstalledJournal")
 """Reasons that are on the way to another one, or that everything is as everybody expects."""
 
 
@@ -101,6 +101,8 @@ class Facts:
     limits: tuple[str, ...] = ()
     """What the controller has no right to do for it."""
     durable: State | None = None
+    least: int = 0
+    """The fewest pods it is content with, where their number is an autoscaler's; 0: as many as its Deployment wants."""
     held: State | None = None
     """Why its Deployment is left as it is, whatever is wanted."""
     fields: Object = field(default_factory=dict)
@@ -143,7 +145,7 @@ def rollout(deployment: Object) -> Rollout:
 
 def of_agent(before: Object, facts: Facts, deployment: Rollout | None, generation: int, now: datetime) -> Object:
     """An Agent's status. `before`: what it is now; `deployment`: None where there is none."""
-    states = _agent_states(facts, deployment)
+    states = _agent_states(facts, deployment, before)
     counted = {} if deployment is None else {"replicas": deployment.replicas, "readyReplicas": deployment.ready}
     at = {"revision": deployment.revision} if deployment is not None and deployment.revision else {}
     phase = _phase(states, deployment)
@@ -225,7 +227,7 @@ def told(problems: Iterable[Problem]) -> str:
     return "; ".join(parts)
 
 
-def _agent_states(facts: Facts, deployment: Rollout | None) -> list[State]:
+def _agent_states(facts: Facts, deployment: Rollout | None, before: Object) -> list[State]:
     wrong = errors(facts.problems)
     states = []
     if wrong:
@@ -234,7 +236,7 @@ def _agent_states(facts: Facts, deployment: Rollout | None) -> list[State]:
         states.append(State("Ready", "False", "Pending", "its Deployment is being made"))
         states.append(State("Reconciling", "True", "Pending", "its Deployment is being made"))
     else:
-        states += _rollout_states(deployment)
+        states += _rollout_states(deployment, serves=_serves(deployment, facts.least, before))
     states += facts.dependencies
     states += [state for state in (facts.durable, facts.held) if state is not None]
     if facts.notices:
@@ -244,7 +246,20 @@ def _agent_states(facts: Facts, deployment: Rollout | None) -> list[State]:
     return states
 
 
-def _rollout_states(deployment: Rollout) -> list[State]:
+def _serves(deployment: Rollout, least: int, before: Object) -> bool:
+    """Whether enough pods answer: all that are wanted, or the fewest that an autoscaler may leave.
+
+    One that was ready also stays so while it has lost no pod since: what it lacks is being added. The Deployment's own
+    condition, Available, does not tell: of ours no pod may be away, and so it is false whenever one is added.
+    """
+    if deployment.available >= max(1, min(least or deployment.wanted, deployment.wanted)):
+        return True
+    conditions = before.get("conditions") or ()
+    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    return ready and deployment.available >= max(1, before.get("readyReplicas", 0))
+
+
+def _rollout_states(deployment: Rollout, *, serves: bool) -> list[State]:
     counted = f"{deployment.available} of {deployment.wanted} pods are available"
     if deployment.settled:
         reason = "ScaledToZero" if deployment.wanted == 0 else "Available"
@@ -254,15 +269,17 @@ def _rollout_states(deployment: Rollout) -> list[State]:
         # It may get on by itself, once there is room or the image can be had: kstatus calls that stalled all the same.
         reason = stuck.reason if stuck is not None else "DeploymentFailed"
         why = f"{_why(stuck)}; {deployment.trouble}" if stuck is not None else deployment.trouble
-        return [State("Ready", "False", reason, f"{counted}: {why}"), State("Stalled", "True", reason, why)]
-    # While a new plan rolls out over pods of the one before, the agent goes on answering.
-    serves = deployment.available >= max(1, deployment.wanted)
-    rolling = State("Reconciling", "True", "RollingOut", f"{deployment.updated} of {deployment.wanted} pods are new")
-    ready = State("Ready", "True" if serves else "False", "RollingOut" if serves else "Starting", counted)
+        ready = State("Ready", "True" if serves else "False", reason, f"{counted}: {why}")
+        return [ready, State("Stalled", "True", reason, why)]
+    # While a new plan rolls out over pods of the one before, and while pods are added, the agent goes on answering.
+    going = "Scaling" if serves and deployment.updated == deployment.replicas else "RollingOut"
+    how = f"{deployment.updated} of {deployment.wanted} pods are new" if going == "RollingOut" else counted
+    rolling = State("Reconciling", "True", going, how)
+    ready = State("Ready", "True" if serves else "False", going if serves else "Starting", counted)
     if stuck is not None:
         # Not stalled before the Deployment's own deadline: a node or an image may be on its way.
         rolling = State("Reconciling", "True", stuck.reason, _why(stuck))
-        reason = "RollingOut" if serves else stuck.reason
+        reason = going if serves else stuck.reason
         ready = State("Ready", ready.status, reason, f"{counted}: {_why(stuck)}")
     return [ready, rolling]
 

@@ -17,6 +17,8 @@ FACTS = Facts(fields={"model": "scripted/m"}, durable=State("Durable", "False", 
 RUNS = Rollout(generation=1, observed=1, wanted=2, replicas=2, updated=2, ready=2, available=2, revision=3)
 MISSING = Problem("MissingModelConfig", "there is no ModelConfig m", "create it", "Agent d/a", "spec.modelConfig")
 
+ROOM = Trouble("Unschedulable", "pod a-1: 0/1 nodes are available: 1 Insufficient cpu.", "lower spec.resources")
+
 
 def conditions(status: Object) -> dict[str, tuple[str, str]]:
     return {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
@@ -45,14 +47,46 @@ def test_an_agent_without_its_first_pod_is_starting() -> None:
     assert status["phase"] == "Pending"
 
 
+def test_an_agent_goes_on_being_ready_while_pods_are_added() -> None:
+    adding = replace(RUNS, wanted=5, replicas=5, updated=5)
+    status = said(adding, before=said(RUNS))
+    assert conditions(status)["Ready"] == ("True", "Scaling")
+    assert conditions(status)["Reconciling"] == ("True", "Scaling")
+    assert status["conditions"][0]["message"] == "2 of 5 pods are available"
+    assert (status["phase"], news(said(RUNS), status)) == ("Ready", [])
+    stuck = said(replace(adding, pods=ROOM), before=status)
+    assert conditions(stuck)["Ready"] == ("True", "Scaling")
+    assert conditions(stuck)["Reconciling"] == ("True", "Unschedulable")
+    refused = said(replace(adding, trouble="pods are forbidden: quota"), before=status)
+    assert conditions(refused) | {"Durable": ()} == {
+        "Ready": ("True", "DeploymentFailed"),
+        "Stalled": ("True", "DeploymentFailed"),
+        "Durable": (),
+    }
+
+
+def test_an_agent_that_loses_a_pod_is_not_ready_until_it_has_all_unless_it_is_scaled_and_has_its_fewest() -> None:
+    adding = replace(RUNS, wanted=5, replicas=5, updated=5, ready=3, available=3)
+    lost = said(replace(adding, ready=2, available=2), before=said(adding, before=said(RUNS)))
+    assert conditions(lost)["Ready"] == ("False", "Starting")
+    assert conditions(said(replace(adding, ready=4, available=4), before=lost))["Ready"] == ("False", "Starting")
+    scaled = replace(FACTS, least=2)
+    assert conditions(said(replace(adding, ready=2, available=2), scaled, lost))["Ready"] == ("True", "Scaling")
+    assert conditions(said(replace(adding, ready=1, available=1), scaled, lost))["Ready"] == ("False", "Starting")
+
+
+def test_an_agent_that_begins_anew_from_no_pod_is_starting() -> None:
+    none = said(replace(RUNS, wanted=0, replicas=0, updated=0, ready=0, available=0))
+    assert conditions(none)["Ready"] == ("True", "ScaledToZero")
+    one = replace(RUNS, wanted=1, replicas=1, updated=1, ready=0, available=0)
+    assert conditions(said(one, before=none))["Ready"] == ("False", "Starting")
+
+
 def test_a_deployment_that_does_not_get_on_is_stalled_in_its_own_words() -> None:
     status = said(replace(RUNS, available=1, trouble="pods are forbidden: quota"))
     assert conditions(status)["Stalled"] == ("True", "DeploymentFailed")
     assert "quota" in status["conditions"][0]["message"]
     assert status["phase"] == "Degraded"
-
-
-ROOM = Trouble("Unschedulable", "pod a-1: 0/1 nodes are available: 1 Insufficient cpu.", "lower spec.resources")
 
 
 def test_what_is_in_the_way_of_its_pods_is_said_with_the_fix_long_before_it_is_stalled() -> None:

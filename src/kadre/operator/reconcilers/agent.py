@@ -16,7 +16,7 @@ from kadre.kube.apply import Applier, NameTaken, Place
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key, Kind
 from kadre.kube.outcome import DONE, After, Outcome, Stop
-from kadre.operator.children import journal, service
+from kadre.operator.children import journal, scaling, service
 from kadre.operator.children.agent import children
 from kadre.operator.children.common import Child, Owner
 from kadre.operator.children.deployment import template_hash
@@ -257,7 +257,8 @@ def _facts(said: Facts, plan: AgentPlan, applied: str) -> Facts:
         "planHash": applied,
     }
     notices = messages(plan.notices)
-    return replace(said, notices=notices, fields=fields)
+    least = scaling.fewest(plan) if scaling.is_scaled(plan) else 0
+    return replace(said, notices=notices, fields=fields, least=least)
 
 
 def _template(wanted: Sequence[Child]) -> str:
