@@ -11,6 +11,7 @@ from kadre.kube.kinds import Key, Object
 from kadre.operator.controller import Operator
 from tests.apiserver.conftest import AGENT, SECONDS, World, is_true
 from tests.apiserver.test_agents import AGENT_YAML, MODEL_YAML
+from tests.apiserver.test_faults import idle
 
 SCALING = "  scaling: {minReplicas: 2, maxReplicas: 5, targetCPUUtilization: 70}\n"
 
@@ -43,15 +44,19 @@ async def test_a_rollback_holds_until_the_agent_changes(world: World, operator: 
     told = await world.condition(AGENT, "helper", "RolledBack", "RolloutUndone")
     assert told["status"] == "True"
     await rolled(world, 3)
+    await world.when(AGENT, "helper", lambda obj: obj["status"].get("model") == "scripted/script")
     await model(world, "third")  # a change of what it refers to does not end the rollback
     await world.condition(AGENT, "helper", "RolledBack", "RolloutUndone")
     held = await world.get(kinds.DEPLOYMENT, "helper")
     assert held is not None
     assert plan_of(held) == plan_of(first)
+    await idle(operator)
+    assert (await world.client.get(AGENT, world.namespace, "helper"))["status"]["model"] == "scripted/script"
     await world.apply(AGENT_YAML.replace("You help.", "You help more."))
     fourth = await rolled(world, 4)
     assert plan_of(fourth) not in (plan_of(first), plan_of(second))
     agent = await world.when(AGENT, "helper", lambda obj: not is_true(obj, "RolledBack"))
+    assert agent["status"]["model"] == "scripted/third"
     assert agent["status"]["observedGeneration"] == 2
 
 

@@ -16,6 +16,7 @@ from kadre.kube.informer import Informer
 from kadre.kube.kinds import Key, Kind, Object
 from kadre.operator.children.common import MANAGED_BY, MANAGER
 from kadre.operator.children.deployment import plan_name, template_hash
+from kadre.operator.children.plan_map import model_of
 from kadre.operator.pods import Pods
 from kadre.operator.rights import Rights
 from kadre.operator.status import Rollout, revision, rollout
@@ -69,7 +70,11 @@ class Owned:
         self._pods = Pods(client, clock, rights)
         self._of: dict[tuple[Kind, str], set[Key]] = defaultdict(set)
         """Children by the uid of their owner."""
-        keepers = {kinds.DEPLOYMENT: _deployment, kinds.REPLICA_SET: _replica_set}
+        keepers = {
+            kinds.DEPLOYMENT: _deployment,
+            kinds.REPLICA_SET: _replica_set,
+            kinds.CONFIG_MAP: _config_map,
+        }
         scopes = [replace(_OURS, namespace=each) for each in rights.namespaces]
         self._informers = {
             kind: Informer(
@@ -116,6 +121,14 @@ class Owned:
             if each in live:
                 yield live[each].more
 
+    def model(self, key: Key) -> str:
+        """The model of the plan that a Deployment is at, as people are told of it; empty where it is not known."""
+        live = self.rollout(key)
+        plans = [each.plan for each in self.revisions(key) if live is not None and each.template == live.template]
+        maps = self.live(kinds.CONFIG_MAP)
+        found = [maps[Key(key.namespace, plan)].more for plan in plans if Key(key.namespace, plan) in maps]
+        return found[0] if found else ""
+
     def _teller(self, kind: Kind) -> Callable[[Key, Seen | None, Seen | None], None]:
         def tell(key: Key, before: Seen | None, after: Seen | None) -> None:
             if before is not None:
@@ -140,6 +153,10 @@ def _any(obj: Object, _: Seen | None) -> Seen:
 
 def _deployment(obj: Object, _: Seen | None) -> Seen:
     return seen(obj)._replace(more=rollout(obj))
+
+
+def _config_map(obj: Object, _: Seen | None) -> Seen:
+    return seen(obj)._replace(more=model_of(obj))
 
 
 def _replica_set(obj: Object, _: Seen | None) -> Seen:

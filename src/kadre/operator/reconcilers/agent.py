@@ -16,7 +16,7 @@ from kadre.kube.apply import Applier, NameTaken, Place
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key, Kind
 from kadre.kube.outcome import DONE, After, Outcome, Stop
-from kadre.operator.children import journal, scaling, service
+from kadre.operator.children import journal, plan_map, scaling, service
 from kadre.operator.children.agent import children
 from kadre.operator.children.common import Child, Owner
 from kadre.operator.children.deployment import template_hash
@@ -155,7 +155,8 @@ class Agents:
         await self._prune(ref, agent, (*places, *(before.places if before else ())))
         applied = self.rollouts.last(key, agent)[0] if held is not None else template
         durable = journal.durable(planned.plan, self._settings, partial(self._has_secret, ref.namespace))
-        facts = _facts(replace(said, durable=durable, held=held), planned.plan, applied)
+        model = plan_map.told(planned.plan.model) if held is None else self._owned.model(key)
+        facts = _facts(replace(said, durable=durable, held=held), planned.plan, applied, model)
         return Worked(facts, places, UPGRADE_SECONDS if held is WAITS else again)
 
     def _remembering(self, ref: Ref, agent: Declared, worked: Worked) -> Worked:
@@ -250,12 +251,9 @@ class Agents:
             self._applier.forget(worked.places)
 
 
-def _facts(said: Facts, plan: AgentPlan, applied: str) -> Facts:
-    fields = {
-        "model": f"{plan.model.provider}/{plan.model.model}",
-        "url": service.url(plan),
-        "planHash": applied,
-    }
+def _facts(said: Facts, plan: AgentPlan, applied: str, model: str) -> Facts:
+    fields = {"model": model, "url": service.url(plan), "planHash": applied}
+    fields = {field: value for field, value in fields.items() if value}
     notices = messages(plan.notices)
     least = scaling.fewest(plan) if scaling.is_scaled(plan) else 0
     return replace(said, notices=notices, fields=fields, least=least)
