@@ -17,7 +17,7 @@ from kadre.kube.kinds import Key, Object, key_of
 from kadre.operator.children.common import MANAGER, Settings
 from kadre.operator.controller import Operator
 from kadre.operator.reconcilers import agent as agents
-from tests.apiserver.conftest import AGENT, SECONDS, World, is_true, operating
+from tests.apiserver.conftest import AGENT, SECONDS, World, has, is_true, operating
 from tests.apiserver.test_agents import AGENT_YAML, MODEL_YAML
 from tests.apiserver.test_faults import idle
 from tests.apiserver.test_rollouts import model, plan_of, rolled
@@ -133,6 +133,32 @@ async def test_a_child_that_came_and_went_while_its_watch_was_broken_is_made_aga
     await world.client.delete(kinds.SERVICE, world.namespace, "helper")
     bad.expire("services")
     await world.when(kinds.SERVICE, "helper", lambda obj: obj["metadata"]["uid"] != made["metadata"]["uid"])
+
+
+async def test_an_answer_of_the_api_server_that_does_not_pass_is_told_until_it_does(scene: Scene) -> None:
+    world, bad, _ = scene
+    await world.apply(MODEL_YAML)
+    bad.refused["PATCH", "/deployments/helper"] = 500
+    await world.apply(AGENT_YAML)
+    told = await world.condition(AGENT, "helper", "Reconciling", "ApiServerError")
+    assert told["message"].startswith("the API server answers 500: PATCH /apis/apps/v1/")
+    await world.condition(AGENT, "helper", "Ready", "ApiServerError")
+    bad.refused.clear()
+    await rolled(world, 1)
+    bad.refused["PATCH", "/deployments/helper"] = 500
+    await model(world, "second")
+    agent = await world.when(AGENT, "helper", has("Reconciling", "ApiServerError"))
+    assert has("Ready", "Starting")(agent)
+    assert (agent["status"]["model"], agent["status"]["revision"]) == ("scripted/script", 1)
+    bad.refused.clear()
+    await rolled(world, 2)
+
+
+async def test_what_is_too_large_for_the_api_server_is_told_as_refused(scene: Scene) -> None:
+    world, bad, _ = scene
+    bad.refused["PATCH", "/deployments/helper"] = 413
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    await world.condition(AGENT, "helper", "Stalled", "Refused")
 
 
 async def test_plans_stay_while_it_is_not_shown_which_revisions_refer_to_them(world: World) -> None:

@@ -40,4 +40,5 @@ class ApiError(Exception):
     @property
     def refused(self) -> bool:
         """The object itself is wrong: the same again would be refused again."""
-        return self.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}
+        wrong = {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY}
+        return self.status in wrong

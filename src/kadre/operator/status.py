@@ -28,6 +28,7 @@ PASSING = ("Pending", "Starting", "RollingOut", "Scaling", "Valid", "JournalInPo
 
 MAX_DIGITS = 19
 NOT_YET = "NotSupportedYet"
+HINDERED = "ApiServerError"
 RESOLVED = {
     "model": "ModelResolved",
     "template": "TemplateResolved",
@@ -157,6 +158,30 @@ def of_agent(before: Object, facts: Facts, deployment: Rollout | None, generatio
         **at,
         "conditions": _conditions(before, states, generation, now),
     }
+
+
+def hindered(
+    before: Object, answer: str, why: str, deployment: Rollout | None, generation: int, now: datetime
+) -> Object:
+    """An Agent's status while the API server does not do what the agent needs: the rest stays as it was said last.
+
+    `answer`: its code and word for it; `why` in its own words, of which the first are kept for the same answer: where
+    they change with every try each would be news. What was looked at stays the generation that was acted on.
+    """
+    known = {each["type"]: each for each in before.get("conditions") or ()}
+    said = known.get("Reconciling", {})
+    message = f"the API server answers {answer}: {why}; it is tried again, ever more rarely"
+    if said.get("reason") == HINDERED and said.get("message", "").startswith(f"the API server answers {answer}:"):
+        message = said["message"]
+    state = State("Reconciling", "True", HINDERED, message)
+    ready = State("Ready", "False", HINDERED, message)
+    counted: Object = {}
+    if deployment is not None:
+        ready, *_ = _rollout_states(deployment, serves=_serves(deployment, 0, before))
+        counted = {"replicas": deployment.replicas, "readyReplicas": deployment.ready}
+    others = [each for kind, each in known.items() if kind not in {"Ready", "Reconciling", "Stalled"}]
+    conditions = [*_conditions(before, [ready, state], generation, now), *others]
+    return {**before, "phase": _phase([ready, state], deployment), **counted, "conditions": conditions}
 
 
 def of_other(before: Object, facts: Facts, unbuilt: str, generation: int, now: datetime) -> Object:

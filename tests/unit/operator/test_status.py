@@ -9,7 +9,18 @@ from typing import Any
 from kadre.api.conditions import State
 from kadre.base.problems import Problem
 from kadre.kube.kinds import Object
-from kadre.operator.status import Facts, News, Rollout, Trouble, dependencies, news, of_agent, of_other, rollout
+from kadre.operator.status import (
+    Facts,
+    News,
+    Rollout,
+    Trouble,
+    dependencies,
+    hindered,
+    news,
+    of_agent,
+    of_other,
+    rollout,
+)
 from kadre.plan.types import Dependency, Notice
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -107,6 +118,17 @@ def test_a_new_plan_whose_pods_do_not_come_up_is_told_while_the_old_one_goes_on(
     assert conditions(status)["Ready"] == ("True", "RollingOut")
     assert conditions(status)["Reconciling"] == ("True", "Unschedulable")
     assert [(item.reason, item.good) for item in news(said(RUNS), status)] == [("Unschedulable", False)]
+
+
+def test_what_the_api_server_answers_is_said_beside_what_was_known_and_once_for_the_same_answer() -> None:
+    before = said(RUNS, replace(FACTS, dependencies=(State("ModelResolved", "True", "Resolved"),)))
+    status = hindered(before, "500 InternalError", "webhook at 10.0.0.1 is away", RUNS, 5, NOW)
+    assert conditions(status) == conditions(before) | {"Reconciling": ("True", "ApiServerError")}
+    assert (status["observedGeneration"], status["model"], status["phase"]) == (4, "scripted/m", "Ready")
+    assert "500 InternalError: webhook at 10.0.0.1" in status["conditions"][1]["message"]
+    assert hindered(status, "500 InternalError", "webhook at 10.0.0.2 is away", RUNS, 5, NOW) == status
+    first = hindered({}, "409 Conflict", "it is there already", None, 1, NOW)
+    assert conditions(first) == {"Ready": ("False", "ApiServerError"), "Reconciling": ("True", "ApiServerError")}
 
 
 def test_what_its_author_must_mend_is_said_with_the_fix() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,9 +28,11 @@ from kadre.operator.owned import Owned
 from kadre.operator.reporter import Reporter
 from kadre.operator.rights import READ, Rights, within, without_right
 from kadre.operator.scalable import GROUPS, has_keda, scalable
-from kadre.operator.status import Facts, dependencies, messages, of_agent, own
+from kadre.operator.status import Facts, dependencies, hindered, messages, of_agent, own
 from kadre.operator.upgrades import WAITS, Upgrades
 from kadre.plan.types import AgentPlan
+
+log = logging.getLogger(__name__)
 
 OPTIONAL = (kinds.DISRUPTION_BUDGET, kinds.SERVICE_ACCOUNT, kinds.NETWORK_POLICY)
 """Children that an agent may have or not, named as it is: those it no longer has are deleted."""
@@ -41,6 +44,8 @@ TAKEN_SECONDS = 10.0
 REFUSED_SECONDS = 60.0
 HELD = (kinds.DEPLOYMENT, kinds.CONFIG_MAP)
 """Children that are left as they are while something holds the Deployment."""
+PERSISTENT = 4
+"""Failures in a row after which they are told in the status: a second of them. The most that happen pass."""
 UPGRADE_SECONDS = 60.0
 """Between two looks of one that waits for its turn, which it is told of besides."""
 
@@ -79,6 +84,8 @@ class Agents:
         self.dependents = Dependents()
         self._worked: dict[Ref, Worked] = {}
         self._stale: set[Ref] = set()
+        self._failures: dict[Ref, int] = {}
+        """How often in a row each could not be worked on."""
         self.upgrades = upgrades
         self.rollouts = upgrades.rollouts
 
@@ -87,7 +94,31 @@ class Agents:
         self._stale.add(ref)
 
     async def reconcile(self, ref: Ref) -> Outcome:
-        """Have the cluster be as the agent says, and the agent say how the cluster is."""
+        """Have the cluster be as the agent says, and the agent say how the cluster is. Raises ApiError."""
+        try:
+            outcome = await self._reconcile(ref)
+        except ApiError as error:
+            self._failures[ref] = self._failures.get(ref, 0) + 1
+            if error.status and self._failures[ref] >= PERSISTENT:
+                await self._tell(ref, error)
+            raise
+        self._failures.pop(ref, None)
+        return outcome
+
+    async def _tell(self, ref: Ref, error: ApiError) -> None:
+        """Say why the agent gets no further, where that can be said."""
+        agent, key = self._cluster.find(ref), Key(ref.namespace, ref.name)
+        if agent is None or agent.deleting:
+            return
+        answer = f"{error.status} {error.reason}".strip()
+        seen, now = self.rollouts.seen(key), self._clock.now()
+        status = hindered(agent.status, answer, str(error), seen, agent.generation, now)
+        try:
+            await self._reporter.report(ref, agent, status)
+        except ApiError as another:
+            log.info("%s: its status cannot be written: %s", ref, another)
+
+    async def _reconcile(self, ref: Ref) -> Outcome:
         agent = self._cluster.find(ref)
         if agent is None or agent.deleting:
             self._forget(ref)
@@ -244,6 +275,7 @@ class Agents:
     def _forget(self, ref: Ref) -> None:
         self.dependents.forget(ref)
         self._stale.discard(ref)
+        self._failures.pop(ref, None)
         self.rollouts.forget(Key(ref.namespace, ref.name))
         self.upgrades.forget(ref)
         worked = self._worked.pop(ref, None)
