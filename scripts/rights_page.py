@@ -35,7 +35,7 @@ ConfigMap.
 
 The chart gives more where more is asked for: the webhook's Secret and configurations, where the controller makes its
 certificate; and one Role for each Secret and namespace in `shareSecretsWith`. Where `--agent-image` names no image, the
-controller gets its own pod, to have agents run in the image that it runs in.
+controller gets its own pod, to have agents run in the image that it runs in, and ends where it may not.
 
 An agent's own ServiceAccount has no rights at all, and its pods carry no token of it.
 """

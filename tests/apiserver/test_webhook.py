@@ -440,7 +440,8 @@ async def test_a_replica_that_stands_by_answers_from_what_it_follows(world: Worl
 
 def replica(config: Path, port: int, more: Sequence[str]) -> Process:
     """A controller's process, as a pod runs it."""
-    flags = ["--leader-elect", f"--metrics-bind-address={LOCAL}:{port}", "--health-probe-bind-address=0", *more]
+    flags = ["--leader-elect", f"--metrics-bind-address={LOCAL}:{port}", "--health-probe-bind-address=0"]
+    flags += ["--agent-image=kadre:test", *more]
     command = ["env", f"KUBECONFIG={config}", sys.executable, "-m", "kadre", "operator", *flags]
     return Process("controller", command, config.with_suffix(f".{port}.log"))
 

@@ -19,15 +19,21 @@ ELSEWHERE = "kadre:latest"
 
 
 async def find(client: Client, namespace: str) -> str:
-    """The image of this process's pod in `namespace`; `kadre:latest` where it runs in none, or may not look.
+    """The image of this process's pod in `namespace`; `kadre:latest` where it runs in none.
 
-    Raises KadreError where the cluster does not answer.
+    Raises KadreError where it runs in one and cannot look: in another image every agent would be rolled.
     """
-    name = os.environ.get("POD_NAME") or socket.gethostname()
+    told = os.environ.get("POD_NAME", "")
+    name = told or socket.gethostname()
     try:
         pod = await client.get(kinds.POD, namespace, name)
     except ApiError as error:
-        if not (error.missing or error.forbidden):
+        if error.forbidden or (error.missing and told):
+            raise KadreError(
+                f"agents run in this controller's own image, and which that is cannot be known: {error}; name it with "
+                f"--agent-image, or let the controller get the pod {name} in namespace {namespace}"
+            ) from error
+        if not error.missing:
             raise KadreError(f"the cluster cannot be worked with: {error}") from error
         log.warning("agents run in the image %s: --agent-image names none, and our own is not known", ELSEWHERE)
         return ELSEWHERE
