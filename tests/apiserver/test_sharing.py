@@ -8,13 +8,16 @@ from itertools import count
 
 import pytest
 
-from kadre.kube import kinds
+from kadre.kube import access, kinds
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Object
+from kadre.operator import sharing
 from kadre.operator.children.common import KeySecret, Settings
 from kadre.operator.sharing import COPIED_FROM, ROLE
 from tests.apiserver import chart
 from tests.apiserver.conftest import AGENT, World, operating
+from tests.apiserver.test_late import until
+from tests.support.between import between
 
 AGENT_YAML = """
 apiVersion: kagent.dev/v1alpha1
@@ -104,6 +107,36 @@ async def test_a_shared_secret_is_copied_follows_its_original_and_goes_with_it(w
         await team.when(kinds.SECRET, "kagent-openai", lambda obj: holds(obj, "sk-second"))
         await world.client.delete(kinds.SECRET, world.namespace, "kagent-openai")
         await team.gone(kinds.SECRET, "kagent-openai")
+
+
+@pytest.mark.requirement("secrets-shared")
+async def test_a_copy_that_was_made_before_its_role_comes_to_belong_to_it(
+    world: World, team: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "CLOSED_SECONDS", 0.1)
+    await put(world, secret("sk-first"))
+    async with operating(world.plane.kubeconfig, settings(world, team.namespace)):
+        await team.when(kinds.SECRET, "kagent-openai", lambda obj: "ownerReferences" not in obj["metadata"])
+        name = ROLE.format("kagent-openai")
+        kind = {"apiVersion": kinds.ROLE.api_version, "kind": kinds.ROLE.kind}
+        role = await team.client.create(kinds.ROLE, {**kind, **team.named(name), "rules": []})
+        copy = await team.when(kinds.SECRET, "kagent-openai", lambda obj: "ownerReferences" in obj["metadata"])
+        assert copy["metadata"]["ownerReferences"] == [{**kind, "name": name, "uid": role["metadata"]["uid"]}]
+
+
+@pytest.mark.requirement("secrets-shared")
+async def test_a_secret_that_may_not_be_read_yet_is_shared_once_it_may(
+    world: World, team: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sharing, "CLOSED_SECONDS", 0.1)
+    await put(world, secret("sk-first"))
+    async with between(access.by_kubeconfig(world.plane.kubeconfig)) as (bad, way):
+        bad.refused["GET", "/secrets/kagent-openai"] = 403
+        async with operating(way, settings(world, team.namespace)) as operator:
+            await until(lambda: "is not shared with" in caplog.text)
+            bad.refused.clear()
+            await team.when(kinds.SECRET, "kagent-openai", lambda obj: holds(obj, "sk-first"))
+            assert operator.controller.failed == 0
 
 
 async def test_a_secret_of_the_teams_own_is_never_taken(world: World, team: World) -> None:

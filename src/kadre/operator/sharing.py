@@ -26,7 +26,8 @@ COPIED_FROM = "kagent.dev/copied-from"
 ROLE = "kadre-share-{}"
 """Name of the Role that gives the controller its rights to the copy of a Secret, and that owns it."""
 CLOSED_SECONDS = 60.0
-"""Between two tries to write into a namespace that is not there, or where we may not."""
+"""Between two tries where we may not, or where there is no such namespace; and between two looks for the Role of a
+copy, of which nobody tells."""
 
 
 class Sharing:
@@ -49,6 +50,15 @@ class Sharing:
 
     async def reconcile(self, ref: Ref) -> Outcome:
         """Have the copy be as its original, and be gone where that is gone. Raises ApiError."""
+        try:
+            return await self._shared(ref)
+        except ApiError as error:
+            if not (error.forbidden or error.missing):
+                raise
+            log.warning("the Secret %s is not shared with %s: %s", ref.name, ref.namespace, error)
+            return After(CLOSED_SECONDS)
+
+    async def _shared(self, ref: Ref) -> Outcome:
         original = await self._client.find(kinds.SECRET, Key(self._home, ref.name))
         there = await self._client.find(kinds.SECRET, Key(ref.namespace, ref.name))
         if there is not None and (there["metadata"].get("labels") or {}).get(COPIED_FROM) != self._home:
@@ -60,23 +70,15 @@ class Sharing:
             )
             log.warning("the Secret %s/%s is somebody else's: no copy is put there", ref.namespace, ref.name)
             return Stop("NameTaken")
-        try:
-            await self._settle(ref, original, there)
-        except ApiError as error:
-            if not (error.forbidden or error.missing):
-                raise
-            log.warning("the Secret %s is not shared with %s: %s", ref.name, ref.namespace, error)
-            return After(CLOSED_SECONDS)
-        return DONE
-
-    async def _settle(self, ref: Ref, original: Object | None, there: Object | None) -> None:
         if original is None:
             if there is not None:
                 await self._client.delete(kinds.SECRET, ref.namespace, ref.name, uid=there["metadata"]["uid"])
-            return
-        wanted = self._copy(
-            ref, original, await self._client.find(kinds.ROLE, Key(ref.namespace, ROLE.format(ref.name)))
-        )
+            return DONE
+        role = await self._client.find(kinds.ROLE, Key(ref.namespace, ROLE.format(ref.name)))
+        await self._put(there, self._copy(ref, original, role))
+        return DONE if role is not None else After(CLOSED_SECONDS)
+
+    async def _put(self, there: Object | None, wanted: Object) -> None:
         if there is None:
             await self._client.create(kinds.SECRET, wanted)
         elif not _same(there, wanted):
