@@ -18,7 +18,7 @@ import yaml
 from kadre.api.crd import crds
 from kadre.base.errors import KadreError
 from kadre.kube import access, kinds
-from kadre.kube.client import Client
+from kadre.kube.client import Client, Scope
 from kadre.kube.kinds import Kind, Object
 from kadre.operator import install, installation
 from kadre.operator.children.common import MANAGER
@@ -159,6 +159,7 @@ async def test_the_rights_of_the_job_are_enough_for_the_kinds_and_to_see_another
     await world.client.create(kinds.LEASE, lease)
     async with Client(found, MANAGER) as client:
         assert await install.another_controller(client, "kagent", 0.2) == ""
+        await client.list(kinds.CONFIG_MAP, Scope(name=LOCK))  # which it can do without
 
 
 def test_a_confined_webhook_is_called_for_its_namespaces_alone() -> None:

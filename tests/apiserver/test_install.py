@@ -10,8 +10,8 @@ from kadre.api.crd import crds
 from kadre.base.errors import KadreError
 from kadre.base.tasks import Tasks
 from kadre.kube import access, kinds
-from kadre.kube.kinds import Key, Object
-from kadre.kube.leader import Leader, LeaseLock
+from kadre.kube.kinds import Key, Kind, Object
+from kadre.kube.leader import ConfigMapLock, Leader, LeaseLock
 from kadre.operator import install
 from kadre.operator.main import LOCK
 from tests.apiserver.conftest import World
@@ -49,16 +49,17 @@ async def test_somebody_elses_definition_is_named_with_the_way_out_and_nothing_i
 
 
 @pytest.mark.requirement("one-controller")
+@pytest.mark.parametrize(("kept", "kind"), [(LeaseLock, kinds.LEASE), (ConfigMapLock, kinds.CONFIG_MAP)])
 async def test_a_controller_at_work_in_another_namespace_stops_the_second_and_one_that_ended_does_not(
-    world: World,
+    world: World, kept: type[LeaseLock | ConfigMapLock], kind: Kind
 ) -> None:
     async def at_work() -> None:
         await asyncio.Event().wait()
 
     tasks, found = Tasks("test"), access.by_kubeconfig(world.plane.kubeconfig)
-    lock = LeaseLock(world.client, Key(world.namespace, LOCK))
+    lock = kept(world.client, Key(world.namespace, LOCK))
     tasks.spawn("lead", Leader(lock, "first").lead(at_work))
-    await world.when(kinds.LEASE, LOCK, lambda _: True)
+    await world.when(kind, LOCK, lambda _: True)
     with pytest.raises(KadreError, match=f"at work in namespace {world.namespace}"):
         await install.apply_crds(SOME, found, sole="elsewhere")
     # An upgrade of that very one, and a person at a terminal.

@@ -267,6 +267,11 @@ class Leader:
             log.info("the lead was not given back, and is free in %d s: %s", HOLDS, error)
 
 
+def holder(obj: Object) -> str:
+    """Who leads, by the Lease or the ConfigMap that says so; empty where nobody does."""
+    return (_of_lease(obj) if "spec" in obj else _of_config_map(obj)).holder
+
+
 def _of_lease(lease: Object) -> Record:
     spec = lease.get("spec") or {}
     return Record(

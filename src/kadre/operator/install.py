@@ -12,8 +12,8 @@ from kadre.kube import access, kinds
 from kadre.kube.access import Access
 from kadre.kube.client import Client, Scope
 from kadre.kube.errors import ApiError
-from kadre.kube.kinds import Object
-from kadre.kube.leader import HOLDS
+from kadre.kube.kinds import Kind, Object
+from kadre.kube.leader import HOLDS, holder
 from kadre.operator.children.common import MANAGER
 from kadre.operator.main import LOCK
 
@@ -52,15 +52,26 @@ async def apply_crds(definitions: Sequence[Object], found: Access | None = None,
 async def another_controller(client: Client, home: str, seconds: float = HOLDS + 1) -> str:
     """The namespace of a controller that acts elsewhere than in `home`, or the empty string. Raises ApiError.
 
+    Leads are looked for where they are kept: in a Lease, and by a controller that may not use those in a ConfigMap.
     A lead that nobody gives back is that of a controller which ended by force, or of one at work: which of the two is
     seen in the `seconds` for which it holds without being renewed.
     """
+    found = await asyncio.gather(*[_leader(client, kind, home, seconds) for kind in (kinds.LEASE, kinds.CONFIG_MAP)])
+    return next(filter(None, found), "")
+
+
+async def _leader(client: Client, kind: Kind, home: str, seconds: float) -> str:
     scope = Scope(name=LOCK)
-    page = await client.list(kinds.LEASE, scope)
-    if not any(_leads(lease, home) for lease in page.items):
+    try:
+        page = await client.list(kind, scope)
+    except ApiError as error:
+        if error.forbidden and kind is kinds.CONFIG_MAP:  # a role from before these were looked at
+            return ""
+        raise
+    if not any(_leads(lock, home) for lock in page.items):
         return ""
     with suppress(TimeoutError):
-        async with asyncio.timeout(seconds), aclosing(client.watch(kinds.LEASE, page.version, scope)) as events:
+        async with asyncio.timeout(seconds), aclosing(client.watch(kind, page.version, scope)) as events:
             async for event in events:
                 if event.type in {"ADDED", "MODIFIED"} and _leads(event.object, home):
                     namespace: str = event.object["metadata"]["namespace"]
@@ -68,9 +79,9 @@ async def another_controller(client: Client, home: str, seconds: float = HOLDS +
     return ""
 
 
-def _leads(lease: Object, home: str) -> bool:
+def _leads(lock: Object, home: str) -> bool:
     """Whether that says that some controller elsewhere leads."""
-    return lease["metadata"]["namespace"] != home and bool((lease.get("spec") or {}).get("holderIdentity"))
+    return lock["metadata"]["namespace"] != home and bool(holder(lock))
 
 
 async def _refuse_foreign(client: Client, definitions: Sequence[Object]) -> None:
