@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from tests.apiserver.test_agents import AGENT_YAML, MODEL_YAML
 from tests.cluster import programs
 
 POD = Kind("", "v1", "Pod", "pods")
+JOB = Kind("batch", "v1", "Job", "jobs")
 CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding", "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"}
 MONITORED = {"kagent.dev/monitored": "true"}
 RIGHTS = {(kind.api_version, kind.kind): kind for kind in chart.RIGHTS.values()}
@@ -160,6 +162,19 @@ async def test_the_rights_of_the_job_are_enough_for_the_kinds_and_to_see_another
     async with Client(found, MANAGER) as client:
         assert await install.another_controller(client, "kagent", 0.2) == ""
         await client.list(kinds.CONFIG_MAP, Scope(name=LOCK))  # which it can do without
+
+
+@pytest.mark.requirement("one-controller")
+async def test_an_installation_that_is_refused_leaves_no_rights_and_its_job_for_an_hour(world: World) -> None:
+    name = f"refused-{world.namespace}"
+    words = ["install", name, str(chart.CHART), "-n", world.namespace, f"--kubeconfig={world.plane.kubeconfig}"]
+    done = await asyncio.to_thread(chart.helm, *words, "--timeout=2s")  # no node runs the job: it fails
+    assert "failed pre-install" in done.stderr
+    for kind in (kinds.SERVICE_ACCOUNT, *chart.RIGHTS.values()):
+        page = await world.client.list(kind)
+        assert [each for each in page.items if each["metadata"]["name"].startswith(name)] == []
+    (job,) = (await world.client.list(JOB, Scope(world.namespace))).items
+    assert job["spec"]["ttlSecondsAfterFinished"] == 3600
 
 
 def test_a_confined_webhook_is_called_for_its_namespaces_alone() -> None:
