@@ -184,6 +184,14 @@ def test_a_confined_webhook_is_called_for_its_namespaces_alone() -> None:
     assert (asked["key"], asked["values"]) == ("kubernetes.io/metadata.name", ["kagent", "team"])
 
 
+@pytest.mark.requirement("webhook-mutating")
+def test_a_webhook_that_is_away_holds_nobody_up_for_long() -> None:
+    made = chart.rendered("kagent", "kagent")
+    for kind, seconds in (("ValidatingWebhookConfiguration", 5), ("MutatingWebhookConfiguration", 2)):
+        (webhook,) = of(made, kind)["webhooks"]
+        assert (webhook["failurePolicy"], webhook["timeoutSeconds"]) == ("Ignore", seconds)
+
+
 async def test_every_pod_keeps_to_the_restricted_standard(world: World) -> None:
     enforced = {"pod-security.kubernetes.io/enforce": "restricted"}
     await world.client.apply(
