@@ -183,7 +183,7 @@ def _shared(
         keys[provider] = KeySecret(name, key)
     return {
         "provider_secrets": keys,
-        "provider_endpoints": _by_provider("--provider-endpoint", endpoints or ()),
+        "provider_endpoints": _addresses("--provider-endpoint", endpoints or ()),
         "journal_secret": journal_secret,
         "share_with": tuple(share_with or ()),
     }
@@ -201,6 +201,17 @@ def _by_provider(flag: str, values: Iterable[str]) -> dict[str, str]:
         if provider not in PROVIDERS:
             raise typer.BadParameter(f"no provider {provider!r}{did_you_mean(provider, PROVIDERS)}", param_hint=flag)
         found[provider] = said
+    return found
+
+
+def _addresses(flag: str, values: Iterable[str]) -> dict[str, str]:
+    """Of each provider a URL. They go into agents' plans, which many may read: one with a password in it is refused."""
+    from kadre.base import urls
+
+    found = _by_provider(flag, values)
+    for provider, url in found.items():
+        if wrong := urls.fault(url):
+            raise typer.BadParameter(f"{provider}: {wrong[0]}", param_hint=flag)
     return found
 
 
