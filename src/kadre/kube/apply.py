@@ -7,13 +7,14 @@ that nobody has told us of is made unread, in a way that fails where something o
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from kadre.kube import compare
 from kadre.kube.client import Client
 from kadre.kube.errors import ApiError
-from kadre.kube.kinds import DEPLOYMENT, Key, Kind, Object, key_of
+from kadre.kube.kinds import DEPLOYMENT, Key, Kind, Object
 
 APPLIED = "kagent.dev/applied"
 """Annotation: the digest of what was applied last."""
@@ -66,8 +67,8 @@ def _noted(manifest: Object, wanted: bytes) -> Object:
 
 
 def seen(obj: Object) -> Seen:
-    """What is kept of an object."""
-    return Seen(obj["metadata"]["uid"], owner_of(obj), compare.digest(obj))
+    """What is kept of an object. Uids are kept once: those of owners are many times there."""
+    return Seen(sys.intern(obj["metadata"]["uid"]), sys.intern(owner_of(obj)), compare.digest(obj))
 
 
 def owner_of(obj: Object) -> str:
@@ -96,14 +97,13 @@ class Applier:
         known, live = self._settled.get(place), self._live(place.kind).get(place.key)
         return known is not None and (live is None or (known.uid, known.digest) == (live.uid, live.digest))
 
-    async def ensure(self, kind: Kind, manifest: Object, owner: str, once: Object | None = None) -> Object | None:
-        """Have the object be so; what it is where that had to be looked up or written.
+    async def ensure(self, place: Place, manifest: Object, owner: str, once: Object | None = None) -> Object | None:
+        """Have the object that belongs there be so; what it is where that had to be looked up or written.
 
         `owner`: uid of its owner; `once`: fields of its spec that only a new object is given.
 
         Raises ApiError, NameTaken.
         """
-        place = Place(kind, key_of(manifest))
         wanted = compare.digest(manifest)
         manifest = _noted(manifest, wanted)
         known = self._settled.get(place)
@@ -111,11 +111,13 @@ class Applier:
             return None
         self._under_way[place] = owner
         try:
-            new = known is None and place.key not in self._live(kind)
-            made = await self._make(kind, manifest, once or {}) if new else None
+            new = known is None and place.key not in self._live(place.kind)
+            made = await self._make(place.kind, manifest, once or {}) if new else None
             found = made or await self._have(place, manifest, owner)
             if place in self._under_way:  # else it has gone again before we knew that it was made
-                self._settled[place] = Settled(wanted, compare.digest(found), found["metadata"]["uid"], owner)
+                self._settled[place] = Settled(
+                    wanted, compare.digest(found), sys.intern(found["metadata"]["uid"]), owner
+                )
         finally:
             self._under_way.pop(place, None)
         return found

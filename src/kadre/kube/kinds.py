@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, NamedTuple
 
 Object = dict[str, Any]
@@ -44,9 +45,9 @@ class Kind(NamedTuple):
 
 
 def key_of(obj: Object) -> Key:
-    """Which object this is."""
+    """Which object this is. Names are kept once: an agent's is that of most of its children too."""
     metadata = obj["metadata"]
-    return Key(metadata.get("namespace", ""), metadata["name"])
+    return Key(sys.intern(metadata.get("namespace", "")), sys.intern(metadata["name"]))
 
 
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")

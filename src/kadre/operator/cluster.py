@@ -6,6 +6,7 @@ it notes as wanted. It is fetched, and the plan made again: after two rounds at 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -91,7 +92,7 @@ def declared(obj: Object, _: Declared | None = None) -> Declared:
     said = {key: value for key, value in obj.items() if key != "status"} | {"metadata": named}
     return Declared(
         text=msgspec.json.encode(said),
-        uid=metadata["uid"],
+        uid=sys.intern(metadata["uid"]),
         generation=metadata.get("generation", 0),
         deleting="deletionTimestamp" in metadata,
         reported=msgspec.json.encode(obj.get("status") or {}),

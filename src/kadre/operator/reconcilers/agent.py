@@ -15,7 +15,7 @@ from kadre.base.problems import Problem, errors
 from kadre.kube import kinds
 from kadre.kube.apply import Applier, NameTaken, Place
 from kadre.kube.errors import ApiError
-from kadre.kube.kinds import Key, Kind
+from kadre.kube.kinds import Key, Kind, key_of
 from kadre.kube.outcome import DONE, After, Outcome, Stop
 from kadre.operator.children import journal, plan_map, scaling, service
 from kadre.operator.children.agent import children
@@ -164,13 +164,13 @@ class Agents:
         scales = scalable(planned.plan, self._cluster.serves, keda=keda)
         if scales is not None:
             said = replace(said, dependencies=(*said.dependencies, scales))
-        places = tuple(Place(child.kind, Key(ref.namespace, child.name)) for child in wanted)
+        places = tuple(Place(child.kind, key_of(child.manifest)) for child in wanted)
         try:
             await self._take_away(SCALERS, ref, agent, places)
-            for child in wanted:
+            for place, child in zip(places, wanted, strict=True):
                 if held is not None and child.kind in HELD:
                     continue
-                made = await self._applier.ensure(child.kind, child.manifest, agent.uid, child.once)
+                made = await self._applier.ensure(place, child.manifest, agent.uid, child.once)
                 if child.kind is kinds.DEPLOYMENT:
                     self.rollouts.note(key, agent, template, made)
                     self.upgrades.made(key)
