@@ -73,3 +73,16 @@ async def test_a_lead_that_was_never_given_back_is_nobodys(world: World) -> None
     lease = {"metadata": {"name": LOCK, "namespace": world.namespace}, "spec": {"holderIdentity": "killed"}}
     await world.client.create(kinds.LEASE, lease)
     assert await install.another_controller(world.client, "elsewhere", 0.2) == ""
+
+
+@pytest.mark.requirement("crds-updated")
+async def test_the_definitions_are_applied_though_the_api_server_is_just_starting(world: World) -> None:
+    world.plane.api.kill()
+    applying = asyncio.create_task(install.apply_crds(SOME, access.by_kubeconfig(world.plane.kubeconfig)))
+    try:
+        done, _ = await asyncio.wait({applying}, timeout=0.5)
+        assert not done
+    finally:
+        world.plane.api.start()
+        await asyncio.to_thread(world.plane.api.until, world.plane.serves)
+    assert await asyncio.wait_for(applying, 60) == [each["metadata"]["name"] for each in SOME]

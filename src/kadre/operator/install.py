@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
+from http import HTTPStatus
 
 from kadre.api.crd import OURS
 from kadre.base.errors import KadreError
+from kadre.base.retry import Backoff
 from kadre.kube import access, kinds
 from kadre.kube.access import Access
 from kadre.kube.client import Client, Scope
@@ -19,6 +21,8 @@ from kadre.operator.main import LOCK
 
 SERVED_SECONDS = 60.0
 """In which an API server serves a kind that it has accepted: a second or two."""
+AGAIN = Backoff(attempts=10, first=0.5, limit=8.0)
+"""Half a minute to a minute, which an API server takes to start anew."""
 
 
 async def apply_crds(definitions: Sequence[Object], found: Access | None = None, *, sole: str = "") -> list[str]:
@@ -33,20 +37,42 @@ async def apply_crds(definitions: Sequence[Object], found: Access | None = None,
         raise KadreError(str(error)) from error
     async with Client(found, MANAGER) as client:
         try:
-            await _refuse_foreign(client, definitions)
-            if sole and (other := await another_controller(client, sole)):
-                raise KadreError(
-                    f"a controller is at work in namespace {other}, and two would both run every agent: uninstall that "
-                    f"one (helm list -n {other}), or have each see namespaces of its own (the chart's watchNamespaces)"
-                )
-            for definition in definitions:
-                await client.apply(kinds.CRD, definition)
-            await asyncio.wait_for(_served(client, {made["metadata"]["name"] for made in definitions}), SERVED_SECONDS)
+            await _patiently(lambda: _apply(client, definitions, sole))
         except ApiError as error:
             raise KadreError(f"the definitions could not be applied: {error}") from error
         except TimeoutError as error:
             raise KadreError("the API server does not serve what it was given; see kubectl describe crd") from error
     return [definition["metadata"]["name"] for definition in definitions]
+
+
+async def _patiently(work: Callable[[], Awaitable[None]]) -> None:
+    """Do it again where the API server is away or busy for a moment. Raises what it raises."""
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return await work()
+        except ApiError as error:
+            delay = AGAIN.delay(attempt, error.retry_after) if _passes(error) else None
+            if delay is None:
+                raise
+        await asyncio.sleep(delay)
+
+
+def _passes(error: ApiError) -> bool:
+    return error.status in {0, HTTPStatus.TOO_MANY_REQUESTS} or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+async def _apply(client: Client, definitions: Sequence[Object], sole: str) -> None:
+    await _refuse_foreign(client, definitions)
+    if sole and (other := await another_controller(client, sole)):
+        raise KadreError(
+            f"a controller is at work in namespace {other}, and two would both run every agent: uninstall that "
+            f"one (helm list -n {other}), or have each see namespaces of its own (the chart's watchNamespaces)"
+        )
+    for definition in definitions:
+        await client.apply(kinds.CRD, definition)
+    await asyncio.wait_for(_served(client, {made["metadata"]["name"] for made in definitions}), SERVED_SECONDS)
 
 
 async def another_controller(client: Client, home: str, seconds: float = HOLDS + 1) -> str:
