@@ -20,6 +20,7 @@ class Cut:
         self._word = b""
         self._then_shut = False
         self.cuts = 0
+        self._closed = asyncio.Event()
         self.shut = False
 
     async def __aenter__(self) -> Self:
@@ -46,6 +47,11 @@ class Cut:
         """Let the next question with that value in it reach the server, and its answer nobody."""
         self._word = word
         self._then_shut = then_shut
+
+    async def until_shut(self, seconds: float = 20) -> None:
+        """Wait until the answer that was armed has come, and the way is shut."""
+        async with asyncio.timeout(seconds):
+            await self._closed.wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -78,6 +84,7 @@ class Cut:
             if doomed.is_set():
                 self.cuts += 1
                 self.shut = self._then_shut
+                self._closed.set()
                 break
             writer.write(data)
         writer.close()

@@ -7,9 +7,10 @@ name instead of vanishing, and whoever owns the `Tasks` ends them all in `aclose
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Coroutine, Iterable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, NoReturn, TypeVar
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -68,3 +69,16 @@ async def first_of(*waits: Coroutine[Any, Any, Any]) -> None:
     finally:
         for task in tasks:
             task.cancel()
+
+
+async def settled(work: Awaitable[T]) -> Callable[[], T]:
+    """What it returned or raised, to be asked for: nobody may be left to raise it to."""
+    try:
+        result = await work
+    except Exception as error:  # noqa: BLE001 - it is the caller's, who gets it raised
+        return functools.partial(_raise, error)
+    return lambda: result
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from kadre.base.clock import Clock
 from kadre.base.errors import Unavailable
@@ -20,8 +21,9 @@ OUTAGE_SECONDS = 120.0
 async def kept(journal: Journal, info: RunInfo, clock: Clock) -> Live:
     """The stream of a run that nobody drives here."""
     live = Live(info)
-    live.publish(await journal.events(info.run_id, limit=info.last_seq))
-    await _recall(journal, live)
+    events = await journal.events(info.run_id, limit=info.last_seq)
+    live.whole = await _whole(journal, events)
+    live.publish(events)
     if live.finished is None:
         follow(live, journal, clock)
     return live
@@ -34,32 +36,35 @@ def follow(live: Live, journal: Journal | None, clock: Clock) -> None:
         live.fail(Unavailable(f"run {run_id} is not driven by this process", reason="RunElsewhere"))
         return
     looking = asyncio.Lock()
+    heard = 0.0
 
     async def more() -> None:
+        nonlocal heard
         known = len(live.events)
-        async with looking:  # one of those who wait looks for all
+        if not looking.locked():
             heard = clock.monotonic()
+        async with looking:  # one of those who wait looks for all
             while len(live.events) == known and not live.ended:
                 await clock.sleep(LOOK_SECONDS)
                 try:
                     events = await journal.events(live.info.run_id, after=live.events[-1].seq)
+                    whole = await _whole(journal, events)
                 except Unavailable as error:
                     if error.reason == CLOSED or clock.monotonic() - heard > OUTAGE_SECONDS:
                         raise
                     continue
                 heard = clock.monotonic()
+                live.whole = whole or live.whole
                 if events:
                     live.publish(events)
-                    await _recall(journal, live)
 
     live.read_on(more)
 
 
-async def _recall(journal: Journal, live: Live) -> None:
-    """Have the run's answer whole, where its event keeps only the beginning."""
-    for event in reversed(live.events):
+async def _whole(journal: Journal, events: Sequence[ev.Event]) -> ev.AssistantMessage | None:
+    """The last thing the model said there, whole, where its event keeps only the beginning."""
+    for event in reversed(events):
         if type(event) is ev.AssistantMessage:
             whole = await spill.restore(journal, event) if event.blobs else event
-            if whole is not event and isinstance(whole, ev.AssistantMessage):
-                live.whole = whole
-            return
+            return whole if whole is not event and isinstance(whole, ev.AssistantMessage) else None
+    return None

@@ -49,6 +49,8 @@ WARN_SECONDS = 10.0
 """Between two warnings of messages that could not be taken: a full disk refuses thousands of them."""
 TRIES = 20
 """Looks at a run that another process takes over while it is decided or cancelled: ten seconds."""
+ACCEPTED_SECONDS = 30.0
+"""In which it turns out whether a run was accepted; for longer only where its store is away."""
 SWEEP_SECONDS = 60.0
 """How often sessions past their time to live are looked for: TTLs are minutes or hours, so a minute late is on time."""
 
@@ -180,9 +182,10 @@ class Host:
             if value and not is_id(value):
                 raise BadRequest(f"{what} must match [A-Za-z0-9][A-Za-z0-9._:-]{{0,127}}", reason="BadId")
         if ask.run_id:
-            await self._driving.accepting.over(ask.run_id)
+            await self._accepted(ask.run_id)
             if (known := self._driving.runners.get(ask.run_id)) is not None:
-                return _same(known.live, ask)
+                _ours(known.live.info, ask)
+                return known.live
         run_id = ask.run_id or new_id("run")
         self._driving.accepting.hold(run_id)
         try:
@@ -195,10 +198,24 @@ class Host:
         finally:
             self._driving.accepting.release(run_id)
 
+    async def _accepted(self, run_id: str) -> None:
+        """Wait until it is known whether a run of that id was accepted. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(ACCEPTED_SECONDS):
+                await self._driving.accepting.over(run_id)
+        except TimeoutError as error:
+            raise Unavailable(f"whether run {run_id} was accepted is not known yet", retry_after=5.0) from error
+
     async def _accept(self, agent: HostedAgent, ask: Ask, run_id: str, parent: Parent) -> Live:
         if ask.run_id and await self._kept_elsewhere(agent, run_id):
             raise _taken(run_id)
-        self._admit(agent)
+        try:
+            self._admit(agent)
+        except TooMany:
+            known = await agent.journal.run(run_id) if ask.run_id else None
+            if known is None:
+                raise
+            return await self._kept(agent.journal, _ours(known, ask))  # it has, or had, its place
         created, first = await self._create(agent, ask, run_id, parent)
         if created.existing:
             await self._driving.leave(agent, unused=True)
@@ -270,8 +287,8 @@ class Host:
             raise
         except BaseException as error:
             await self._driving.leave(agent, unused=True)
-            if isinstance(error, Unavailable) and agent.journal.shared and not ask.run_id:
-                self._takeover.refuse(run_id)  # one that the caller named is asked for again, and found
+            if isinstance(error, Unavailable) and agent.journal.shared and (parent.run_id or not ask.run_id):
+                self._takeover.refuse(run_id)  # one that a client named is asked for again, and found
             raise
 
     async def _abandon(self, agent: HostedAgent, run_id: str, begun: int) -> None:
@@ -310,7 +327,7 @@ class Host:
         """The stream of a run that is not driven here, and that may be taken up now where its process is gone."""
         if info.status not in ev.ENDED and self._takeover.begun:
             if is_shared(journal):
-                self._tasks.spawn("look", self._takeover.look(journal))
+                self._takeover.look_soon(journal)
             elif (runner := await self._takeover.bring(info.run_id)) is not None:
                 return runner.live
         return await elsewhere.kept(journal, info, self.clock)
@@ -324,8 +341,29 @@ class Host:
             self._tasks.spawn(f"{run.run_id}/interrupts", self._cancel_before(run))
 
     async def _cancel_before(self, run: RunInfo) -> None:
-        for run_id in await self._takeover.before(run):
-            await self.cancel(run_id)
+        while run.run_id in self._driving.runners:
+            try:
+                before = await self._takeover.before(run)
+                await self._cancel_all(before)
+            except KadreError as error:
+                log.warning("what run %s interrupts goes on for now: %s", run.run_id, error)
+                await self.clock.sleep(END_RETRY_SECONDS)
+            else:
+                if not before:
+                    return
+
+    async def _cancel_all(self, run_ids: Iterable[str]) -> None:
+        """Cancel each, though another cannot be. Raises what the last that cannot be raises."""
+        failed: KadreError | None = None
+        for run_id in run_ids:
+            try:
+                await self.cancel(run_id)
+            except NotFound:
+                continue  # its store did not outlive the process
+            except KadreError as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
     # -- beside a run --------------------------------------------------------------------------------------------
 
@@ -343,20 +381,20 @@ class Host:
     async def cancel(self, run_id: str) -> Live:
         """End the run as cancelled; one that has ended stays as it is. Raises NotFound, and Unavailable."""
         for _ in range(TRIES):
-            await self._driving.accepting.over(run_id)
+            await self._accepted(run_id)
             runner = self._driving.runners.get(run_id)
             if runner is not None:
                 runner.life.stop("cancelled")
                 if await self._driving.ended(runner):
                     return runner.live
-            else:
-                with contextlib.suppress(Fenced):  # another process has moved it on since: it is asked for again
-                    for child in await self._takeover.end(run_id, "cancelled"):
-                        with contextlib.suppress(NotFound):  # its store did not outlive the process
-                            await self.cancel(child)
-                    if self._driving.free(run_id):
-                        return await self.open(run_id)
-            await self.clock.sleep(elsewhere.LOOK_SECONDS)
+                continue
+            try:
+                await self._cancel_all(await self._takeover.end(run_id, "cancelled"))
+            except Fenced:
+                await self.clock.sleep(elsewhere.LOOK_SECONDS)  # another process has it now: it is asked for again
+                continue
+            if self._driving.free(run_id):  # else it was started meanwhile
+                return await self.open(run_id)
         raise Unavailable(f"run {run_id} is taken over just now; cancel it again", retry_after=5.0)
 
     async def approve(self, run_id: str, approval_id: str, decision: Decision, by: str, note: str = "") -> None:
@@ -396,9 +434,11 @@ class Host:
             return await delegation.answer(parent, child, message, context)
         except BaseException:
             runner = self._driving.runners.get(child_id)
-            left = parent.life.how == "left" or parent.recorder.fenced
-            if runner is not None and not left:  # else the next process goes on with both
-                runner.life.stop("interrupted" if self._driving.draining else "cancelled")
+            if not (parent.life.how == "left" or parent.recorder.fenced):  # else the next process goes on with both
+                if runner is not None:
+                    runner.life.stop("interrupted" if self._driving.draining else "cancelled")
+                else:  # another process drives it by now
+                    self._tasks.spawn(f"{child_id}/cancel", self._cancel_all([child_id]))
             raise
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -438,11 +478,11 @@ def _shutting_down() -> Unavailable:
     return Unavailable("the host is shutting down", reason="ShuttingDown", retry_after=5)
 
 
-def _same(live: Live, ask: Ask) -> Live:
-    """The run under way for a repeated id. Raises Conflict where it is another caller's or another agent's."""
-    if live.info.agent != str(ask.agent) or live.info.caller != ask.caller:
+def _ours(info: RunInfo, ask: Ask) -> RunInfo:
+    """The run that is there for a repeated id. Raises Conflict where it is another caller's or another agent's."""
+    if info.agent != str(ask.agent) or info.caller != ask.caller:
         raise _taken(ask.run_id)
-    return live
+    return info
 
 
 def _taken(run_id: str) -> Conflict:

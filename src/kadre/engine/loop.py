@@ -92,8 +92,8 @@ class Resumed(msgspec.Struct, frozen=True, gc=False):
 
     `results`: known results of pending calls; `started`: ids of pending calls that were sent and have no recorded
     result; `decisions`: approval id -> decision; `approvals`: this run's own questions about the pending calls, not
-    those of runs it delegated to, which are decided there; `worked`: seconds; `taken_up`: how often it has been gone on
-    with because its process was gone.
+    those of runs it delegated to, which are decided there; `delegated`: ids of calls that other runs answer; `worked`:
+    seconds; `taken_up`: how often it has been gone on with because its process was gone.
     """
 
     state: State
@@ -101,6 +101,7 @@ class Resumed(msgspec.Struct, frozen=True, gc=False):
     started: frozenset[str]
     approvals: tuple[ev.Approval, ...]
     decisions: dict[str, ev.ApprovalDecided]
+    delegated: frozenset[str] = frozenset()
     worked: float = 0.0
     taken_up: int = 0
 
@@ -139,8 +140,9 @@ def resume(history: tuple[Message, ...], events: Sequence[ev.Event]) -> Resumed:
                 decisions[event.approval_id] = event
             case _:
                 pass
+    delegated = frozenset(event.tool_call_id for event in events if isinstance(event, ev.DelegateStart))
     taken_up = sum(_goes_on(event) for event in events)
-    return Resumed(state, results, frozenset(started), tuple(approvals), decisions, worked(events), taken_up)
+    return Resumed(state, results, frozenset(started), tuple(approvals), decisions, delegated, worked(events), taken_up)
 
 
 def _goes_on(event: ev.Event) -> bool:

@@ -74,7 +74,9 @@ async def end(
     """
     for journal in journals:
         info = await journal.run(run_id)
-        if info is not None and info.status not in ev.ENDED and driving.free(run_id):
+        if info is not None and driving.free(run_id):
+            if info.status in ev.ENDED:  # by one who may not have come to the others
+                return delegation.unfinished(await journal.events(run_id))
             try:
                 held = await journal.claim(run_id, seen)
             except Conflict:  # it has ended meanwhile

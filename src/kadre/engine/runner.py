@@ -192,8 +192,8 @@ class Runner:
 
     async def _is_taken_up(self, resumed: loop.Resumed) -> bool:
         """Whether the run is gone on with; told before anything is done for it that may end this process too."""
-        if self.live.info.status == "waiting":
-            return True
+        if self.live.info.status == "waiting" and resumed.started <= resumed.delegated:
+            return True  # nothing was under way but its waiting
         if resumed.taken_up >= MOST_TAKEN_UP:
             lost = f"{resumed.taken_up + 1} processes ended while they drove this run; it is not tried again"
             self._tell_error("TakenUpTooOften", lost)

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Container, Mapping, Sequence
 
 from kadre.base.errors import Conflict, Fenced, NotFound, Unavailable
-from kadre.base.tasks import Tasks
+from kadre.base.tasks import Tasks, settled
 from kadre.engine import events as ev
 from kadre.engine import recovery
 from kadre.engine.agent import HostedAgent
@@ -48,6 +48,7 @@ class Takeover:
         self._agents = agents
         self._resumes = resumes
         self._looked_through: list[Journal] = []
+        self._soon: list[SharedJournal] = []
         self._taking_up = asyncio.Lock()
         """Held by whoever claims a run that nobody drives, until it is driven or has ended."""
 
@@ -84,23 +85,31 @@ class Takeover:
             while not self._driving.closed and (orphan := recovery.orphan(waiting, {*driven, *shared})):
                 del waiting[orphan]
                 await self._end(orphan, "interrupted")
-            revived, failed = [], set()
-            for info, journal in waiting.values():
-                agent = self._served(info, journal)
-                if agent is not None:
-                    try:
-                        revived.append(await self._revive(agent, info))
-                    except (Conflict, Fenced):
-                        continue  # it has ended meanwhile
-                    except Exception:
-                        log.exception("run %s waits for a person and cannot be taken up now", info.run_id)
-                        failed.add(recovery.root(info, waiting))
-            for runner in revived:  # all at once: a parent must find its child's runner
-                whole = recovery.root(runner.live.info, waiting) not in failed
-                if whole and not self._driving.closed:
+            revived: list[Runner] = []
+            try:
+                failed = await self._revive_all(waiting, revived)
+                whole = [each for each in revived if recovery.root(each.live.info, waiting) not in failed]
+                for runner in () if self._driving.closed else whole:  # at once: a parent must find its child's runner
                     self._driving.drive(runner, wait=False)
-                else:
+                    revived.remove(runner)
+            finally:
+                for runner in revived:
                     await self._driving.leave(runner.agent)
+
+    async def _revive_all(self, waiting: recovery.Waiting, revived: list[Runner]) -> set[str]:
+        """Revive those whose agent is served; the roots of those of which one cannot be."""
+        failed = set()
+        for info, journal in waiting.values():
+            agent = self._served(info, journal)
+            if agent is not None:
+                try:
+                    revived.append(await self._revive(agent, info))
+                except (Conflict, Fenced):
+                    continue  # it has ended meanwhile
+                except Exception:
+                    log.exception("run %s waits for a person and cannot be taken up now", info.run_id)
+                    failed.add(recovery.root(info, waiting))
+        return failed
 
     async def _asked_by_shared(self, waiting: recovery.Waiting) -> set[str]:
         """The runs in shared journals that go on, here or elsewhere, and asked for one of these."""
@@ -121,13 +130,26 @@ class Takeover:
                 log.exception("runs that were left by their processes cannot be looked for now")
             await journal.news()
 
+    def look_soon(self, journal: SharedJournal) -> None:
+        """Have it looked at now, unless that is about to happen."""
+        if journal not in self._soon:
+            self._soon.append(journal)
+            self._tasks.spawn("look", self._look_once(journal))
+
+    async def _look_once(self, journal: SharedJournal) -> None:
+        try:
+            await self.look(journal)
+        finally:
+            self._soon.remove(journal)
+
     def refuse(self, run_id: str) -> None:
-        """The caller was told that the run could not be accepted, though it may have been: end it where it was."""
+        """Whoever asked was told that the run could not be accepted, or ended, though it may have been: end it then."""
         if len(self._refused) < MOST_REFUSED:
             self._refused.add(run_id)
 
     async def look(self, journal: SharedJournal) -> None:
-        """Let go of runs that others have claimed, and take up those that nobody drives."""
+        """Let go of runs that others have claimed, take up those that nobody drives, and end those nobody waits for."""
+        await self._stop_orphans()
         driving = self._driving
         driven = {run_id: runner for run_id, runner in driving.runners.items() if runner.agent.journal is journal}
         refused = set(self._refused)
@@ -135,12 +157,22 @@ class Takeover:
         for run_id in driven.keys() - {info.run_id for info in held}:
             driven[run_id].life.stop("left")
         left = [info for info in held if driving.free(info.run_id)]
-        left += await journal.abandoned({str(key) for key in self._agents()})
+        left += await journal.abandoned({str(key) for key, agent in self._agents().items() if agent.journal is journal})
         async with self._taking_up:
             for info in left:
                 await self._settle(journal, info, {other.run_id for other in left})
         # What could not be ended is still held, and tried again; what is not held was never made, or has ended.
         self._refused -= refused - {info.run_id for info in await journal.held()} if refused else set()
+
+    async def _stop_orphans(self) -> None:
+        """End runs of this process that were asked for by one which has ended elsewhere."""
+        runners = self._driving.runners
+        for runner in list(runners.values()):
+            above = runner.live.info.parent_run_id
+            if above and above not in runners:
+                parent = await self._find(above)
+                if parent is not None and parent.status in ev.ENDED:
+                    runner.life.stop("cancelled")
 
     async def _settle(self, journal: Journal, info: RunInfo, left: Container[str]) -> None:
         if self._driving.draining or not self._driving.free(info.run_id):
@@ -154,7 +186,7 @@ class Takeover:
                 await self._end(info.run_id, "interrupted", info)
             elif parent is None or parent.run_id not in left:  # else it goes on after its parent does, or ends
                 agent = self._served(info, journal)
-                if agent is not None and agent.running < agent.plan.limits.max_concurrent_runs:
+                if agent is not None:  # at its limit too: it was accepted once, and others here may wait for its end
                     await self._take(agent, info)
         except (Conflict, Fenced, NotFound):
             pass  # another process was there first
@@ -196,17 +228,30 @@ class Takeover:
         return await recovery.end(journals, run_id, status, self._driving, seen)
 
     async def end(self, run_id: str, status: ev.RunStatus) -> list[str]:
-        """End a run that is not driven here, wherever it is; returns the runs it delegated to that may be open."""
+        """End a run that is not driven here, wherever it is; returns the runs it delegated to that may be open.
+
+        It is seen through whatever becomes of the caller: one that is claimed and not ended would be nobody's.
+        """
+        ending = self._tasks.spawn(f"{run_id}/end", settled(self._end_here(run_id, status)))
+        return (await asyncio.shield(ending))()
+
+    async def _end_here(self, run_id: str, status: ev.RunStatus) -> list[str]:
         async with self._taking_up:
-            return await self._end(run_id, status) if run_id not in self._driving.runners else []
+            if run_id in self._driving.runners:
+                return []
+            try:
+                return await self._end(run_id, status)
+            except Unavailable:
+                self.refuse(run_id)  # it may be claimed: where it is, it is ended once that can be
+                raise
 
     async def before(self, run: RunInfo) -> list[str]:
-        """The open runs of its session that came before it and that other processes drive."""
+        """The open runs of its session that came before it, whoever drives them."""
         found: list[RunInfo] = []
         for journal in self._journals():
             for status in ("queued", "running", "waiting") if journal.shared else ():
                 found += await journal.runs(agent=run.agent, session_id=run.session_id, status=status)
-        return [info.run_id for info in found if info.order < run.order and self._driving.free(info.run_id)]
+        return [info.run_id for info in found if info.order < run.order]
 
     async def bring(self, run_id: str) -> Runner | None:
         """The runner of a run that waits for a person, which is driven here from now on; None where it cannot be.

@@ -5,7 +5,7 @@ PostgreSQL's server is started once for all tests of a process (`make test-store
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,16 +81,28 @@ async def shared(cluster: Cluster) -> AsyncIterator[tuple[PostgresJournal, Postg
 
 
 @pytest.fixture
-async def hosts(cluster: Cluster) -> AsyncIterator[tuple[Scene, Scene]]:
-    """Two hosts that have begun, over one PostgreSQL database."""
+async def begin(cluster: Cluster) -> AsyncIterator[Callable[..., Awaitable[Scene]]]:
+    """Begins a host over one database: `dsn` leads there another way, `begun=False` leaves alone what is there."""
     from kadre.engine.memory.postgres import PostgresJournal
 
-    schema = new_schema()
-    scenes = []
-    for _ in range(2):
-        journal = await PostgresJournal.open(cluster.dsn(), schema=schema, lease=LEASE)
-        scenes.append(Scene(journal, SystemClock()))
-        await scenes[-1].host.recover()
-    yield scenes[0], scenes[1]
+    schema, scenes = new_schema(), []
+
+    async def begin(*, dsn: str = "", begun: bool = True) -> Scene:
+        # By one connection where it may be cut: another one that is open would find out at once what became of it.
+        number = 1 if dsn else 4
+        journal = await PostgresJournal.open(dsn or cluster.dsn(), schema=schema, lease=LEASE, connections=number)
+        scene = Scene(journal, SystemClock())
+        scenes.append(scene)
+        if begun:
+            await scene.host.recover()
+        return scene
+
+    yield begin
     for scene in scenes:
         await scene.host.aclose(0)
+
+
+@pytest.fixture
+async def hosts(begin: Callable[..., Awaitable[Scene]]) -> tuple[Scene, Scene]:
+    """Two hosts that have begun, over one PostgreSQL database."""
+    return await begin(), await begin()

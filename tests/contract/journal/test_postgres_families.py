@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from kadre.base import errors
 from kadre.base.clock import SystemClock
+from kadre.engine import delegation
 from kadre.engine import events as ev
 from kadre.engine.live import Live
 from kadre.engine.memory.postgres import PostgresJournal
@@ -19,10 +21,12 @@ from kadre.engine.tools.port import Toolset
 from kadre.plan.types import AgentKey, AgentTool, Limits
 from tests.contract.journal.conftest import LEASE
 from tests.support.postgres import Cluster, new_schema
+from tests.support.postgres_cut import Cut
 from tests.support.scene import Asking, Scene, Turn
 
 pytestmark = [pytest.mark.stores, pytest.mark.needs("postgres")]
 SECONDS = 20
+Begin = Callable[..., Awaitable[Scene]]
 
 
 def delegating(scene: Scene) -> Toolset:
@@ -53,6 +57,89 @@ async def test_a_message_interrupts_what_another_host_does_in_its_session_and_ha
     child = await child_of(here, first)
     second = await there.start("two", name="boss", session_id="s")
     assert [await status_of(live) for live in (first, child, second)] == ["cancelled", "cancelled", "completed"]
+
+
+@pytest.mark.parametrize("ends", ["is cancelled", "is interrupted"])
+async def test_what_a_run_asked_for_ends_with_it_though_another_host_drives_that_by_now(
+    hosts: tuple[Scene, Scene], ends: str
+) -> None:
+    here, there = hosts
+    await here.says([("write", {"text": "x"})], name="writer", tools=[Asking(write)])
+    await there.says(asyncio.Event(), name="writer", tools=[Asking(write)])
+    limits = Limits(on_busy="interrupt")
+    await here.says([("writer", {"message": "w"})], "second", name="boss", tools=[delegating(here)], limits=limits)
+    live = await here.start(name="boss", session_id="s")
+    approval = await here.approval(live)
+    await there.host.approve(live.info.run_id, approval.id, "allow", "ann")  # which brings that run there, and no other
+    await asyncio.wait_for(there.models["writer"].called.wait(), SECONDS)
+    child = await there.host.open(approval.run_id)
+    if ends == "is cancelled":
+        await here.host.cancel(live.info.run_id)
+    else:
+        await here.start("two", name="boss", session_id="s")
+    assert [await status_of(each) for each in (live, child)] == ["cancelled", "cancelled"]
+
+
+async def test_a_run_that_is_cancelled_elsewhere_before_it_could_tell_of_another_takes_that_with_it(
+    hosts: tuple[Scene, Scene],
+) -> None:
+    here, there = hosts
+    await here.says(asyncio.Event(), name="writer")
+    await here.says([("writer", {"message": "write"})], name="boss", tools=[delegating(here)])
+    append, cancelled = here.journal.append, list[ev.RunFinished | None]()
+
+    async def after_another(run_id: str, expected_seq: int, events: Sequence[ev.Event], epoch: int) -> None:
+        if any(isinstance(event, ev.DelegateStart) for event in events) and not cancelled:
+            # Seen through: it is another process's, and this one, which hears of it, stops what it does itself.
+            cancelled.append((await asyncio.shield(asyncio.ensure_future(there.host.cancel(run_id)))).finished)
+        await append(run_id, expected_seq, events, epoch)
+
+    here.journal.append = after_another  # type: ignore[method-assign]  # the order that two processes may have
+    live = await here.start(name="boss")
+    await asyncio.wait_for(here.models["writer"].called.wait(), SECONDS)
+    (child,) = [each.live for each in here.host._driving.runners.values() if each.live.info.parent_run_id]
+    assert [await status_of(each) for each in (live, child)] == ["cancelled", "cancelled"]
+
+
+async def test_a_cancel_that_does_not_come_to_all_can_be_asked_for_again(cluster: Cluster, begin: Begin) -> None:
+    async with Cut(str(cluster.folder)) as cut:
+        here, there = await begin(), await begin(dsn=cut.dsn)
+        await here.says(asyncio.Event(), name="writer")
+        await here.says([("writer", {"message": "write"})], name="boss", tools=[delegating(here)])
+        live = await here.start(name="boss")
+        child = await child_of(here, live)
+        cut.next_answer_to(child.info.run_id.encode(), then_shut=True)
+        with pytest.raises(errors.Unavailable):
+            await there.host.cancel(live.info.run_id)
+        cut.shut = False
+        assert await status_of(await there.host.cancel(live.info.run_id)) == "cancelled"
+        assert await status_of(child) == "cancelled"
+
+
+async def test_a_run_that_was_perhaps_created_for_another_is_not_driven_when_that_was_told_no(
+    cluster: Cluster, begin: Begin
+) -> None:
+    written: list[str] = []
+
+    def note(text: str) -> str:
+        """Note it."""
+        written.append(text)
+        return "noted"
+
+    async with Cut(str(cluster.folder)) as cut:
+        scene = await begin(dsn=cut.dsn)
+        await scene.says([("note", {"text": "x"})], "noted", name="writer", tools=[Functions(note)])
+        boss = await scene.says([("writer", {"message": "write"})], "no", name="boss", tools=[delegating(scene)])
+        child_id = delegation.child_of("run-boss", "run-boss/call-1-0")
+        cut.next_answer_to(child_id.encode(), then_shut=True)
+        live = await scene.start(name="boss", run_id="run-boss")
+        await cut.until_shut()
+        await SystemClock().sleep(4.5)  # as long as one who asks is patient
+        cut.shut = False
+        assert await status_of(live) == "completed"
+        assert "cannot be asked now" in boss.requests[-1].messages[-1].content
+        assert await status_of(await scene.host.open(child_id)) == "cancelled"
+        assert written == []
 
 
 async def test_a_run_that_another_process_has_claimed_leaves_to_it_what_it_asked_for(
@@ -124,35 +211,3 @@ async def test_a_question_of_a_run_in_a_store_of_ones_own_survives_with_the_run_
     assert await status_of(again) == "completed"
     assert again.answer() == "boss done"
     await after.host.aclose(0)
-
-
-async def dies(scene: Scene) -> None:
-    """As a process does that is killed, but that its lease runs out at once."""
-    assert isinstance(scene.journal, PostgresJournal)
-    await scene.journal._tasks.aclose()
-    await scene.journal._watch.aclose()
-
-
-async def test_a_run_that_ends_each_process_that_drives_it_does_not_end_them_all(cluster: Cluster) -> None:
-    schema = new_schema()
-
-    async def another(*turns: Any) -> Scene:
-        scene = Scene(await PostgresJournal.open(cluster.dsn(), schema=schema, lease=LEASE), SystemClock())
-        await scene.says(*turns)
-        await scene.host.recover()
-        return scene
-
-    scenes = [await another(asyncio.Event())]
-    live = await scenes[0].start(session_id="s")
-    for _ in range(4):
-        await asyncio.wait_for(scenes[-1].models["a"].called.wait(), SECONDS)
-        await dies(scenes[-1])
-        scenes.append(await another(asyncio.Event()))
-    last = await scenes[-1].host.open(live.info.run_id)
-    assert await status_of(last) == "interrupted"
-    error = last.error()
-    assert error is not None
-    assert (error.reason, scenes[-1].models["a"].requests) == ("TakenUpTooOften", [])
-    assert [event.reason for event in last.events if isinstance(event, ev.System)] == ["TakenUp"] * 3
-    for scene in scenes:
-        await scene.host.aclose(0)

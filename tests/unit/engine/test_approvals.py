@@ -374,3 +374,36 @@ async def test_an_interrupted_run_denies_what_it_asked(scene: Any, asking: Any, 
     (decided,) = [event for event in first.events if isinstance(event, ev.ApprovalDecided)]
     assert (decided.approval_id, decided.decision, decided.by) == (approval.id, "deny", "end")
     assert not pen.written
+
+
+async def test_who_is_gone_while_runs_are_taken_up_leaves_no_place_taken(scene: Any, asking: Any, pen: Pen) -> None:
+    names = ("a", "b")
+    for name in names:
+        await scene.says(CALL, name=name, tools=[asking(pen.write)])
+        await scene.approval(await scene.start(name=name, run_id=f"run-{name}"))
+    after = await restarted(scene)
+    await after.host.recover()
+    claim, hangs = after.journal.claim, asyncio.Event()
+
+    async def fails(*_: Any) -> None:
+        raise Refused("the disk is full")
+
+    async def hangs_the_second_time(run_id: str, seen: Any = None) -> Any:
+        if all(agent.running for agent in after.host.agents.values()):
+            hangs.set()
+            await asyncio.Event().wait()
+        return await claim(run_id, seen)
+
+    after.journal.claim = fails
+    for name in names:
+        await after.says("done", name=name, tools=[asking(pen.write)])
+    after.journal.claim = hangs_the_second_time
+    asked = asyncio.create_task(after.start(name="a", run_id="run-a"))
+    await asyncio.wait_for(hangs.wait(), 5)
+    asked.cancel()
+    await asyncio.wait([asked])
+    assert [agent.running for agent in after.host.agents.values()] == [0, 0]
+    after.journal.claim = claim
+    for name in names:
+        (approval,) = (await after.host.open(f"run-{name}")).pending_approvals()
+        await decided(after, f"run-{name}", approval.id)

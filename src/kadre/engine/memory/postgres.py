@@ -12,11 +12,11 @@ import functools
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from kadre.base import errors
 from kadre.base.clock import Clock, SystemClock
-from kadre.base.tasks import Tasks
+from kadre.base.tasks import Tasks, settled
 from kadre.engine import events as ev
 from kadre.engine.memory import (
     postgres_reads,
@@ -91,7 +91,7 @@ class PostgresJournal:
         """What the write comes to. A caller that is cancelled leaves only when it is settled, to look what is so."""
         if self._closed:
             raise postgres_server.closed()
-        task = self._tasks.spawn("write", _settled(self._server.do(work)))
+        task = self._tasks.spawn("write", settled(self._server.do(work)))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         try:
@@ -227,16 +227,3 @@ class PostgresJournal:
         await self._tasks.aclose()
         await self._watch.aclose()
         await self._server.aclose()
-
-
-async def _settled(work: Awaitable[T]) -> Callable[[], T]:
-    """What it returned or raised, to be asked for: nobody may be left to raise it to."""
-    try:
-        result = await work
-    except Exception as error:  # noqa: BLE001 - it is the caller's, who gets it raised
-        return functools.partial(_raise, error)
-    return lambda: result
-
-
-def _raise(error: Exception) -> NoReturn:
-    raise error

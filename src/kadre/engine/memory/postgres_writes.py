@@ -125,7 +125,10 @@ class Creation:
             ours = self._first[0]
             if isinstance(started, ev.RunStarted) and isinstance(ours, ev.RunStarted):
                 moved = msgspec.structs.replace(ours, position=started.position)
-                if started == moved and rest == list(self._first[1:]):  # it was committed before the connection broke
+                untouched = info.epoch == 1 and info.last_seq == len(self._first)
+                if (
+                    untouched and started == moved and rest == list(self._first[1:])
+                ):  # it was committed before the connection broke
                     return Created(info, started.position)
         open_runs = await postgres_reads.open_runs(db, info.agent, info.session_id)
         before = sum(run.order < info.order for run in open_runs)

@@ -1,0 +1,42 @@
+"""Following a run that another process drives, by what the journal says of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from kadre.base.clock import FakeClock
+from kadre.base.errors import Unavailable
+from kadre.engine import elsewhere
+from kadre.engine import events as ev
+from kadre.engine.live import Live
+from kadre.engine.memory.port import RunInfo
+from tests.support.unsteady import Unsteady
+
+
+async def test_all_who_follow_a_run_are_told_at_once_that_its_store_stays_away() -> None:
+    clock, journal = FakeClock(), Unsteady("is down", at=1)
+    journal.shared = True  # to this process it is as if another one wrote there
+    ids: dict[str, Any] = {"run_id": "r", "session_id": "s"}
+    info = RunInfo(
+        agent="a", status="running", order=1, last_seq=1, epoch=1, created=clock.now(), updated=clock.now(), **ids
+    )
+    live = Live(info)
+    live.publish([ev.RunStarted(seq=1, agent="a", time=clock.now(), **ids)])
+    elsewhere.follow(live, journal, clock)
+    told: list[float] = []
+
+    async def wait() -> None:
+        try:
+            await live.wait()
+        except Unavailable:
+            told.append(clock.monotonic())
+
+    waiting = [asyncio.create_task(wait()) for _ in range(4)]
+    while len(told) < len(waiting) and clock.monotonic() < 4 * elsewhere.OUTAGE_SECONDS:
+        await clock.advance(elsewhere.LOOK_SECONDS)
+        for _ in range(5):  # what the store does takes a few steps
+            await asyncio.sleep(0)
+    assert len(told) == len(waiting)
+    assert min(told) > elsewhere.OUTAGE_SECONDS
+    assert max(told) < elsewhere.OUTAGE_SECONDS + 10 * elsewhere.LOOK_SECONDS
