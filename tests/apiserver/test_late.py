@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from itertools import cycle
 from typing import NamedTuple
 
 import pytest
@@ -24,6 +25,17 @@ from tests.apiserver.test_rollouts import model, plan_of, rolled
 from tests.support.between import Between, between
 
 pytestmark = pytest.mark.requirement("operator-faults")
+
+
+ROUNDS = 30
+MAX_TRIES = 6
+"""Of an agent that fails, while another is changed so often: waits double from a second on."""
+OTHER_YAML = AGENT_YAML.replace("name: helper", "name: other")
+
+
+def looked_at(generation: int) -> Callable[[Object], bool]:
+    """Whether the controller has come to that generation of an object."""
+    return lambda obj: bool(obj.get("status", {}).get("observedGeneration") == generation)
 
 
 class Scene(NamedTuple):
@@ -152,6 +164,24 @@ async def test_an_answer_of_the_api_server_that_does_not_pass_is_told_until_it_d
     assert (agent["status"]["model"], agent["status"]["revision"]) == ("scripted/script", 1)
     bad.refused.clear()
     await rolled(world, 2)
+
+
+@pytest.mark.parametrize(("answers", "told"), [([422], "Refused"), ([500, 429], "ApiServerError")])
+async def test_an_answer_that_is_worded_otherwise_each_time_does_not_have_it_tried_without_a_pause(
+    scene: Scene, answers: list[int], told: str
+) -> None:
+    world, bad, operator = scene
+    bad.refused["PATCH", f"/{world.namespace}/deployments/helper"] = cycle(answers)  # there are those of tests before
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    await world.when(AGENT, "helper", lambda obj: told in str(obj.get("status")))
+    tried, written = bad.refusals, operator.reporter.writes
+    for number in range(ROUNDS):  # time passes: as much as the controller needs to follow another agent so often
+        await world.apply(OTHER_YAML.replace("You help.", f"You help {number}."))
+        await world.when(AGENT, "other", looked_at(number + 1))
+    assert bad.refusals - tried <= MAX_TRIES
+    helper = await world.client.get(AGENT, world.namespace, "helper")
+    assert told in str(helper["status"])
+    assert operator.reporter.writes - written <= 4 * ROUNDS + MAX_TRIES
 
 
 async def test_what_is_too_large_for_the_api_server_is_told_as_refused(scene: Scene) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -14,13 +14,12 @@ from kadre.base.tasks import Tasks
 from kadre.kube import kinds
 from kadre.kube.client import Scope
 from kadre.kube.errors import ApiError
-from kadre.kube.kinds import Object
 from kadre.operator.controller import Operator
 from tests.apiserver import chart
 from tests.apiserver.conftest import AGENT, SECONDS, World, has, is_true
 from tests.apiserver.test_agents import AGENT_YAML, MODEL_YAML
 from tests.apiserver.test_faults import idle
-from tests.apiserver.test_late import until
+from tests.apiserver.test_late import looked_at, until
 from tests.apiserver.test_webhook import figures, replica
 from tests.cluster.processes import Process, free_ports
 
@@ -99,11 +98,6 @@ async def test_a_store_that_stands_still_is_outlived(world: World) -> None:
             await world.when(AGENT, name, looked_at(generation))
             for kind in (kinds.SERVICE, kinds.DEPLOYMENT, kinds.SERVICE_ACCOUNT):
                 await world.when(kind, name, lambda _: True)
-
-
-def looked_at(generation: int) -> Callable[[Object], bool]:
-    """Whether the controller has come to that generation of an object."""
-    return lambda obj: bool(obj.get("status", {}).get("observedGeneration") == generation)
 
 
 def serves(world: World) -> bool:

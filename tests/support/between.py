@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -24,8 +24,13 @@ class Between:
 
     to: Access
     session: aiohttp.ClientSession
-    refused: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Status that is answered to a method at addresses that end so, in place of asking the server."""
+    refused: dict[tuple[str, str], int | Iterator[int]] = field(default_factory=dict)
+    """Status that is answered to a method at addresses that end so, in place of asking the server; or one after the
+    other, until there is none any more."""
+    refusals: int = 0
+    """How often that has happened. Each says its number: no two are worded alike."""
+    wait: str = ""
+    """Retry-After of them."""
     before_answer: dict[tuple[str, str], Callable[[], Awaitable[None]]] = field(default_factory=dict)
     """What happens after the server has done what a method at an address that ends so wants, before that is told."""
     denied: set[str] = field(default_factory=set)
@@ -50,10 +55,15 @@ class Between:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """One request."""
-        for (method, end), status in self.refused.items():
+        for (method, end), given in self.refused.items():
             if request.method == method and request.path.endswith(end):
-                told = {"kind": "Status", "message": f"{method} {request.path} is refused", "code": status}
-                return web.json_response(told, status=status)
+                status = given if isinstance(given, int) else next(given, 0)
+                if not status:
+                    continue
+                self.refusals += 1
+                message = f"{method} {request.path} is refused (request {self.refusals})"
+                told = {"kind": "Status", "message": message, "code": status}
+                return web.json_response(told, status=status, headers={"Retry-After": self.wait} if self.wait else {})
         if request.query.get("watch"):
             return await self._watched(request)
         if request.path.endswith("/selfsubjectaccessreviews"):

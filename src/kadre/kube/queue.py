@@ -24,6 +24,8 @@ class Queue(Generic[K]):
         self._working: set[K] = set()
         self._later: dict[K, asyncio.TimerHandle] = {}
         self._failures: dict[K, int] = {}
+        self._hinted: set[K] = set()
+        """Keys that were hinted at while they were worked on."""
         self._some = asyncio.Event()
 
     def __len__(self) -> int:
@@ -44,6 +46,16 @@ class Queue(Generic[K]):
         self._waiting.add(key)
         if key not in self._working:
             self._put(key)
+
+    def hint(self, key: K) -> None:
+        """Have it looked at now, but for one that waits after a failure: that wait goes on.
+
+        For what the work itself brings about: it would end each wait as soon as it begins.
+        """
+        if key in self._working:
+            self._hinted.add(key)
+        elif key not in self._failures or key not in self._later:
+            self.add(key)
 
     def add_after(self, key: K, seconds: float) -> None:
         """Have it looked at after so long, or sooner where it is wanted sooner."""
@@ -81,8 +93,12 @@ class Queue(Generic[K]):
     def done(self, key: K) -> None:
         """The work on it has ended. Where it was added meanwhile it is given out again."""
         self._working.discard(key)
+        hinted = key in self._hinted
+        self._hinted.discard(key)
         if key in self._waiting:
             self._put(key)
+        elif hinted:
+            self.hint(key)
 
     def close(self) -> None:
         """Give up what was to be looked at later."""

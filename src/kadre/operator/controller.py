@@ -107,7 +107,8 @@ class Operator:
         if isinstance(after, Declared):
             self._owners[after.uid] = ref
             if isinstance(before, Declared) and after.says_as(before):
-                self._report(ref)  # somebody wrote its status: no plan is another one for it
+                if self.acting.is_set():
+                    self.controller.queue.hint(ref)  # somebody wrote its status: no plan is another one for it
                 return
         if isinstance(before or after, Declared):
             self._look_at(ref)

@@ -165,13 +165,13 @@ def hindered(
 ) -> Object:
     """An Agent's status while the API server does not do what the agent needs: the rest stays as it was said last.
 
-    `answer`: its code and word for it; `why` in its own words, of which the first are kept for the same answer: where
-    they change with every try each would be news. What was looked at stays the generation that was acted on.
+    `answer`: its code and word for it; `why` in its own words. The first of both are kept for as long as that lasts:
+    where they change with every try each would be news. What was looked at stays the generation that was acted on.
     """
     known = {each["type"]: each for each in before.get("conditions") or ()}
     said = known.get("Reconciling", {})
     message = f"the API server answers {answer}: {why}; it is tried again, ever more rarely"
-    if said.get("reason") == HINDERED and said.get("message", "").startswith(f"the API server answers {answer}:"):
+    if said.get("reason") == HINDERED and said.get("message"):
         message = said["message"]
     state = State("Reconciling", "True", HINDERED, message)
     ready = State("Ready", "False", HINDERED, message)

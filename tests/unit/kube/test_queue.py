@@ -50,3 +50,22 @@ async def test_what_is_wanted_sooner_is_not_kept_waiting() -> None:
     queue.add("b")
     assert await queue.get() == "b"
     queue.close()
+
+
+async def test_a_hint_ends_no_wait_after_a_failure_and_else_has_it_looked_at() -> None:
+    queue: Queue[str] = Queue(first=60.0)
+    queue.hint("a")
+    assert await queue.get() == "a"
+    queue.hint("a")
+    queue.retry("a")
+    queue.done("a")
+    queue.hint("a")
+    assert queue.idle
+    queue.add("a")  # which is more than a hint
+    assert await queue.get() == "a"
+    queue.hint("a")
+    queue.forget("a")
+    queue.add_after("a", 60.0)
+    queue.done("a")
+    assert await queue.get() == "a"
+    queue.close()

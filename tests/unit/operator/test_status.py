@@ -127,6 +127,7 @@ def test_what_the_api_server_answers_is_said_beside_what_was_known_and_once_for_
     assert (status["observedGeneration"], status["model"], status["phase"]) == (4, "scripted/m", "Ready")
     assert "500 InternalError: webhook at 10.0.0.1" in status["conditions"][1]["message"]
     assert hindered(status, "500 InternalError", "webhook at 10.0.0.2 is away", RUNS, 5, NOW) == status
+    assert hindered(status, "429 TooManyRequests", "busy", RUNS, 5, NOW) == status
     first = hindered({}, "409 Conflict", "it is there already", None, 1, NOW)
     assert conditions(first) == {"Ready": ("False", "ApiServerError"), "Reconciling": ("True", "ApiServerError")}
 

@@ -40,6 +40,7 @@ SCALERS = (kinds.AUTOSCALER, kinds.SCALED_OBJECT)
 """The same, and deleted before anything is applied: two that scale one Deployment would fight, and KEDA refuses to."""
 SCALING = frozenset(Ref(kinds.API_SERVICE.group, kinds.API_SERVICE.kind, "", group) for group in GROUPS)
 """What an agent that scales depends on besides."""
+TAKEN = "NameTaken"
 TAKEN_SECONDS = 10.0
 REFUSED_SECONDS = 60.0
 HELD = (kinds.DEPLOYMENT, kinds.CONFIG_MAP)
@@ -59,6 +60,12 @@ class Worked:
     """Its children."""
     again: float = 0.0
     """Seconds after which it is to be tried again, where what is in its way tells nobody when it goes; 0: not."""
+    since: float = 0.0
+    """When that was, of the clock."""
+
+    def left(self, now: float) -> float:
+        """Seconds until it is time to try it again."""
+        return max(0.0, self.since + self.again - now)
 
 
 class Agents:
@@ -125,10 +132,12 @@ class Agents:
             return DONE
         worked = self._worked.get(ref)
         settled = worked is not None and all(self._applier.is_settled(place) for place in worked.places)
-        if worked is None or ref in self._stale or not settled:
+        due = worked is not None and worked.again > 0 and worked.left(self._clock.monotonic()) == 0
+        if worked is None or ref in self._stale or not settled or due:
             self._stale.discard(ref)  # before the work: what changes meanwhile makes it stale again
             try:
-                worked = self._worked[ref] = self._remembering(ref, agent, await self._work(ref, agent))
+                worked = self._remembering(ref, agent, await self._work(ref, agent))
+                worked = self._worked[ref] = replace(worked, since=self._clock.monotonic())
             except BaseException:
                 self._stale.add(ref)
                 raise
@@ -137,9 +146,10 @@ class Agents:
         status = of_agent(agent.status, worked.facts, deployment, agent.generation, self._clock.now())
         await self._reporter.report(ref, agent, status)
         self.upgrades.look(key)
+        waits = [look] if look else []
         if worked.again:
-            self._stale.add(ref)
-        if waits := [seconds for seconds in (worked.again, look) if seconds]:
+            waits.append(worked.left(self._clock.monotonic()))
+        if waits:
             return After(min(waits))
         wrong = errors(worked.facts.problems)
         return Stop(wrong[0].reason) if wrong else DONE
@@ -165,23 +175,10 @@ class Agents:
         if scales is not None:
             said = replace(said, dependencies=(*said.dependencies, scales))
         places = tuple(Place(child.kind, key_of(child.manifest)) for child in wanted)
-        try:
-            await self._take_away(SCALERS, ref, agent, places)
-            for place, child in zip(places, wanted, strict=True):
-                if held is not None and child.kind in HELD:
-                    continue
-                made = await self._applier.ensure(place, child.manifest, agent.uid, child.once)
-                if child.kind is kinds.DEPLOYMENT:
-                    self.rollouts.note(key, agent, template, made)
-                    self.upgrades.made(key)
-        except NameTaken as taken:
-            problem = _name_taken(taken)
-            return Worked(replace(said, problems=(*said.problems, problem)), (), again=TAKEN_SECONDS)
-        except ApiError as error:
-            if not (error.refused or error.forbidden or error.missing):
-                raise
-            problem = _refused(error)
-            return Worked(replace(said, problems=(*said.problems, problem)), (), again=REFUSED_SECONDS)
+        wrong = await self._apply(ref, agent, wanted, places, held)
+        if wrong is not None:
+            seconds = TAKEN_SECONDS if wrong.reason == TAKEN else REFUSED_SECONDS
+            return Worked(replace(said, problems=(*said.problems, wrong)), (), again=seconds)
         await self._take_away(OPTIONAL, ref, agent, places)
         await self._prune(ref, agent, (*places, *(before.places if before else ())))
         applied = self.rollouts.last(key, agent)[0] if held is not None else template
@@ -189,6 +186,34 @@ class Agents:
         model = plan_map.told(planned.plan.model) if held is None else self._owned.model(key)
         facts = _facts(replace(said, durable=durable, held=held), planned.plan, applied, model)
         return Worked(facts, places, UPGRADE_SECONDS if held is WAITS else again)
+
+    async def _apply(
+        self, ref: Ref, agent: Declared, wanted: Sequence[Child], places: Sequence[Place], held: State | None
+    ) -> Problem | None:
+        """Have the children be in their places as they are wanted; what is wrong where one is not taken.
+
+        `held`: why the Deployment stays as it is; None where nothing holds it. Raises ApiError.
+        """
+        key, trying = Key(ref.namespace, ref.name), kinds.AUTOSCALER
+        try:
+            await self._take_away(SCALERS, ref, agent, places)
+            for place, child in zip(places, wanted, strict=True):
+                if held is not None and child.kind in HELD:
+                    continue
+                trying = child.kind
+                made = await self._applier.ensure(place, child.manifest, agent.uid, child.once)
+                if child.kind is kinds.DEPLOYMENT:
+                    self.rollouts.note(key, agent, _template(wanted), made)
+                    self.upgrades.made(key)
+        except NameTaken as taken:
+            return _name_taken(taken)
+        except ApiError as error:
+            if not (error.refused or error.forbidden or error.missing):
+                raise
+            said = self._worked.get(ref)
+            same = said is not None and agent.status.get("observedGeneration") == agent.generation
+            return _refused(error, trying, said.facts.problems if said is not None and same else ())
+        return None
 
     def _remembering(self, ref: Ref, agent: Declared, worked: Worked) -> Worked:
         """With the plan that was applied last, whatever is wrong now: a rollback is told by it, after a restart too."""
@@ -296,11 +321,21 @@ def _template(wanted: Sequence[Child]) -> str:
     return template_hash(deployment.manifest["spec"]["template"])
 
 
-def _refused(error: ApiError) -> Problem:
+def _refused(error: ApiError, kind: Kind, known: Sequence[Problem]) -> Problem:
+    """What is told of it. `kind`: of the child; `known`: what was told before.
+
+    The first words are kept for as long as the same is refused in the same way: who refuses may word it anew each time
+    (with a number of the request), and each would be news.
+    """
+    answer = f"{error.status} {error.reason}".strip()
+    begin = f"the API server refuses the agent's {kind.kind} ({answer}): "
+    same = next(
+        (problem for problem in known if problem.reason == "Refused" and problem.message.startswith(begin)), None
+    )
     fix = "change what the API server refuses, or what refuses it: a quota, a policy, a limit"
-    return Problem("Refused", f"the API server refuses what the agent becomes: {error}", fix, path="spec")
+    return same or Problem("Refused", f"{begin}{error}", fix, path="spec")
 
 
 def _name_taken(taken: NameTaken) -> Problem:
     fix = f"rename the agent, or delete that {taken.place.kind.kind}"
-    return Problem("NameTaken", str(taken), fix, path="metadata.name")
+    return Problem(TAKEN, str(taken), fix, path="metadata.name")
