@@ -207,6 +207,28 @@ async def test_plans_stay_while_it_is_not_shown_which_revisions_refer_to_them(wo
         assert await world.get(kinds.CONFIG_MAP, plan) is not None
 
 
+@pytest.mark.parametrize("kind", ["replicasets", "deployments"])
+async def test_a_list_that_is_refused_once_as_the_controller_starts_ends_no_rollback(world: World, kind: str) -> None:
+    async with operating(world.plane.kubeconfig):
+        await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+        first = await rolled(world, 1)
+        await model(world, "second")
+        await rolled(world, 2)
+        undone = {"template": first["spec"]["template"]}
+        await world.change(kinds.DEPLOYMENT, "helper", lambda obj: obj["spec"].update(undone))
+        await world.condition(AGENT, "helper", "RolledBack", "RolloutUndone")
+        before = await rolled(world, 3)
+    async with between(access.by_kubeconfig(world.plane.kubeconfig)) as (bad, way):
+        bad.refused["GET", f"/{kind}"] = iter([403])
+        async with operating(way) as operator:
+            await operator.acting.wait()
+            await idle(operator)
+            after = await world.client.get(kinds.DEPLOYMENT, world.namespace, "helper")
+            assert after["metadata"]["generation"] == before["metadata"]["generation"]
+            assert is_true(await world.client.get(AGENT, world.namespace, "helper"), "RolledBack")
+            assert bad.refusals == 1
+
+
 KEYED = "spec: {provider: openai, model: m, apiKeySecretRef: {name: openai, key: key}}"
 
 

@@ -25,6 +25,9 @@ T = TypeVar("T")
 BACKOFF = Backoff(attempts=1_000_000, first=0.2, limit=30.0)
 BRIEF = 1.0
 """Seconds: a server that ends watches sooner than that would be asked without a pause."""
+DOUBT_SECONDS = 3.0
+"""Between the first refusal of a list and the second, which is believed: an API server that starts, or one that cannot
+reach what it asks, refuses what it allows a moment later."""
 ABSENT_SECONDS = 30.0
 """Between two looks at whether a kind that the cluster does not know, or does not show us, is there by now."""
 
@@ -61,6 +64,8 @@ class Informer(Generic[T]):
         self._scopes = tuple(scopes)
         self._clock = clock or SystemClock()
         self._versions: dict[Key, str] = {}
+        self._doubted: set[Scope] = set()
+        """Those that have been refused to us once."""
 
     async def run(self) -> None:
         """Follow them until cancelled."""
@@ -95,6 +100,9 @@ class Informer(Generic[T]):
 
     def _after(self, scope: Scope, error: ApiError, failures: int) -> float:
         """Seconds to wait after a failure."""
+        if error.forbidden and scope not in self._doubted:
+            self._doubted.add(scope)
+            return DOUBT_SECONDS
         if error.missing or error.forbidden:
             if scope not in self.absent:
                 what = "is not known to this cluster" if error.missing else "may not be read by us"
@@ -118,6 +126,7 @@ class Informer(Generic[T]):
                 there.add(key_of(obj))
                 self._take(obj, gone=False)
         self.absent.pop(scope, None)
+        self._doubted.discard(scope)
         for key in [key for key in self.kept if scope.holds(key) and key not in there]:
             self._drop(key)
         self._know(scope)
