@@ -196,14 +196,18 @@ NOT_GIVEN = {"serviceaccounts", "horizontalpodautoscalers"}
 
 
 @asynccontextmanager
-async def doubting(world: World, clock: FakeClock, denied: set[str]) -> AsyncIterator[tuple[Operator, Between]]:
-    """A controller, and what stands between it and an API server that denies these."""
+async def doubting(
+    world: World, clock: FakeClock, denied: set[str], hidden: str = ""
+) -> AsyncIterator[tuple[Operator, Between]]:
+    """A controller, and what stands between it and an API server that denies these. `hidden`: what it lists none of."""
     tasks = Tasks("test")
     async with (
         between(access.by_kubeconfig(world.plane.kubeconfig)) as (bad, way),
         Client(way, MANAGER) as client,
     ):
         bad.denied |= denied
+        if hidden:
+            bad.refused["GET", f"/{hidden}"] = 403
         operator = Operator(client, Settings(image="kadre:test"), clock, namespaces=[world.namespace])
         tasks.spawn("operator", operator.run())
         await asleep(clock)  # it has looked
@@ -254,3 +258,22 @@ async def test_an_agent_keeps_what_it_has_when_the_right_to_it_is_lost(world: Wo
         await world.apply(INLINE_YAML.replace("name: helper", "name: late"))
         late = await world.when(kinds.DEPLOYMENT, "late", lambda _: True)
         assert (account_of(late), late["spec"]["replicas"]) == ("default", 2)
+
+
+@pytest.mark.requirement("controller-role")
+async def test_a_controller_that_starts_without_the_right_to_autoscalers_leaves_the_number_of_pods_to_them(
+    world: World,
+) -> None:
+    async with operating(world.plane.kubeconfig):
+        await world.apply(INLINE_YAML)
+        await world.when(kinds.AUTOSCALER, "helper", lambda _: True)
+        await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
+    await world.change(kinds.DEPLOYMENT, "helper", lambda obj: obj["spec"].update(replicas=4))  # as the autoscaler does
+    clock = FakeClock()
+    async with doubting(world, clock, NOT_GIVEN, "horizontalpodautoscalers") as (operator, _):
+        await settled(operator, clock)
+        await world.when(AGENT, "helper", lambda obj: said(obj, "Permitted").count("stays as it is") == 2)
+        await world.apply(INLINE_YAML.replace("You help.", "You help more."))
+        await world.when(AGENT, "helper", lambda obj: obj["status"].get("observedGeneration") == 2)
+        deployment = await world.client.get(kinds.DEPLOYMENT, world.namespace, "helper")
+        assert deployment["spec"]["replicas"] == 4

@@ -16,6 +16,7 @@ from kadre.api.conditions import State, set_condition
 from kadre.api.resource import Condition
 from kadre.base.problems import Problem, errors
 from kadre.kube.kinds import Object
+from kadre.operator.children.common import MANAGER
 from kadre.operator.children.deployment import template_hash
 from kadre.operator.children.environment import ANNOTATION
 from kadre.plan.types import Dependency, Notice
@@ -75,6 +76,8 @@ class Rollout:
     """What its pods' environment is read from; see `children.environment`."""
     account: str = ""
     """The ServiceAccount of its pods."""
+    scaled: bool = False
+    """Whether somebody else than us says how many pods it has."""
     trouble: str = ""
     """Why it does not get on, in the Deployment's own words; empty where it does."""
     pods: Trouble | None = None
@@ -140,8 +143,19 @@ def rollout(deployment: Object) -> Rollout:
         template=template_hash(deployment["spec"]["template"]),
         environment=(deployment["spec"]["template"]["metadata"].get("annotations") or {}).get(ANNOTATION, ""),
         account=deployment["spec"]["template"].get("spec", {}).get("serviceAccountName", ""),
+        scaled=_is_scaled(deployment),
         trouble=trouble,
     )
+
+
+def _is_scaled(deployment: Object) -> bool:
+    """Whether the number of its pods is another's. Who has set a field last, and with which value, is its manager."""
+    managers = {
+        each.get("manager")
+        for each in deployment["metadata"].get("managedFields") or ()
+        if "f:replicas" in (each.get("fieldsV1") or {}).get("f:spec", {})
+    }
+    return bool(managers) and MANAGER not in managers
 
 
 def of_agent(before: Object, facts: Facts, deployment: Rollout | None, generation: int, now: datetime) -> Object:

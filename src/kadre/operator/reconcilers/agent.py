@@ -244,10 +244,12 @@ class Agents:
         """The kinds of those children that the agent may have or not, and has."""
         live = {kind: self._owned.live(kind).get(key) for kind in (*OPTIONAL, *SCALERS)}
         has = {kind for kind, found in live.items() if found is not None and found.owner == uid}
-        rollout = self._owned.rollout(key)  # shows its account where accounts are not shown to us any more
-        return frozenset(
-            has | ({kinds.SERVICE_ACCOUNT} if rollout is not None and rollout.account == key.name else set())
-        )
+        rollout = self._owned.rollout(key)  # shows of these what is not shown to us any more
+        if rollout is not None and rollout.account == key.name:
+            has.add(kinds.SERVICE_ACCOUNT)
+        if rollout is not None and rollout.scaled and not has & {*SCALERS}:
+            has |= {kind for kind in SCALERS if not self._rights.may(kind, *READ, namespace=key.namespace)}
+        return frozenset(has)
 
     def _unread(self, ref: Ref, refused: frozenset[Ref]) -> tuple[str, ...]:
         """What the agent refers to and we may not read."""
