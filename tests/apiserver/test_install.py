@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import repeat
 
 import pytest
 
 from kadre.api.crd import crds
+from kadre.base.clock import FakeClock
 from kadre.base.errors import KadreError
 from kadre.base.tasks import Tasks
 from kadre.kube import access, kinds
@@ -15,6 +17,7 @@ from kadre.kube.leader import ConfigMapLock, Leader, LeaseLock
 from kadre.operator import install
 from kadre.operator.main import LOCK
 from tests.apiserver.conftest import World
+from tests.support.between import between
 
 SOME = [made for made in crds() if made["metadata"]["name"].endswith(".kaos.tools")]
 
@@ -73,6 +76,51 @@ async def test_a_lead_that_was_never_given_back_is_nobodys(world: World) -> None
     lease = {"metadata": {"name": LOCK, "namespace": world.namespace}, "spec": {"holderIdentity": "killed"}}
     await world.client.create(kinds.LEASE, lease)
     assert await install.another_controller(world.client, "elsewhere", 0.2) == ""
+
+
+PASSING = {
+    "an API server that starts": ([403, 401, 403], ""),
+    "one that is busy for long": ([429] * 10, "1"),
+    "one that asks for longer than we wait": ([503] * 2, "30"),
+}
+
+
+@pytest.mark.requirement("crds-updated")
+@pytest.mark.parametrize(("answers", "wait"), PASSING.values(), ids=PASSING)
+async def test_what_an_api_server_says_for_a_moment_is_not_believed(
+    world: World, answers: list[int], wait: str
+) -> None:
+    async with between(access.by_kubeconfig(world.plane.kubeconfig)) as (bad, way):
+        bad.refused["GET", "/customresourcedefinitions"], bad.wait = iter(answers), wait
+        clock = FakeClock()
+        applying = asyncio.create_task(install.apply_crds(SOME, way, clock=clock))
+        await passed(applying, clock)
+        assert await applying == [each["metadata"]["name"] for each in SOME]
+        assert bad.refusals == len(answers)
+
+
+@pytest.mark.requirement("crds-updated")
+@pytest.mark.parametrize(("answer", "seconds"), [(403, install.DOUBT), (503, install.PATIENCE)])
+async def test_what_an_api_server_goes_on_saying_ends_the_installation(
+    world: World, answer: int, seconds: float
+) -> None:
+    async with between(access.by_kubeconfig(world.plane.kubeconfig)) as (bad, way):
+        bad.refused["GET", "/customresourcedefinitions"] = repeat(answer)
+        clock = FakeClock()
+        began = clock.monotonic()
+        applying = asyncio.create_task(install.apply_crds(SOME, way, clock=clock))
+        await passed(applying, clock)
+        with pytest.raises(KadreError, match="could not be applied"):
+            await applying
+        assert seconds <= clock.monotonic() - began <= seconds + install.AGAIN.limit
+
+
+async def passed(work: asyncio.Task[list[str]], clock: FakeClock) -> None:
+    """Let the time pass that it waits for, until it has ended."""
+    while not work.done():
+        if clock._sleepers:
+            await clock.advance(max(0.0, clock._sleepers[0][0] - clock.monotonic()))
+        await asyncio.sleep(0)
 
 
 @pytest.mark.requirement("crds-updated")

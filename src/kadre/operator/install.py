@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 from http import HTTPStatus
 
 from kadre.api.crd import OURS
+from kadre.base.clock import Clock, SystemClock
 from kadre.base.errors import KadreError
 from kadre.base.retry import Backoff
 from kadre.kube import access, kinds
@@ -21,11 +22,16 @@ from kadre.operator.main import LOCK
 
 SERVED_SECONDS = 60.0
 """In which an API server serves a kind that it has accepted: a second or two."""
-AGAIN = Backoff(attempts=10, first=0.5, limit=8.0)
-"""Half a minute to a minute, which an API server takes to start anew."""
+PATIENCE = 60.0
+"""Seconds for which an API server is waited for that is away or busy: longer than it takes to start anew."""
+DOUBT = 10.0
+"""Seconds for which one is asked again that says no: as it starts it knows of no rights, and of no accounts."""
+AGAIN = Backoff(attempts=1_000_000, first=0.5, limit=8.0)
 
 
-async def apply_crds(definitions: Sequence[Object], found: Access | None = None, *, sole: str = "") -> list[str]:
+async def apply_crds(
+    definitions: Sequence[Object], found: Access | None = None, *, sole: str = "", clock: Clock | None = None
+) -> list[str]:
     """Apply them and wait until they are served; their names. Raises KadreError, before anything is changed.
 
     `found`: the cluster; None: the one we are in, else that of the kubeconfig's current context. `sole`: the namespace
@@ -37,7 +43,7 @@ async def apply_crds(definitions: Sequence[Object], found: Access | None = None,
         raise KadreError(str(error)) from error
     async with Client(found, MANAGER) as client:
         try:
-            await _patiently(lambda: _apply(client, definitions, sole))
+            await _patiently(lambda: _apply(client, definitions, sole), clock or SystemClock())
         except ApiError as error:
             raise KadreError(f"the definitions could not be applied: {error}") from error
         except TimeoutError as error:
@@ -45,22 +51,28 @@ async def apply_crds(definitions: Sequence[Object], found: Access | None = None,
     return [definition["metadata"]["name"] for definition in definitions]
 
 
-async def _patiently(work: Callable[[], Awaitable[None]]) -> None:
-    """Do it again where the API server is away or busy for a moment. Raises what it raises."""
-    attempt = 0
+async def _patiently(work: Callable[[], Awaitable[None]], clock: Clock) -> None:
+    """Do it again where the API server is away, busy or not quite there for a moment. Raises what it raises."""
+    attempt, since = 0, 0.0
     while True:
         attempt += 1
         try:
             return await work()
         except ApiError as error:
-            delay = AGAIN.delay(attempt, error.retry_after) if _passes(error) else None
-            if delay is None:
+            now = clock.monotonic()
+            since = now if attempt == 1 else since
+            if now - since >= _patience(error):
                 raise
-        await asyncio.sleep(delay)
+            asked = min(error.retry_after or 0.0, AGAIN.limit)
+        await clock.sleep(max(asked, AGAIN.delay(attempt) or AGAIN.limit))
 
 
-def _passes(error: ApiError) -> bool:
-    return error.status in {0, HTTPStatus.TOO_MANY_REQUESTS} or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+def _patience(error: ApiError) -> float:
+    """Seconds from the first failure on in which that may pass."""
+    if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return DOUBT
+    away = error.status in {0, HTTPStatus.TOO_MANY_REQUESTS} or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return PATIENCE if away or error.expired else 0.0
 
 
 async def _apply(client: Client, definitions: Sequence[Object], sole: str) -> None:
