@@ -12,11 +12,13 @@ from kadre.base.clock import FakeClock
 from kadre.base.errors import KadreError
 from kadre.base.tasks import Tasks
 from kadre.kube import access, kinds
+from kadre.kube.client import Client
 from kadre.kube.kinds import Key, Kind, Object
 from kadre.kube.leader import ConfigMapLock, Leader, LeaseLock
 from kadre.operator import install
 from kadre.operator.main import LOCK
 from tests.apiserver.conftest import World
+from tests.apiserver.test_late import until
 from tests.support.between import between
 
 SOME = [made for made in crds() if made["metadata"]["name"].endswith(".kaos.tools")]
@@ -76,6 +78,18 @@ async def test_a_lead_that_was_never_given_back_is_nobodys(world: World) -> None
     lease = {"metadata": {"name": LOCK, "namespace": world.namespace}, "spec": {"holderIdentity": "killed"}}
     await world.client.create(kinds.LEASE, lease)
     assert await install.another_controller(world.client, "elsewhere", 0.2) == ""
+
+
+async def test_a_controller_at_work_is_seen_though_watches_end_early(world: World) -> None:
+    lease = {"metadata": {"name": LOCK, "namespace": world.namespace}, "spec": {"holderIdentity": "first"}}
+    await world.client.create(kinds.LEASE, lease)
+    async with between(access.by_kubeconfig(world.plane.kubeconfig)) as (bad, way), Client(way, "tests") as client:
+        bad.brief.add("leases")
+        looking = asyncio.create_task(install.another_controller(client, "elsewhere"))
+        await until(lambda: len(bad.watches) > 1)
+        bad.brief.clear()
+        await world.change(kinds.LEASE, LOCK, lambda obj: obj["spec"].update(leaseTransitions=1))
+        assert await looking == world.namespace
 
 
 PASSING = {

@@ -27,6 +27,8 @@ PATIENCE = 60.0
 DOUBT = 10.0
 """Seconds for which one is asked again that says no: as it starts it knows of no rights, and of no accounts."""
 AGAIN = Backoff(attempts=1_000_000, first=0.5, limit=8.0)
+BRIEF = 0.5
+"""Seconds between two watches: a server that ends them at once would be asked without a pause."""
 
 
 async def apply_crds(
@@ -109,11 +111,14 @@ async def _leader(client: Client, kind: Kind, home: str, seconds: float) -> str:
     if not any(_leads(lock, home) for lock in page.items):
         return ""
     with suppress(TimeoutError):
-        async with asyncio.timeout(seconds), aclosing(client.watch(kind, page.version, scope)) as events:
-            async for event in events:
-                if event.type in {"ADDED", "MODIFIED"} and _leads(event.object, home):
-                    namespace: str = event.object["metadata"]["namespace"]
-                    return namespace
+        async with asyncio.timeout(seconds):
+            while True:
+                async with aclosing(client.watch(kind, page.version, scope)) as events:
+                    async for event in events:
+                        if event.type in {"ADDED", "MODIFIED"} and _leads(event.object, home):
+                            namespace: str = event.object["metadata"]["namespace"]
+                            return namespace
+                await asyncio.sleep(BRIEF)  # the server has ended it: what comes is told from the same point again
     return ""
 
 
