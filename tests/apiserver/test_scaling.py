@@ -36,7 +36,7 @@ KEDA = """
 
 
 @asynccontextmanager
-async def served(client: Client, group: str) -> AsyncIterator[None]:
+async def served(client: Client, group: str) -> AsyncIterator[Object]:
     """An API group as an adapter brings it: one that has no Service is the API server's own, and so is available."""
     api: Object = {
         "apiVersion": kinds.API_SERVICE.api_version,
@@ -46,7 +46,7 @@ async def served(client: Client, group: str) -> AsyncIterator[None]:
     }
     await client.create(kinds.API_SERVICE, api)
     try:
-        yield
+        yield api
     finally:
         await client.delete(kinds.API_SERVICE, "", f"v1beta1.{group}")
 
@@ -142,19 +142,29 @@ async def test_another_adapter_that_serves_external_metrics_is_not_taken_for_ked
 
 
 @pytest.mark.requirement("operator-keda")
-async def test_an_agent_stays_kedas_while_the_adapter_restarts(world: World, operator: Operator) -> None:
-    async with keda_kind(world.client):
-        async with served(world.client, EXTERNAL):
+async def test_an_agent_stays_kedas_while_the_adapter_restarts_and_not_once_it_is_uninstalled(
+    world: World, operator: Operator
+) -> None:
+    async with keda_kind(world.client):  # which an uninstallation may leave
+        async with served(world.client, EXTERNAL) as api:
             await world.apply(MODEL_YAML + "---" + AGENT_YAML + KEDA)
             before = await world.when(kinds.SCALED_OBJECT, "helper", lambda _: True)
             await world.condition(AGENT, "helper", "Scalable", "Scaled")
-        await world.condition(AGENT, "helper", "Scalable", "KedaUnavailable")
-        assert await world.get(kinds.AUTOSCALER, "helper") is None
-        async with served(world.client, EXTERNAL):
+            away = {"service": {"name": "keda-metrics", "namespace": world.namespace}, "insecureSkipTLSVerify": True}
+            await world.client.apply(kinds.API_SERVICE, api | {"spec": api["spec"] | away})
+            await world.condition(AGENT, "helper", "Scalable", "KedaUnavailable")
+            assert await world.get(kinds.AUTOSCALER, "helper") is None
+
+            def back(obj: Object) -> None:
+                del obj["spec"]["service"], obj["spec"]["insecureSkipTLSVerify"]
+
+            await world.change(kinds.API_SERVICE, api["metadata"]["name"], back)
             await world.condition(AGENT, "helper", "Scalable", "Scaled")
-        after = await world.client.get(kinds.SCALED_OBJECT, world.namespace, "helper")
-        assert after["metadata"]["uid"] == before["metadata"]["uid"]
-    await world.when(kinds.AUTOSCALER, "helper", lambda _: True)
+            after = await world.client.get(kinds.SCALED_OBJECT, world.namespace, "helper")
+            assert after["metadata"]["uid"] == before["metadata"]["uid"]
+        await world.condition(AGENT, "helper", "Scalable", "MissingKeda")
+        await world.when(kinds.AUTOSCALER, "helper", lambda _: True)
+        await world.gone(kinds.SCALED_OBJECT, "helper")
 
 
 @pytest.mark.requirement("network-policies")

@@ -216,6 +216,12 @@ class Cluster:
             return None
         return any(there for key, there in self.apis.kept.items() if key.name.partition(".")[2] == group)
 
+    def registers(self, group: str) -> bool | None:
+        """Whether the cluster is told who serves an API group, though nobody may do so; None where we are not shown."""
+        if self.apis.absent:
+            return None
+        return any(key.name.partition(".")[2] == group for key in self.apis.kept)
+
     def version(self, kind: str, key: Key) -> str:
         """The resource version of a Secret or a ConfigMap; empty where it is not there."""
         informer = self.secrets if kind == "Secret" else self.config_maps

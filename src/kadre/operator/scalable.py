@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from kadre.api.conditions import State
 from kadre.kube.kinds import SCALED_OBJECT
@@ -20,13 +21,28 @@ _BRINGERS = {
 }
 
 
-def has_keda(serves: Callable[[str], bool | None], *, scaled: bool) -> bool:
-    """Whether an agent is KEDA's to scale. `scaled`: it has a ScaledObject, which stays for as long as there are any.
+class Apis(Protocol):
+    """What the cluster has of API groups that others bring; None where we are not shown."""
 
-    What KEDA serves other adapters serve too, and while it restarts nobody does: that alone moves nothing.
+    def serves(self, group: str) -> bool | None:
+        """Whether it is served."""
+        ...
+
+    def registers(self, group: str) -> bool | None:
+        """Whether somebody is named who serves it, though nobody may do so just now."""
+        ...
+
+
+def has_keda(apis: Apis, *, scaled: bool) -> bool:
+    """Whether an agent is KEDA's to scale. `scaled`: it has a ScaledObject, and stays KEDA's until that is uninstalled.
+
+    What KEDA serves other adapters serve too, and while it restarts nobody does: that alone moves nothing. Its kinds
+    may stay when it is uninstalled; who serves external metrics is named no more then.
     """
-    there = serves(SCALED_OBJECT.group)
-    return there is not False if scaled else bool(there and serves(scaling.KEDA_API))
+    there = apis.serves(SCALED_OBJECT.group)
+    if scaled:
+        return there is not False and apis.registers(scaling.KEDA_API) is not False
+    return bool(there and apis.serves(scaling.KEDA_API))
 
 
 def scalable(plan: AgentPlan, serves: Callable[[str], bool | None], *, keda: bool) -> State | None:

@@ -166,7 +166,7 @@ class Agents:
             return Worked(said, before.places if before else (), again)
         key = Key(ref.namespace, ref.name)
         has = self._has(key, agent.uid)
-        keda = has_keda(self._cluster.serves, scaled=kinds.SCALED_OBJECT in has)
+        keda = has_keda(self._cluster, scaled=kinds.SCALED_OBJECT in has)
         wanted, left_out = self._children(planned.plan, agent.resource, agent.uid, has, keda=keda)
         said = replace(said, limits=(*limits, *left_out))
         template = _template(wanted)
