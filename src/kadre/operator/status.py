@@ -190,11 +190,13 @@ def hindered(
     state = State("Reconciling", "True", HINDERED, message)
     ready = State("Ready", "False", HINDERED, message)
     counted: Object = {}
+    of = generation
     if deployment is not None:
+        of = before.get("observedGeneration", generation)  # what runs is what was acted on
         ready, *_ = _rollout_states(deployment, serves=_serves(deployment, 0, before))
         counted = {"replicas": deployment.replicas, "readyReplicas": deployment.ready}
     others = [each for kind, each in known.items() if kind not in {"Ready", "Reconciling", "Stalled"}]
-    conditions = [*_conditions(before, [ready, state], generation, now), *others]
+    conditions = [*_conditions(before, [ready], of, now), *_conditions(before, [state], generation, now), *others]
     return {**before, "phase": _phase([ready, state], deployment), **counted, "conditions": conditions}
 
 

@@ -125,6 +125,8 @@ def test_what_the_api_server_answers_is_said_beside_what_was_known_and_once_for_
     status = hindered(before, "500 InternalError", "webhook at 10.0.0.1 is away", RUNS, 5, NOW)
     assert conditions(status) == conditions(before) | {"Reconciling": ("True", "ApiServerError")}
     assert (status["observedGeneration"], status["model"], status["phase"]) == (4, "scripted/m", "Ready")
+    # What is ready is what was acted on, whatever its author wants by now.
+    assert [each["observedGeneration"] for each in status["conditions"][:2]] == [4, 5]
     assert "500 InternalError: webhook at 10.0.0.1" in status["conditions"][1]["message"]
     assert hindered(status, "500 InternalError", "webhook at 10.0.0.2 is away", RUNS, 5, NOW) == status
     assert hindered(status, "429 TooManyRequests", "busy", RUNS, 5, NOW) == status
