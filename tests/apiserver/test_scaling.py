@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
 from kadre.kube import kinds
-from kadre.kube.client import Client
+from kadre.kube.client import Client, Scope
 from kadre.kube.kinds import Object, key_of
 from kadre.operator.controller import Operator
 from tests.apiserver.conftest import AGENT, SECONDS, World, is_true, when
@@ -165,6 +165,39 @@ async def test_an_agent_stays_kedas_while_the_adapter_restarts_and_not_once_it_i
         await world.condition(AGENT, "helper", "Scalable", "MissingKeda")
         await world.when(kinds.AUTOSCALER, "helper", lambda _: True)
         await world.gone(kinds.SCALED_OBJECT, "helper")
+
+
+async def say(world: World, pod: Object, status: str) -> None:
+    """What a kubelet says of a pod."""
+    named = {key: pod["metadata"][key] for key in ("name", "namespace", "uid")}
+    said = {"phase": "Running", "conditions": [{"type": "Ready", "status": status}]}
+    await world.client.apply(
+        kinds.POD, {"apiVersion": "v1", "kind": "Pod", "metadata": named, "status": said}, "status"
+    )
+
+
+def available(number: int) -> Callable[[Object], bool]:
+    """Whether an agent has so many pods that answer."""
+    return lambda obj: bool(obj.get("status", {}).get("readyReplicas") == number)
+
+
+@pytest.mark.requirement("operator-keda")
+async def test_an_agent_that_keda_may_scale_to_none_is_ready_while_one_of_its_pods_answers(
+    world: World, operator: Operator
+) -> None:
+    async with keda(world.client):
+        await world.apply(MODEL_YAML + "---" + AGENT_YAML + KEDA)
+        await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
+        await world.change(kinds.DEPLOYMENT, "helper", lambda obj: obj["spec"].update(replicas=2))
+        await world.when(kinds.DEPLOYMENT, "helper", lambda obj: obj["status"].get("replicas") == 2)
+        one, two = (await world.client.list(kinds.POD, Scope(world.namespace))).items
+        for pod in (one, two):
+            await say(world, pod, "True")
+        await world.condition(AGENT, "helper", "Ready", "Available")
+        await say(world, two, "False")
+        assert is_true(await world.when(AGENT, "helper", available(1)), "Ready")
+        await say(world, one, "False")
+        assert not is_true(await world.when(AGENT, "helper", available(0)), "Ready")
 
 
 @pytest.mark.requirement("network-policies")

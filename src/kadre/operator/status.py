@@ -175,12 +175,13 @@ def of_agent(before: Object, facts: Facts, deployment: Rollout | None, generatio
 
 
 def hindered(
-    before: Object, answer: str, why: str, deployment: Rollout | None, generation: int, now: datetime
+    before: Object, answer: str, why: str, deployment: Rollout | None, generation: int, now: datetime, least: int = 0
 ) -> Object:
     """An Agent's status while the API server does not do what the agent needs: the rest stays as it was said last.
 
     `answer`: its code and word for it; `why` in its own words. The first of both are kept for as long as that lasts:
     where they change with every try each would be news. What was looked at stays the generation that was acted on.
+    `least`: as in Facts.
     """
     known = {each["type"]: each for each in before.get("conditions") or ()}
     said = known.get("Reconciling", {})
@@ -193,7 +194,7 @@ def hindered(
     of = generation
     if deployment is not None:
         of = before.get("observedGeneration", generation)  # what runs is what was acted on
-        ready, *_ = _rollout_states(deployment, serves=_serves(deployment, 0, before))
+        ready, *_ = _rollout_states(deployment, serves=_serves(deployment, least, before))
         counted = {"replicas": deployment.replicas, "readyReplicas": deployment.ready}
     others = [each for kind, each in known.items() if kind not in {"Ready", "Reconciling", "Stalled"}]
     conditions = [*_conditions(before, [ready], of, now), *_conditions(before, [state], generation, now), *others]

@@ -86,6 +86,14 @@ def test_an_agent_that_loses_a_pod_is_not_ready_until_it_has_all_unless_it_is_sc
     assert conditions(said(replace(adding, ready=1, available=1), scaled, lost))["Ready"] == ("False", "Starting")
 
 
+def test_a_scaled_agent_with_its_fewest_pods_is_ready_while_the_api_server_fails_too() -> None:
+    five = replace(RUNS, wanted=5, replicas=5, updated=5, ready=5, available=5)
+    before = said(five, replace(FACTS, least=2))
+    lost = replace(five, ready=2, available=2)
+    assert conditions(hindered(before, "500", "etcd", lost, 4, NOW, 2))["Ready"] == ("True", "Scaling")
+    assert conditions(hindered(before, "500", "etcd", lost, 4, NOW))["Ready"] == ("False", "Starting")
+
+
 def test_an_agent_that_begins_anew_from_no_pod_is_starting() -> None:
     none = said(replace(RUNS, wanted=0, replicas=0, updated=0, ready=0, available=0))
     assert conditions(none)["Ready"] == ("True", "ScaledToZero")

@@ -119,7 +119,8 @@ class Agents:
             return
         answer = f"{error.status} {error.reason}".strip()
         seen, now = self.rollouts.seen(key), self._clock.now()
-        status = hindered(agent.status, answer, str(error), seen, agent.generation, now)
+        least = self._worked[ref].facts.least if ref in self._worked else 0
+        status = hindered(agent.status, answer, str(error), seen, agent.generation, now, least)
         try:
             await self._reporter.report(ref, agent, status)
         except ApiError as another:
@@ -314,7 +315,7 @@ def _facts(said: Facts, plan: AgentPlan, applied: str, model: str) -> Facts:
     fields = {"model": model, "url": service.url(plan), "planHash": applied}
     fields = {field: value for field, value in fields.items() if value}
     notices = messages(plan.notices)
-    least = scaling.fewest(plan) if scaling.is_scaled(plan) else 0
+    least = max(1, scaling.fewest(plan)) if scaling.is_scaled(plan) else 0
     return replace(said, notices=notices, fields=fields, least=least)
 
 
