@@ -13,6 +13,7 @@ from kadre.kube import access, kinds
 from kadre.kube.client import Scope
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Object, key_of
+from kadre.operator import upgrades
 from kadre.operator.children.common import Settings
 from kadre.operator.reconcilers import agent as agents
 from kadre.operator.status import rollout
@@ -136,6 +137,21 @@ async def test_an_upgrade_that_the_api_server_refuses_goes_no_further_than_ten_a
             assert sum(has("Stalled", "Refused")(each) for each in found) == MOST
             bad.refused.clear()
             assert 1 < await watched(world, NEW, len(names)) <= MOST
+
+
+@pytest.mark.requirement("operator-upgrade")
+async def test_one_that_waits_keeps_saying_its_model_where_its_revisions_are_not_shown(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML.format(number=0))
+    async with easy_node(world), between(access.by_kubeconfig(world.plane.kubeconfig)) as (bad, way):
+        async with operating(world.plane.kubeconfig, OLD, [world.namespace]):
+            await world.every(AGENT, {"agent-0": has("Ready", "Available")})
+        monkeypatch.setattr(upgrades, "MOST", 0)
+        bad.refused["GET", "/replicasets"] = 403
+        async with operating(way, NEW, [world.namespace]):
+            agent = await world.when(AGENT, "agent-0", has("UpToDate", WAITS.reason))
+            assert agent["status"]["model"] == "scripted/script"
 
 
 def after_generation(number: int) -> Callable[[Object], bool]:

@@ -184,7 +184,9 @@ class Agents:
         await self._prune(ref, agent, (*places, *(before.places if before else ())))
         applied = self.rollouts.last(key, agent)[0] if held is not None else template
         durable = journal.durable(planned.plan, self._settings, partial(self._has_secret, ref.namespace))
-        model = plan_map.told(planned.plan.model) if held is None else self._owned.model(key)
+        # While something holds it the model is that of the revision it is at, or as it was where those are not shown.
+        runs = self._owned.model(key) or str(agent.status.get("model", ""))
+        model = plan_map.told(planned.plan.model) if held is None else runs
         facts = _facts(replace(said, durable=durable, held=held), planned.plan, applied, model)
         return Worked(facts, places, UPGRADE_SECONDS if held is WAITS else again)
 
