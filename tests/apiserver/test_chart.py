@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from kadre.api.crd import crds
+from kadre.base import urls
 from kadre.base.errors import KadreError
 from kadre.kube import access, kinds
 from kadre.kube.client import Client, Scope
@@ -110,6 +111,24 @@ def test_the_monitors_choose_the_services_that_have_metrics() -> None:
     agents = of(made, "ServiceMonitor", "kagent-agents")["spec"]
     assert (agents["selector"]["matchLabels"], agents["namespaceSelector"]) == (MONITORED, {"any": True})
     assert [each["port"] for each in agents["endpoints"]] == ["metrics"]
+
+
+ENDPOINTS = {
+    "": True,
+    "http://ollama.ollama.svc:11434": True,
+    "https://[fd00::1]:8443/v1?x=a@b": True,
+    "http://user:pass@host/v1": False,
+    "http://user:pa/ss@host/v1": False,
+    "ollama:11434": False,
+}
+
+
+@pytest.mark.requirement("chart-values")
+@pytest.mark.parametrize(("endpoint", "taken"), ENDPOINTS.items())
+def test_an_address_that_the_controller_would_refuse_is_refused_by_the_chart(endpoint: str, taken: bool) -> None:
+    done = chart.templated("kagent", "kagent", "--set-string", f"providers.ollama.endpoint={endpoint}")
+    assert (done.returncode == 0) is taken, done.stderr
+    assert not endpoint or (urls.fault(endpoint) is None) is taken
 
 
 @pytest.mark.requirement("chart-confined")
