@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,12 @@ def given(rules: Iterable[Any]) -> set[tuple[str, str, str]]:
 
 
 def test_the_chart_gives_the_rights_that_the_controller_asks_for_and_no_others() -> None:
-    found = re.search(r'define "kadre.rules" -}}\n(.*?){{- end }}', CHART.read_text(), re.DOTALL)
-    assert found is not None
-    assert given(yaml.safe_load(found[1])) == ASKED
+    written = re.findall(r'define "kadre.(rules|clusterRules)" -}}\n(.*?){{- end }}', CHART.read_text(), re.DOTALL)
+    rules = {name: given(yaml.safe_load(text)) for name, text in written}
+    assert rules["rules"] | rules["clusterRules"] == ASKED
+    # What a Role can give is in the first, and nothing else.
+    away = {each for rule in RULES if not rule.namespaced for each in product([rule.group], rule.resources, rule.verbs)}
+    assert rules["clusterRules"] == away
 
 
 def test_what_is_followed_may_be_followed() -> None:
