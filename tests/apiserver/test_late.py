@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from itertools import cycle
 from typing import NamedTuple
 
@@ -205,6 +206,36 @@ async def test_plans_stay_while_it_is_not_shown_which_revisions_refer_to_them(wo
             await idle(operator)
     for plan in (first, second):
         assert await world.get(kinds.CONFIG_MAP, plan) is not None
+
+
+async def test_plans_stay_while_their_revisions_are_seen_late(scene: Scene) -> None:
+    world, bad, operator = scene
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    plans = [plan_of(await rolled(world, 1))]
+    bad.hold("replicasets")
+    for number, name in enumerate(["second", "third", "fourth"], start=2):
+        await model(world, name)
+        plans.append(plan_of(await rolled(world, number)))
+    await idle(operator)
+    for plan in plans:
+        assert await world.get(kinds.CONFIG_MAP, plan) is not None
+    bad.release("replicasets")
+    await until(lambda: not operator._agents.rollouts._plans)
+
+
+async def test_what_is_there_is_not_known_while_its_watch_is_broken(scene: Scene) -> None:
+    world, bad, operator = scene
+    knows = partial(operator.owned.knows, kinds.REPLICA_SET, world.namespace)
+    await until(lambda: knows() and "replicasets" in bad.watches)
+    bad.hold("replicasets")
+    bad.refused["GET", "/replicasets"] = 500
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    await until(lambda: "replicasets" in bad.holding)
+    assert knows()
+    bad.expire("replicasets")
+    await until(lambda: not knows())
+    bad.refused.clear()
+    await until(knows)
 
 
 @pytest.mark.parametrize("kind", ["replicasets", "deployments"])

@@ -39,6 +39,8 @@ class Between:
     """Addresses of all watches that were begun."""
     brief: set[str] = field(default_factory=set)
     """Collections whose watches end at once, with no event."""
+    holding: set[str] = field(default_factory=set)
+    """Collections of which an event has been held."""
     _held: dict[str, asyncio.Future[str]] = field(default_factory=dict)
 
     def hold(self, collection: str) -> None:
@@ -90,12 +92,17 @@ class Between:
             await response.prepare(request)
             with contextlib.suppress(aiohttp.ClientError, ConnectionError):
                 async for line in asked.content:
-                    if collection in self._held and await self._held[collection] == "expire":
+                    if collection in self._held and await self._verdict(collection) == "expire":
                         gone = {"type": "ERROR", "object": {"kind": "Status", "reason": "Expired", "code": 410}}
                         await response.write(json.dumps(gone).encode() + b"\n")
                         return response
                     await response.write(line)
         return response
+
+    async def _verdict(self, collection: str) -> str:
+        """What becomes of an event that is held."""
+        self.holding.add(collection)
+        return await self._held[collection]
 
     @asynccontextmanager
     async def _asked(self, request: web.Request) -> AsyncIterator[aiohttp.ClientResponse]:

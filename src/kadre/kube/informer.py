@@ -66,6 +66,13 @@ class Informer(Generic[T]):
         self._versions: dict[Key, str] = {}
         self._doubted: set[Scope] = set()
         """Those that have been refused to us once."""
+        self._broken: set[Scope] = set()
+        """Those of which something may have happened that we have not been told."""
+
+    def knows(self, namespace: str) -> bool:
+        """Whether all that there are in a namespace have been listed, and what happens there is told since."""
+        hidden = {*self.absent, *self._broken}
+        return self.synced.is_set() and not any(scope.namespace in ("", namespace) for scope in hidden)
 
     async def run(self) -> None:
         """Follow them until cancelled."""
@@ -81,14 +88,17 @@ class Informer(Generic[T]):
                 began = self._clock.monotonic()
                 async for event in self._client.watch(self.kind, version, scope):
                     version = event.object["metadata"]["resourceVersion"]
+                    self._broken.discard(scope)
                     if self._clock.monotonic() - began >= BRIEF:
                         failures = 0
                     if event.type != "BOOKMARK":
                         self._take(event.object, gone=event.type == "DELETED")
+                self._broken.discard(scope)
                 failures = failures + 1 if self._clock.monotonic() - began < BRIEF else 0
                 if failures:
                     await self._clock.sleep(_wait(failures))
             except ApiError as error:
+                self._broken.add(scope)
                 if error.expired:
                     version = ""
                     await self._clock.sleep(BACKOFF.first)
@@ -127,6 +137,7 @@ class Informer(Generic[T]):
                 self._take(obj, gone=False)
         self.absent.pop(scope, None)
         self._doubted.discard(scope)
+        self._broken.discard(scope)
         for key in [key for key in self.kept if scope.holds(key) and key not in there]:
             self._drop(key)
         self._know(scope)

@@ -95,10 +95,8 @@ class Owned:
         return [key.name for key in self._of[kind].get(owner, ())]
 
     def knows(self, kind: Kind, namespace: str) -> bool:
-        """Whether all there are of a kind in that namespace have been listed, and are still shown to us."""
-        informer = self._informers[kind]
-        hidden = any(scope.namespace in ("", namespace) for scope in informer.absent)
-        return informer.synced.is_set() and not hidden
+        """Whether all there are of a kind in that namespace have been listed, and are told of since."""
+        return self._informers[kind].knows(namespace)
 
     def rollout(self, key: Key) -> Rollout | None:
         """How a Deployment is getting on."""

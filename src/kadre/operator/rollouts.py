@@ -12,6 +12,7 @@ from kadre.api.conditions import State
 from kadre.kube import kinds
 from kadre.kube.apply import Place
 from kadre.kube.kinds import Key, Object
+from kadre.operator.children.deployment import HISTORY, plan_name
 from kadre.operator.cluster import Declared
 from kadre.operator.owned import Owned
 from kadre.operator.status import Rollout
@@ -35,12 +36,16 @@ class Rollouts:
     def __init__(self, owned: Owned) -> None:
         self._owned = owned
         self._applied: dict[Key, Applied] = {}
+        self._plans: dict[Key, tuple[str, ...]] = {}
+        """Plans that Deployments were given, the newest last; until their revisions are seen."""
 
     def note(self, key: Key, agent: Declared, template: str, made: Object | None) -> None:
         """The Deployment is as the agent wants it. `made`: what it is; None where it was known to be so."""
         if made is not None:
             metadata = made["metadata"]
             self._applied[key] = Applied(metadata["uid"], metadata.get("generation", 0), template, agent.generation)
+            plan = plan_name(made["spec"]["template"])
+            self._plans[key] = (*(each for each in self._plans.get(key, ()) if each != plan), plan)[-HISTORY:]
         elif key in self._applied:
             self._applied[key] = replace(self._applied[key], template=template, declared=agent.generation)
 
@@ -49,10 +54,12 @@ class Rollouts:
         mine = self._applied.get(place.key)
         if place.kind is kinds.DEPLOYMENT and mine is not None and mine.uid == uid:
             del self._applied[place.key]
+            self._plans.pop(place.key, None)
 
     def forget(self, key: Key) -> None:
         """The agent has gone."""
         self._applied.pop(key, None)
+        self._plans.pop(key, None)
 
     def last(self, key: Key, agent: Declared) -> tuple[str, int]:
         """The template that was applied last, and the agent's generation then; of its status where we did not do it."""
@@ -61,8 +68,20 @@ class Rollouts:
             return mine.template, mine.declared
         return agent.status.get("planHash", ""), agent.status.get("observedGeneration", 0)
 
+    def unseen(self, key: Key) -> tuple[str, ...]:
+        """Plans that the Deployment was given and of which no revision has been seen: there may be one all the same.
+
+        No more than the revisions that are kept.
+        """
+        known = self._plans.pop(key, ())
+        seen = {revision.plan for revision in self._owned.revisions(key)} if known else set()
+        if left := tuple(plan for plan in known if plan not in seen):
+            self._plans[key] = left
+        return left
+
     def seen(self, key: Key) -> Rollout | None:
         """How the Deployment is getting on, as what we made of it last."""
+        self.unseen(key)  # which forgets what has been
         live = self._owned.rollout(key)
         return live.superseded(self._applied[key].generation) if live is not None and self._behind(key) else live
 

@@ -290,14 +290,15 @@ class Agents:
                 await self._applier.remove(place, agent.uid)
 
     async def _prune(self, ref: Ref, agent: Declared, places: Sequence[Place]) -> None:
-        """Delete plans that are no longer wanted. One stays while a revision of the Deployment refers to it.
+        """Delete plans that are no longer wanted. One stays while a revision of the Deployment refers to it, or may.
 
-        `places`: the children that are wanted, and those that were last: their ReplicaSet may not have been seen yet.
+        `places`: the children that are wanted, and those that were last.
         """
         if not self._owned.knows(kinds.REPLICA_SET, ref.namespace):
             return
         kept = {place.key.name for place in places if place.kind is kinds.CONFIG_MAP}
-        kept |= {revision.plan for revision in self._owned.revisions(Key(ref.namespace, ref.name))}
+        key = Key(ref.namespace, ref.name)
+        kept |= {*self.rollouts.unseen(key), *(revision.plan for revision in self._owned.revisions(key))}
         for name in self._owned.names(kinds.CONFIG_MAP, agent.uid):
             if name not in kept:
                 await self._applier.remove(Place(kinds.CONFIG_MAP, Key(ref.namespace, name)), agent.uid)
