@@ -7,14 +7,13 @@ that nobody has told us of is made unread, in a way that fails where something o
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from kadre.kube import compare
 from kadre.kube.client import Client
 from kadre.kube.errors import ApiError
-from kadre.kube.kinds import DEPLOYMENT, Key, Kind, Object
+from kadre.kube.kinds import DEPLOYMENT, Key, Kind, Object, shared
 
 APPLIED = "kagent.dev/applied"
 """Annotation: the digest of what was applied last."""
@@ -68,7 +67,7 @@ def _noted(manifest: Object, wanted: bytes) -> Object:
 
 def seen(obj: Object) -> Seen:
     """What is kept of an object. Uids are kept once: those of owners are many times there."""
-    return Seen(sys.intern(obj["metadata"]["uid"]), sys.intern(owner_of(obj)), compare.digest(obj))
+    return Seen(shared(obj["metadata"]["uid"]), shared(owner_of(obj)), compare.digest(obj))
 
 
 def owner_of(obj: Object) -> str:
@@ -115,9 +114,7 @@ class Applier:
             made = await self._make(place.kind, manifest, once or {}) if new else None
             found = made or await self._have(place, manifest, owner)
             if place in self._under_way:  # else it has gone again before we knew that it was made
-                self._settled[place] = Settled(
-                    wanted, compare.digest(found), sys.intern(found["metadata"]["uid"]), owner
-                )
+                self._settled[place] = Settled(wanted, compare.digest(found), shared(found["metadata"]["uid"]), owner)
         finally:
             self._under_way.pop(place, None)
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 Object = dict[str, Any]
@@ -44,10 +45,15 @@ class Kind(NamedTuple):
         return "/".join(filter(None, (f"{base}{within}/{self.plural}", name, part)))
 
 
+# What CPython 3.12 interns it never lets go: names that come and go would fill the memory.
+shared: Callable[[str], str] = str if sys.version_info[:2] == (3, 12) else sys.intern
+"""A text as it is kept already by whoever has the same, for as long as anybody does."""
+
+
 def key_of(obj: Object) -> Key:
     """Which object this is. Names are kept once: an agent's is that of most of its children too."""
     metadata = obj["metadata"]
-    return Key(sys.intern(metadata.get("namespace", "")), sys.intern(metadata["name"]))
+    return Key(shared(metadata.get("namespace", "")), shared(metadata["name"]))
 
 
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")

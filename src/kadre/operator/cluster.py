@@ -6,7 +6,6 @@ it notes as wanted. It is fetched, and the plan made again: after two rounds at 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -22,7 +21,7 @@ from kadre.kube import kinds
 from kadre.kube.client import ALL, Client, Scope
 from kadre.kube.errors import ApiError
 from kadre.kube.informer import Informer
-from kadre.kube.kinds import Key, Kind, Object
+from kadre.kube.kinds import Key, Kind, Object, shared
 from kadre.operator.children.common import Settings
 from kadre.operator.unsupported import for_cluster
 from kadre.plan.build import Planned, plan
@@ -92,7 +91,7 @@ def declared(obj: Object, _: Declared | None = None) -> Declared:
     said = {key: value for key, value in obj.items() if key != "status"} | {"metadata": named}
     return Declared(
         text=msgspec.json.encode(said),
-        uid=sys.intern(metadata["uid"]),
+        uid=shared(metadata["uid"]),
         generation=metadata.get("generation", 0),
         deleting="deletionTimestamp" in metadata,
         reported=msgspec.json.encode(obj.get("status") or {}),
