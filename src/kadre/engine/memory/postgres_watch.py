@@ -13,6 +13,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Collection, Sequence
+from datetime import datetime
 
 from kadre.base.clock import Clock
 from kadre.base.retry import Backoff
@@ -33,18 +34,18 @@ MOST = 100
 """Abandoned runs that are looked at in one go."""
 _RENEW = """
     INSERT INTO leases VALUES ($1, $2, now() + make_interval(secs => $3))
-    ON CONFLICT (owner) DO UPDATE SET until = excluded.until"""
+    ON CONFLICT (owner) DO UPDATE SET until = excluded.until RETURNING until"""
 _FORGET = f"""
     DELETE FROM leases l WHERE l.until < now() - interval '1 hour'
         AND NOT EXISTS (SELECT FROM runs r WHERE r.owner = l.owner AND r.status IN {OPEN})"""
 _HELD = f"{postgres_reads.RUNS} WHERE r.owner = $1 AND r.status IN {OPEN} ORDER BY r.no"
-# Of a lease that ran out, only who has just renewed its own by the server's clock too: a server that stood still until
-# now has let the others' run out while it did.
+# Of a lease that ran out, only who has just renewed its own by the server's clock too, and not since it asked: a server
+# that stood still until now has let the others' run out while it did.
 _ABANDONED = f"""
     {postgres_reads.RUNS} LEFT JOIN leases l ON l.owner = r.owner
     WHERE r.status IN {OPEN} AND r.owner <> $1 AND s.agent = ANY ($2::text[])
-        AND (l.owner IS NULL OR ($3 AND l.until < now()
-            AND EXISTS (SELECT FROM leases WHERE owner = $1 AND until > now() + make_interval(secs => $4))))
+        AND (l.owner IS NULL OR (l.until < now() AND EXISTS (
+            SELECT FROM leases WHERE owner = $1 AND until = $3 AND until > now() + make_interval(secs => $4))))
     ORDER BY r.no LIMIT {MOST}"""
 
 
@@ -64,6 +65,8 @@ class Watch:
         self._db: Connection = None
         self._lost = asyncio.Event()
         self._renewed = self._since = clock.monotonic()
+        self._until: datetime | None = None
+        """When the lease runs out, by the server's clock."""
 
     async def open(self) -> None:
         """Get a number and a lease, and listen. Raises what asyncpg raises."""
@@ -86,7 +89,8 @@ class Watch:
         self._db = db
 
     async def _renew(self, db: Connection) -> None:
-        await db.execute(_RENEW, self.owner, socket.gethostname(), self._lease, timeout=CONNECT_SECONDS)
+        values = (self.owner, socket.gethostname(), self._lease)
+        self._until = await db.fetchval(_RENEW, *values, timeout=CONNECT_SECONDS)
         now = self._clock.monotonic()
         if now - self._renewed > self._lease / 2:
             self._since = now
@@ -102,7 +106,8 @@ class Watch:
 
     async def abandoned(self, db: Connection, agents: Collection[str]) -> Sequence[RunInfo]:
         """Open runs of these agents, of owners that gave up their lease or, where this one is steady, let it end."""
-        rows = await db.fetch(_ABANDONED, self.owner, list(agents), self.steady, self._lease / 2)
+        held = self._until if self.steady else None
+        rows = await db.fetch(_ABANDONED, self.owner, list(agents), held, self._lease / 2)
         return [postgres_reads.run_of(row) for row in rows]
 
     def _told(self, _: Connection, __: int, ___: str, run_id: object) -> None:
