@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from kadre.api.crd import crds
+from kadre.base.clock import SystemClock
 from kadre.base.tasks import Tasks
 from kadre.kube import access, kinds
 from kadre.kube.access import Access
@@ -46,10 +47,23 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     plane = ControlPlane(tmp_path_factory.mktemp("api"))
     plane.start()
     try:
-        asyncio.run(install.apply_crds(crds(), access.by_kubeconfig(plane.kubeconfig)))
+        asyncio.run(_prepare(plane))
         yield plane
     finally:
         plane.stop()
+
+
+async def _prepare(plane: ControlPlane) -> None:
+    """Have our kinds served: for a moment the storage of one that was accepted is "(re)initializing"."""
+    found = access.by_kubeconfig(plane.kubeconfig)
+    await install.apply_crds(crds(), found)
+    async with Client(found, "tests") as client:
+        for kind in our_kinds():
+
+            async def listed(kind: Kind = kind) -> None:
+                await client.list(kind)
+
+            await install._patiently(listed, SystemClock())
 
 
 def has(condition: str, reason: str) -> Callable[[Object], bool]:
