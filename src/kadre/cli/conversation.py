@@ -5,23 +5,19 @@ What happens to the run is decided by the server; this only carries what the per
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Literal, Protocol
 
 from kadre.base.errors import KadreError
 from kadre.base.ids import new_id
-from kadre.cli import client, render
+from kadre.cli import client, interrupts, render
 from kadre.engine import events as ev
 from kadre.local.console import Console
 
 LEAVE = frozenset({"/exit", "/quit"})
 YES = frozenset({"y", "yes"})
 NO = frozenset({"n", "no"})
-WAKE = 0.2
-"""Seconds after which a Ctrl-C is heeded at the latest."""
 
 
 class Read(Protocol):
@@ -50,7 +46,10 @@ class Conversation:
         Ctrl-C cancels the run; a second one is raised. Raises Unreachable, Answered, Lost.
         """
         run_id = new_id("run")
-        events = self._server.chat(self._agent, message, self.session, run_id)
+        with interrupts.heeded():
+            return self._see_through(run_id, self._server.chat(self._agent, message, self.session, run_id))
+
+    def _see_through(self, run_id: str, events: Iterator[ev.Event]) -> ev.RunStatus:
         position, cancelled = "", False
         while True:
             try:
@@ -135,25 +134,9 @@ def talk(conversation: Conversation, read: Read, console: Console, remember: Cal
 
 def read_line(prompt: str) -> str:
     """A line from the terminal; the prompt never ends up in a file that standard output was sent to."""
-    with _woken():
+    with interrupts.heeded():
         if sys.stdout.isatty():
             return input(prompt)
         sys.stderr.write(prompt)
         sys.stderr.flush()
         return input()
-
-
-@contextlib.contextmanager
-def _woken() -> Iterator[None]:
-    """Have a read from the terminal look for signals now and then.
-
-    Python heeds a signal that comes during the read, but one that comes just before it, when the prompt is shown
-    already, only after the next line: without this a Ctrl-C is lost once in some thousand times.
-    """
-    before = signal.signal(signal.SIGALRM, lambda *_: None)
-    signal.setitimer(signal.ITIMER_REAL, WAKE, WAKE)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -78,7 +78,7 @@ def show(
 
     With --follow it ends when the run does, with 1 when the run failed; `-o json` prints one event a line then.
     """
-    from kadre.cli import client, listing, render
+    from kadre.cli import client, interrupts, listing, render
     from kadre.cli import output as out
     from kadre.engine import events as ev
 
@@ -91,11 +91,12 @@ def show(
         return
     if output is None:
         out.show(f"{run} of {told['agent']}, session {told['session_id']}: {told['status']}")
-    for event in kadre.follow(run) if follow else client.events(told["events"]):
-        if not isinstance(event, ev.Token):
-            out.show(ev.encode(event).decode() if output else render.record(event))
-        if follow and isinstance(event, ev.RunFinished):
-            raise typer.Exit(0 if event.status == "completed" else 1)
+    with interrupts.heeded():
+        for event in kadre.follow(run) if follow else client.events(told["events"]):
+            if not isinstance(event, ev.Token):
+                out.show(ev.encode(event).decode() if output else render.record(event))
+            if follow and isinstance(event, ev.RunFinished):
+                raise typer.Exit(0 if event.status == "completed" else 1)
     if told["approvals"]:
         out.show(f"waits for you: kadre runs approve {run} [--deny]\n{listing.approvals(told)}")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from kadre.cli import client
 from tests.doors.cli.conftest import BOUND, Served
 
 pytestmark = pytest.mark.requirement("command-line")
@@ -32,6 +33,19 @@ try:
     read_line("you> ")
 except KeyboardInterrupt:
     print("heeded")
+"""
+)
+# Set by a thread while the answer is awaited, where too it interrupts no call.
+INTERRUPTED_ANSWER = (
+    HEED
+    + """
+import _thread, os, threading
+from kadre.cli.main import main
+def interrupt():
+    with open(os.environ["GO"]):
+        _thread.interrupt_main()
+threading.Thread(target=interrupt, daemon=True).start()
+main()
 """
 )
 
@@ -106,6 +120,28 @@ def test_ctrl_c_is_heeded_just_as_the_prompt_appears() -> None:
     with contextlib.closing(Terminal(code=INTERRUPTED)) as terminal:
         terminal.until("you> ")
         terminal.until("heeded")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown", "code"),
+    [
+        (("chat", "parrot", "hang"), "You said hang", 1),
+        (("runs", "run-hanging", "--follow"), "user      hang", 130),
+    ],
+    ids=["chat", "follow"],
+)
+def test_ctrl_c_is_heeded_just_as_a_silent_answer_is_awaited(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], shown: str, code: int
+) -> None:
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    monkeypatch.setenv("GO", str(go))
+    if words[0] == "runs":
+        next(client.Client().chat("parrot", "hang", "ses-1", "run-hanging"))
+    with contextlib.closing(Terminal(*words, code=INTERRUPTED_ANSWER)) as terminal:
+        terminal.until(shown)
+        go.open("w").close()
+        assert terminal.process.wait(BOUND) == code
 
 
 def test_a_command_that_asks_a_server_loads_no_server_no_model_and_no_yaml(served: Served) -> None:
