@@ -31,9 +31,13 @@ class Module:
         """Its syntax tree."""
         return ast.parse(self.text, self.path)
 
-    def functions(self) -> Iterator[tuple[str, Function]]:
+    def functions(self) -> tuple[tuple[str, Function], ...]:
         """Every function with its qualified name, methods and inner functions included."""
-        yield from _functions(self.tree, "")
+        return self._functions
+
+    @cached_property
+    def _functions(self) -> tuple[tuple[str, Function], ...]:
+        return tuple(_functions(self.tree, ""))
 
 
 def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[str, Function]]:
@@ -61,7 +65,13 @@ def files() -> tuple[str, ...]:
 def modules(*folders: str) -> tuple[Module, ...]:
     """The Python files under these folders (all of them where none is named)."""
     wanted = tuple(f"{folder}/" for folder in folders)
-    return tuple(Module(path) for path in files() if path.endswith(".py") and (not wanted or path.startswith(wanted)))
+    return tuple(module for module in _every() if not wanted or module.path.startswith(wanted))
+
+
+@cache
+def _every() -> tuple[Module, ...]:
+    """Each once: whoever asks for some of them finds trees that others had made."""
+    return tuple(Module(path) for path in files() if path.endswith(".py"))
 
 
 def table(name: str) -> dict[str, Any]:
