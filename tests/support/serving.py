@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 
 from kadre.server import app
+from kadre.server.identity import Verifier
 from kadre.server.metrics import Metrics
 from kadre.server.protocol import BoundedHttp
 from tests.support.scene import Scene
@@ -23,13 +24,13 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(scene: Scene) -> AsyncIterator[str]:
-    """Serve the scene's host; yields the base URL."""
+async def serving(scene: Scene, verifier: Verifier | None = None) -> AsyncIterator[str]:
+    """Serve the scene's host; yields the base URL. `verifier`: hears whom a gateway vouches for."""
     metrics = Metrics(scene.clock)
     scene.host.observer = metrics
     listening = socket.create_server(("127.0.0.1", 0), backlog=512)
     config = uvicorn.Config(
-        app.build(scene.host, metrics),
+        app.build(scene.host, metrics, verifier=verifier),
         http=BoundedHttp,
         log_config=None,
         lifespan="off",

@@ -17,6 +17,7 @@ from kadre.engine.agent import HostedAgent
 from kadre.engine.host import Host
 from kadre.plan.types import AgentKey
 from kadre.server import agents, auth, chat, errors, metrics, openai, runs
+from kadre.server.identity import Verifier
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +46,17 @@ class HostDirectory:
 
 
 class Guard:
-    """Lets in only who may come in, and says who it is: `scope["caller"]`."""
+    """Lets in only who may come in, and says who it is: `scope["caller"]`, an auth.Caller."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, verifier: Verifier | None = None) -> None:
         self._app = app
+        self._verifier = verifier
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         if scope["type"] == "http":
             try:
-                scope["caller"] = auth.caller(scope)
+                scope["caller"] = auth.caller(scope, self._verifier)
             except Refused as error:
                 await errors.as_refusal(error, scope["path"])(scope, receive, send)
                 return
@@ -105,8 +107,16 @@ async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
         await response(scope, receive, send)
 
 
-def build(host: Host, counted: metrics.Metrics, problems: Callable[[], Sequence[Problem]] = tuple) -> ASGIApp:
-    """The ASGI application over a host. `problems` tells what keeps the latest files from being served."""
+def build(
+    host: Host,
+    counted: metrics.Metrics,
+    problems: Callable[[], Sequence[Problem]] = tuple,
+    verifier: Verifier | None = None,
+) -> ASGIApp:
+    """The ASGI application over a host. `problems` tells what keeps the latest files from being served.
+
+    `verifier`: hears whom the gateway vouches for; without it only callers on this machine are served.
+    """
     directory = HostDirectory(host)
     talk = Door(post=chat.ChatDoor(host, directory).post)
     ai = openai.OpenAIDoor(host, directory, Tasks("server"))
@@ -141,4 +151,4 @@ def build(host: Host, counted: metrics.Metrics, problems: Callable[[], Sequence[
         Route("/{name}/v1/models", models),
         Route("/{namespace}/{name}/v1/models", models),
     ]
-    return Guard(Router(routes, redirect_slashes=False, default=_nowhere))
+    return Guard(Router(routes, redirect_slashes=False, default=_nowhere), verifier)

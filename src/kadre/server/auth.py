@@ -1,40 +1,62 @@
 """Who is calling, and from where.
 
-A connection whose peer is exactly this machine, without a forwarding header, is local: the person at the keyboard. A
-browser is on this machine too, so a page of another origin, or a name that was rebound to 127.0.0.1, must not pass as
-that person.
+Whom the gateway vouches for is who it says. Else a connection whose peer is exactly this machine, without a forwarding
+header, is local: the person at the keyboard. A browser is on this machine too, so a page of another origin, or a name
+that was rebound to 127.0.0.1, must not pass as that person.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.types import Scope
 
 from kadre.base.errors import Forbidden, Unauthorized
+from kadre.server.identity import HEADER, Right, Verifier
 
-LOCAL = "local"
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 _LOCAL_NAMES = frozenset({"127.0.0.1", "::1", "localhost"})
 _FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"})
+_IDENTITY = HEADER.encode()
+ALL_RIGHTS: tuple[Right, ...] = ("see-all", "approve")
 OPEN_PATHS = frozenset({"/health", "/healthz", "/readyz", "/metrics"})
 
 
-def caller(scope: Scope) -> str:
-    """Who calls. Raises Forbidden for a foreign origin or host name, Unauthorized for a caller that is not local."""
-    origin = host = b""
+class Caller(NamedTuple):
+    """Who calls, and what they may do beyond talking."""
+
+    name: str
+    rights: tuple[Right, ...] = ()
+
+
+LOCAL = Caller("local", ALL_RIGHTS)
+ANYBODY = Caller("anonymous")
+
+
+def caller(scope: Scope, verifier: Verifier | None = None) -> Caller:
+    """Who calls. `verifier`: hears the gateway, where there is one.
+
+    Raises Forbidden for a foreign origin or host name, Unauthorized for a caller that is neither local nor vouched for.
+    """
+    origin = host = said = b""
     forwarded = False
     for name, value in scope["headers"]:
         if name == b"origin":
             origin = value
         elif name == b"host":
             host = value
+        elif name == _IDENTITY:
+            said = value
         elif name in _FORWARDED:
             forwarded = True
     if origin and not _is_local_origin(origin.decode("latin-1"), host.decode("latin-1")):
         raise Forbidden("requests from pages of another origin are refused", reason="ForeignOrigin")
     if scope["path"] in OPEN_PATHS:
-        return "anonymous"
+        return ANYBODY
+    if said and verifier is not None:
+        claims = verifier.heard(said.decode("latin-1"))
+        return Caller(claims.sub, claims.rights)
     client = scope.get("client")
     if client is None or client[0] not in _LOOPBACK or forwarded:
         raise Unauthorized("only callers on this machine are served, and not through a proxy", reason="NotLocal")

@@ -67,7 +67,7 @@ def ask(request: Request, agent: AgentKey, sent: ChatRequest, *, stream: bool) -
         message=sent.message,
         session_id=sent.session_id,
         run_id=sent.run_id,
-        caller=request.scope["caller"],
+        caller=request.scope["caller"].name,
         stream=stream,
     )
 

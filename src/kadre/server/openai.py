@@ -116,7 +116,7 @@ class OpenAIDoor:
             message=messages[-1].content,
             session_id=session,
             history=() if session else tuple(messages[:-1]),
-            caller=request.scope["caller"],
+            caller=request.scope["caller"].name,
             stream=bool(sent.stream),
         )
 

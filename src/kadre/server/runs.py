@@ -11,13 +11,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from kadre.base.errors import BadRequest, NotFound, NotSupportedYet
+from kadre.base.errors import BadRequest, Forbidden, NotFound, NotSupportedYet
 from kadre.engine.events import RunStatus
 from kadre.engine.host import Host
 from kadre.engine.live import Live
 from kadre.engine.memory import conversation, spill
 from kadre.engine.memory.port import Age, RunInfo, SessionInfo, age
-from kadre.server import body, chat, errors, names, sse
+from kadre.server import auth, body, chat, errors, names, sse
 
 MAX_PAGE = 1000
 NO_PAGE = {"X-Content-Type-Options": "nosniff"}
@@ -91,6 +91,10 @@ class RunsDoor:
     async def approve(self, request: Request) -> Response:
         """Allow or deny one call."""
         live = await self._open(request)
+        caller: auth.Caller = request.scope["caller"]
+        if "approve" not in caller.rights:
+            message = "deciding a call that waits is a right of its own, which this caller has not"
+            raise Forbidden(message, reason="MayNotApprove")
         sent = await body.decode(request, _approve_decoder)
         approval = sent.approval_id
         if not approval:
@@ -98,8 +102,7 @@ class RunsDoor:
             if len(pending) > 1:
                 raise BadRequest("several calls wait; say which by approval_id", reason="AmbiguousApproval")
             approval = pending[0].id if pending else ""
-        by = request.scope["caller"]
-        await self._host.approve(live.info.run_id, approval, sent.decision, by, sent.note)
+        await self._host.approve(live.info.run_id, approval, sent.decision, caller.name, sent.note)
         return errors.json_response(await self._shown(live))
 
     async def fork(self, request: Request) -> Response:
@@ -117,6 +120,7 @@ class RunsDoor:
                 agent=self._agent(query.get("agent")),
                 session_id=query.get("session_id"),
                 status=_status(query.get("status")),
+                caller=_only(request),
                 before=_age(query.get("before")),
                 limit=limit + 1,
             )
@@ -130,7 +134,7 @@ class RunsDoor:
         agent = self._agent(request.query_params.get("agent"))
         found: list[SessionInfo] = []
         for journal in self._host.journals:
-            found += await journal.sessions(agent=agent, limit=limit)
+            found += await journal.sessions(agent=agent, caller=_only(request), limit=limit)
         found.sort(key=lambda info: info.updated, reverse=True)
         return errors.json_response({"sessions": found[:limit]})
 
@@ -139,7 +143,7 @@ class RunsDoor:
         session_id = request.path_params["id"]
         agent = self._agent(request.query_params.get("agent"))
         for journal in self._host.journals:
-            runs = await journal.runs(agent=agent, session_id=session_id, limit=MAX_PAGE)
+            runs = await journal.runs(agent=agent, session_id=session_id, caller=_only(request), limit=MAX_PAGE)
             if runs:
                 owner = runs[0].agent
                 events = await journal.history(owner, session_id, max(run.order for run in runs) + 1, MAX_PAGE)
@@ -149,7 +153,13 @@ class RunsDoor:
         raise NotFound(f"there is no session {session_id!r}", reason="NoSuchSession")
 
     async def _open(self, request: Request) -> Live:
-        return await self._host.open(request.path_params["id"])
+        """The run. One of another caller is not there for who may see their own only."""
+        run_id = request.path_params["id"]
+        live = await self._host.open(run_id)
+        mine = _only(request)
+        if mine is not None and live.info.caller != mine:
+            raise NotFound(f"no run {run_id}", reason="NoSuchRun")
+        return live
 
     def _agent(self, name: str | None) -> str | None:
         return str(names.resolve(self._directory, name)) if name else None
@@ -170,6 +180,12 @@ class RunsDoor:
         if limit is None or not 1 <= limit <= MAX_PAGE:
             raise BadRequest(f"limit must be a number from 1 to {MAX_PAGE}", reason="BadLimit")
         return limit
+
+
+def _only(request: Request) -> str | None:
+    """The caller whose runs and sessions alone are shown; None: everybody's."""
+    caller: auth.Caller = request.scope["caller"]
+    return None if "see-all" in caller.rights else caller.name
 
 
 def _cursor(run: RunInfo) -> str:
