@@ -48,6 +48,12 @@ class Cut:
         self._word = word
         self._then_shut = then_shut
 
+    def hang_up(self) -> None:
+        """Cut everybody off and let nobody through; what the server is still at nobody hears of."""
+        self.shut = True
+        for task in self._tasks:
+            task.cancel()
+
     async def until_shut(self, seconds: float = 20) -> None:
         """Wait until the answer that was armed has come, and the way is shut."""
         async with asyncio.timeout(seconds):

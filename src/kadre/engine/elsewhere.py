@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from kadre.base.clock import Clock
-from kadre.base.errors import Unavailable
+from kadre.base.errors import NotFound, Unavailable
 from kadre.engine import events as ev
 from kadre.engine.live import Live
 from kadre.engine.memory import spill
@@ -19,9 +19,11 @@ OUTAGE_SECONDS = 120.0
 
 
 async def kept(journal: Journal, info: RunInfo, clock: Clock) -> Live:
-    """The stream of a run that nobody drives here."""
+    """The stream of a run that nobody drives here. Raises NotFound where it was forgotten just now."""
     live = Live(info)
     events = await journal.events(info.run_id, limit=info.last_seq)
+    if not events:
+        raise NotFound(f"there is no run {info.run_id!r}", reason="NoSuchRun")
     live.whole = await _whole(journal, events)
     live.publish(events)
     if live.finished is None:

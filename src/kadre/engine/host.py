@@ -288,7 +288,7 @@ class Host:
         except BaseException as error:
             await self._driving.leave(agent, unused=True)
             if isinstance(error, Unavailable) and agent.journal.shared and (parent.run_id or not ask.run_id):
-                self._takeover.refuse(run_id)  # one that a client named is asked for again, and found
+                self._takeover.refuse(agent.journal, run_id)  # one that a client named is asked for again, and found
             raise
 
     async def _abandon(self, agent: HostedAgent, run_id: str, begun: int) -> None:
@@ -313,7 +313,7 @@ class Host:
         while True:
             try:
                 info = await journal.run(run_id)
-                if info is None or info.last_seq != begun or info.status in ev.ENDED:
+                if info is None or (info.epoch, info.last_seq) != (1, begun) or info.status in ev.ENDED:
                     return None
                 live = Live(info)
                 live.publish(await journal.events(run_id))

@@ -76,7 +76,7 @@ async def end(
         info = await journal.run(run_id)
         if info is not None and driving.free(run_id):
             if info.status in ev.ENDED:  # by one who may not have come to the others
-                return delegation.unfinished(await journal.events(run_id))
+                return delegation.unfinished(await journal.events(run_id, limit=info.last_seq))
             try:
                 held = await journal.claim(run_id, seen)
             except Conflict:  # it has ended meanwhile

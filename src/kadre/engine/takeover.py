@@ -8,6 +8,7 @@ it first has it; a run of ours that somebody else claimed is let go of.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Container, Mapping, Sequence
 
@@ -18,13 +19,11 @@ from kadre.engine import recovery
 from kadre.engine.agent import HostedAgent
 from kadre.engine.driving import Driving
 from kadre.engine.memory.port import Journal, RunInfo, SharedJournal, is_own, is_shared
+from kadre.engine.refusals import Refusals
 from kadre.engine.runner import Runner
 from kadre.plan.types import AgentKey
 
 log = logging.getLogger(__name__)
-
-MOST_REFUSED = 10_000
-"""Runs that may have been created while a store failed: the others, if there are any, are gone on with."""
 
 
 class Takeover:
@@ -41,7 +40,7 @@ class Takeover:
     ) -> None:
         self.begun = False
         """Whether this process may take for left what it finds in journals that are its alone."""
-        self._refused: set[str] = set()
+        self._refused = Refusals(driving.clock)
         self._driving = driving
         self._tasks = tasks
         self._journals = journals
@@ -142,17 +141,15 @@ class Takeover:
         finally:
             self._soon.remove(journal)
 
-    def refuse(self, run_id: str) -> None:
+    def refuse(self, journal: Journal, run_id: str) -> None:
         """Whoever asked was told that the run could not be accepted, or ended, though it may have been: end it then."""
-        if len(self._refused) < MOST_REFUSED:
-            self._refused.add(run_id)
+        self._refused.add(journal, run_id)
 
     async def look(self, journal: SharedJournal) -> None:
         """Let go of runs that others have claimed, take up those that nobody drives, and end those nobody waits for."""
-        await self._stop_orphans()
+        await self._stop_orphans(journal)
         driving = self._driving
         driven = {run_id: runner for run_id, runner in driving.runners.items() if runner.agent.journal is journal}
-        refused = set(self._refused)
         held = await journal.held()
         for run_id in driven.keys() - {info.run_id for info in held}:
             driven[run_id].life.stop("left")
@@ -161,18 +158,19 @@ class Takeover:
         async with self._taking_up:
             for info in left:
                 await self._settle(journal, info, {other.run_id for other in left})
-        # What could not be ended is still held, and tried again; what is not held was never made, or has ended.
-        self._refused -= refused - {info.run_id for info in await journal.held()} if refused else set()
+        if self._refused.of(journal):  # what could not be ended is still held, and tried again
+            self._refused.settle(journal, {info.run_id for info in await journal.held()})
 
-    async def _stop_orphans(self) -> None:
+    async def _stop_orphans(self, journal: Journal) -> None:
         """End runs of this process that were asked for by one which has ended elsewhere."""
         runners = self._driving.runners
-        for runner in list(runners.values()):
+        for runner in [each for each in runners.values() if each.agent.journal is journal]:
             above = runner.live.info.parent_run_id
             if above and above not in runners:
-                parent = await self._find(above)
-                if parent is not None and parent.status in ev.ENDED:
-                    runner.life.stop("cancelled")
+                with contextlib.suppress(Unavailable):  # another store, perhaps: this one is looked at all the same
+                    parent = await self._find(above)
+                    if parent is not None and parent.status in ev.ENDED:
+                        runner.life.stop("cancelled")
 
     async def _settle(self, journal: Journal, info: RunInfo, left: Container[str]) -> None:
         if self._driving.draining or not self._driving.free(info.run_id):
@@ -180,7 +178,7 @@ class Takeover:
         try:
             parent = await self._find(info.parent_run_id)
             orphan = bool(info.parent_run_id) and (parent is None or parent.status in ev.ENDED)
-            if info.run_id in self._refused:
+            if info.run_id in self._refused.of(journal):
                 await self._end(info.run_id, "cancelled", info)
             elif orphan or not (self._resumes or info.status == "waiting"):
                 await self._end(info.run_id, "interrupted", info)
@@ -242,7 +240,8 @@ class Takeover:
             try:
                 return await self._end(run_id, status)
             except Unavailable:
-                self.refuse(run_id)  # it may be claimed: where it is, it is ended once that can be
+                for journal in self._journals():
+                    self.refuse(journal, run_id)  # it may be claimed: where it is, it is ended once that can be
                 raise
 
     async def before(self, run: RunInfo) -> list[str]:

@@ -24,7 +24,7 @@ class Access:
     server: str
     tls: ssl.SSLContext | None
     namespace: str = "default"
-    token: str = ""
+    token: str = field(default="", repr=False)
     token_file: Path | None = field(default=None)
 
     def headers(self) -> dict[str, str]:
@@ -51,7 +51,11 @@ def by_kubeconfig(path: Path) -> Access:
         cluster = _named(config["clusters"], context["cluster"])["cluster"]
         user = _named(config.get("users") or [], context.get("user") or "").get("user") or {}
         server = str(cluster["server"]).rstrip("/")
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+    except yaml.YAMLError as error:  # which would quote the line, and that may be one with a secret
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark is not None else "it is no YAML"
+        raise LookupError(f"no cluster to work with: {path} is no usable kubeconfig ({where})") from None
+    except (OSError, KeyError, TypeError) as error:
         raise LookupError(f"no cluster to work with: {path} is no usable kubeconfig ({error})") from error
     if "exec" in user or "auth-provider" in user:
         raise LookupError(f"{path}: a user that logs in by a program is not supported; use a token or a certificate")

@@ -88,12 +88,12 @@ class Informer(Generic[T]):
                 began = self._clock.monotonic()
                 async for event in self._client.watch(self.kind, version, scope):
                     version = event.object["metadata"]["resourceVersion"]
-                    self._broken.discard(scope)
+                    self._hears(scope)
                     if self._clock.monotonic() - began >= BRIEF:
                         failures = 0
                     if event.type != "BOOKMARK":
                         self._take(event.object, gone=event.type == "DELETED")
-                self._broken.discard(scope)
+                self._hears(scope)
                 failures = failures + 1 if self._clock.monotonic() - began < BRIEF else 0
                 if failures:
                     await self._clock.sleep(_wait(failures))
@@ -107,6 +107,11 @@ class Informer(Generic[T]):
                 if error.missing or error.forbidden:
                     version = ""  # what happens until it is shown to us again nobody tells
                 await self._clock.sleep(self._after(scope, error, failures))
+
+    def _hears(self, scope: Scope) -> None:
+        """A watch was answered: a refusal is the first one again. Lists alone may be allowed for ever."""
+        self._broken.discard(scope)
+        self._doubted.discard(scope)
 
     def _after(self, scope: Scope, error: ApiError, failures: int) -> float:
         """Seconds to wait after a failure."""
@@ -136,7 +141,6 @@ class Informer(Generic[T]):
                 there.add(key_of(obj))
                 self._take(obj, gone=False)
         self.absent.pop(scope, None)
-        self._doubted.discard(scope)
         self._broken.discard(scope)
         for key in [key for key in self.kept if scope.holds(key) and key not in there]:
             self._drop(key)

@@ -25,7 +25,7 @@ SERVED_SECONDS = 60.0
 PATIENCE = 60.0
 """Seconds for which an API server is waited for that is away or busy: longer than it takes to start anew."""
 DOUBT = 10.0
-"""Seconds for which one is asked again that says no: as it starts it knows of no rights, and of no accounts."""
+"""Seconds for which one that says no is asked again: as it starts it knows of no rights, and of no accounts."""
 AGAIN = Backoff(attempts=1_000_000, first=0.5, limit=8.0)
 BRIEF = 0.5
 """Seconds between two watches: a server that ends them at once would be asked without a pause."""
@@ -55,26 +55,28 @@ async def apply_crds(
 
 async def _patiently(work: Callable[[], Awaitable[None]], clock: Clock) -> None:
     """Do it again where the API server is away, busy or not quite there for a moment. Raises what it raises."""
-    attempt, since = 0, 0.0
+    attempt, began, doubted = 0, clock.monotonic(), None
     while True:
         attempt += 1
         try:
             return await work()
         except ApiError as error:
             now = clock.monotonic()
-            since = now if attempt == 1 else since
-            if now - since >= _patience(error):
+            doubted = (now if doubted is None else doubted) if _says_no(error) else None
+            if now - began >= _patience(error) or (doubted is not None and now - doubted >= DOUBT):
                 raise
             asked = min(error.retry_after or 0.0, AGAIN.limit)
         await clock.sleep(max(asked, AGAIN.delay(attempt) or AGAIN.limit))
 
 
+def _says_no(error: ApiError) -> bool:
+    return error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+
+
 def _patience(error: ApiError) -> float:
-    """Seconds from the first failure on in which that may pass."""
-    if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return DOUBT
+    """Seconds from the beginning in which that may pass."""
     away = error.status in {0, HTTPStatus.TOO_MANY_REQUESTS} or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    return PATIENCE if away or error.expired else 0.0
+    return PATIENCE if away or error.expired or _says_no(error) else 0.0
 
 
 async def _apply(client: Client, definitions: Sequence[Object], sole: str) -> None:
@@ -144,16 +146,19 @@ async def _refuse_foreign(client: Client, definitions: Sequence[Object]) -> None
 
 
 async def _served(client: Client, names: set[str]) -> None:
-    page = await client.list(kinds.CRD)
-    waiting = names - {each["metadata"]["name"] for each in page.items if _is_served(each)}
-    if not waiting:
-        return
-    async with aclosing(client.watch(kinds.CRD, page.version)) as events:
-        async for event in events:
-            if event.type != "BOOKMARK" and _is_served(event.object):
-                waiting.discard(event.object["metadata"]["name"])
-            if not waiting:
-                return
+    """Wait until they are."""
+    while True:
+        page = await client.list(kinds.CRD)
+        waiting = names - {each["metadata"]["name"] for each in page.items if _is_served(each)}
+        if not waiting:
+            return
+        async with aclosing(client.watch(kinds.CRD, page.version)) as events:
+            async for event in events:
+                if event.type != "BOOKMARK" and _is_served(event.object):
+                    waiting.discard(event.object["metadata"]["name"])
+                if not waiting:
+                    return
+        await asyncio.sleep(BRIEF)  # the server has ended it
 
 
 def _is_served(definition: Object) -> bool:

@@ -98,7 +98,9 @@ class Upgrades:
         if key in self._rolling and self._rolling[key] > now:
             return True
         self._rolling = {other: until for other, until in self._rolling.items() if until > now}
-        if len(self._rolling) >= MOST:
+        # One that could not be changed in its turn has another where nobody waits for the first.
+        again = key in self._due and any(Key(other.namespace, other.name) not in self._due for other in self._waiting)
+        if again or len(self._rolling) >= MOST:
             return False
         self._rolling[key] = now + SECONDS
         return True

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from kadre.base import errors
@@ -134,13 +135,52 @@ async def test_a_run_that_was_perhaps_created_for_another_is_not_driven_when_tha
         cut.next_answer_to(child_id.encode(), then_shut=True)
         live = await scene.start(name="boss", run_id="run-boss")
         async with asyncio.timeout(SECONDS):
-            while child_id not in scene.host._takeover._refused:
+            while child_id not in scene.host._takeover._refused.of(scene.journal):
                 await SystemClock().sleep(0.01)
         cut.shut = False  # before whoever asked has to keep what it was told
         assert await status_of(live) == "completed"
         assert "cannot be asked now" in boss.requests[-1].messages[-1].content
         assert await status_of(await scene.host.open(child_id)) == "cancelled"
         assert written == []
+
+
+async def test_a_run_that_is_created_late_is_not_driven_after_whoever_asked_was_told_no(cluster: Cluster) -> None:
+    schema, clock = new_schema(), SystemClock()
+    async with Cut(str(cluster.folder)) as cut:
+        journal = await PostgresJournal.open(cut.dsn, schema=schema, lease=LEASE, connections=1)
+        scene = Scene(journal, clock)
+        await scene.host.recover()
+        model = await scene.says("first", "never")
+        await scene.ask(session_id="s")
+        straight = await asyncpg.connect(cluster.dsn())
+        async with straight.transaction(), asyncio.timeout(SECONDS):
+            await straight.execute(f'SELECT FROM "{schema}".sessions FOR UPDATE')
+            starting = asyncio.ensure_future(scene.start("send the money", session_id="s"))
+            while not await straight.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await clock.sleep(0.01)
+            cut.hang_up()
+            with pytest.raises(errors.Unavailable):
+                await starting
+            cut.shut = False
+            (run_id,) = scene.host._takeover._refused.of(journal)
+            while not await is_looked_at(scene, journal):
+                await clock.sleep(0.05)
+            assert await journal.run(run_id) is None
+        async with asyncio.timeout(SECONDS):  # the server goes on with what it was asked
+            while (info := await journal.run(run_id)) is None or info.status != "cancelled":
+                await clock.sleep(0.05)
+        assert [request.messages[-1].content for request in model.requests] == ["hi"]
+        await straight.close()
+        await scene.host.aclose(0)
+
+
+async def is_looked_at(scene: Scene, journal: PostgresJournal) -> bool:
+    """Whether the store could be asked which of its runs are to be taken up or ended."""
+    try:
+        await scene.host._takeover.look(journal)
+    except errors.Unavailable:
+        return False
+    return True
 
 
 async def test_a_run_that_another_process_has_claimed_leaves_to_it_what_it_asked_for(

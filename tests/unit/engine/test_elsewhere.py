@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from kadre.base.clock import FakeClock
-from kadre.base.errors import Unavailable
+from kadre.base.errors import NotFound, Unavailable
 from kadre.engine import elsewhere
 from kadre.engine import events as ev
 from kadre.engine.live import Live
+from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.memory.port import RunInfo
+from tests.support.scene import Scene
 from tests.support.unsteady import Unsteady
 
 
@@ -40,3 +44,11 @@ async def test_all_who_follow_a_run_are_told_at_once_that_its_store_stays_away()
     assert len(told) == len(waiting)
     assert min(told) > elsewhere.OUTAGE_SECONDS
     assert max(told) < elsewhere.OUTAGE_SECONDS + 10 * elsewhere.LOOK_SECONDS
+
+
+async def test_a_run_that_was_forgotten_just_now_is_not_there() -> None:
+    scene = Scene()
+    await scene.says("x")
+    live = await scene.ask()
+    with pytest.raises(NotFound):
+        await elsewhere.kept(InMemoryJournal(), live.info, scene.clock)

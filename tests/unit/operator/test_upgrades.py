@@ -106,3 +106,18 @@ def test_what_another_controller_left_rolling_counts() -> None:
     for number in range(4):
         world.becomes(number, ROLLING)
     assert sum(world.waits(number) for number in range(4, 12)) == 2
+
+
+async def test_those_that_are_refused_again_and_again_leave_room_to_those_that_wait() -> None:
+    world = World(MOST + 3)
+    refused, waiting = range(MOST), range(MOST, MOST + 3)
+    for _ in range(2):
+        for number in refused:  # asks, has its turn, and cannot be changed: `made` is never told
+            assert not world.upgrades.waits(ref(number), agent(), "new")
+        assert [world.upgrades.waits(ref(number), agent(), "new") for number in waiting] == [True] * 3
+        await world.clock.advance(60)
+    await world.clock.advance(SECONDS)
+    for number in refused:
+        world.upgrades.waits(ref(number), agent(), "new")
+    assert not any(world.waits(number) for number in waiting)
+    assert any(not world.upgrades.waits(ref(number), agent(), "new") for number in refused)
