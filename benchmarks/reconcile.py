@@ -61,15 +61,19 @@ class Cost(NamedTuple):
 
 
 class Later(NamedTuple):
-    """What a changed model rolled, of its users and of the others; and the writes of a controller that starts anew."""
+    """The writes of a controller that starts anew; and what a changed model rolls then, of its users and of others.
+
+    In this order: without what acts on Deployments, an earlier revision is never seen, and its plan is cleared away by
+    whoever starts anew after it.
+    """
 
     rolled: int
     others: int
     writes: int
     rss: float
-    """MiB of the first, when everything has rolled."""
+    """MiB of the one that started anew, when everything has rolled."""
     anew: float
-    """MiB of the one that starts anew, when it has looked at everything."""
+    """The same, when it has looked at everything."""
 
 
 def declared(number: int, model: str = "model") -> Object:
@@ -157,11 +161,11 @@ def controller(agents: int) -> tuple[Cost, Later]:
             asyncio.run(_watched(plane, agents))
             seconds, used = time.monotonic() - began, _cpu(seen) - cpu
             cost = Cost(seconds, used, int(_figure(port, WRITES)), _rss(seen))
-            rolled, others = asyncio.run(_changed(plane, agents))
-            rss = _rss(seen)
         with _running(plane) as (seen, port):
-            _wait_until_looked_at(port, agents + agents // OTHERS + 2)
-            return cost, Later(rolled, others, int(_figure(port, WRITES)), rss, _rss(seen))
+            _wait_until_looked_at(port, agents + 1)
+            writes, anew = int(_figure(port, WRITES)), _rss(seen)
+            rolled, others = asyncio.run(_changed(plane, agents))
+            return cost, Later(rolled, others, writes, _rss(seen), anew)
 
 
 @contextmanager
