@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from http import HTTPStatus
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from kadre.kube import access, kinds
 from kadre.kube.access import Access
 from kadre.kube.client import ALL, Client, Scope
 from kadre.kube.errors import ApiError
-from kadre.kube.kinds import Kind, Object, key_of
+from kadre.kube.kinds import Key, Kind, Object, key_of
 from kadre.operator import install
 from kadre.operator.children.common import MANAGER, Settings
 from kadre.operator.cluster import our_kinds
@@ -32,6 +33,8 @@ AGENT = OURS["kagent.dev/v1alpha1", "Agent"]
 MODEL_CONFIG = OURS["kagent.dev/v1alpha1", "ModelConfig"]
 SECONDS = 60.0
 """Everything these tests wait for takes less than one; a machine that does much else needs more."""
+AGAIN = 0.1
+"""Between two looks at what is not there yet."""
 _numbers = count()
 
 
@@ -82,18 +85,37 @@ def is_true(obj: Object, condition: str) -> bool:
 
 async def when(client: Client, kind: Kind, obj: Object, holds: Callable[[Object], bool]) -> Object:
     """The object as soon as that holds of it."""
-    wanted = key_of(obj)
-    scope = Scope(wanted.namespace)
     async with asyncio.timeout(SECONDS):
-        page = await client.list(kind, scope)
-        for item in page.items:
-            if key_of(item) == wanted and holds(item):
-                return item
-        async with aclosing(client.watch(kind, page.version, scope)) as events:
-            async for event in events:
-                if event.type in {"ADDED", "MODIFIED"} and key_of(event.object) == wanted and holds(event.object):
-                    return event.object
-    raise AssertionError("the watch ended")
+        while True:
+            with suppress_busy():
+                found = await _once(client, kind, key_of(obj), holds)
+                if found is not None:
+                    return found
+            await SystemClock().sleep(AGAIN)
+
+
+async def _once(client: Client, kind: Kind, wanted: Key, holds: Callable[[Object], bool]) -> Object | None:
+    """The same; None where the server has ended the watch."""
+    scope = Scope(wanted.namespace)
+    page = await client.list(kind, scope)
+    for item in page.items:
+        if key_of(item) == wanted and holds(item):
+            return item
+    async with aclosing(client.watch(kind, page.version, scope)) as events:
+        async for event in events:
+            if event.type in {"ADDED", "MODIFIED"} and key_of(event.object) == wanted and holds(event.object):
+                return event.object
+    return None
+
+
+@contextmanager
+def suppress_busy() -> Iterator[None]:
+    """Let "try again" pass: an API server says so of a kind it was just given, to a watch after a list too."""
+    try:
+        yield
+    except ApiError as error:
+        if error.status != HTTPStatus.TOO_MANY_REQUESTS:
+            raise
 
 
 class World:
