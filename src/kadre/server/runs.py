@@ -158,7 +158,7 @@ class RunsDoor:
         live = await self._host.open(run_id)
         mine = _only(request)
         if mine is not None and live.info.caller != mine:
-            raise NotFound(f"no run {run_id}", reason="NoSuchRun")
+            raise NotFound(f"there is no run {run_id!r}", reason="NoSuchRun")
         return live
 
     def _agent(self, name: str | None) -> str | None:
