@@ -111,21 +111,6 @@ async def test_a_changed_model_rolls_the_agent_to_another_plan(world: World, ope
     assert second["metadata"]["uid"] == first["metadata"]["uid"]
 
 
-@pytest.mark.requirement("operator-drift")
-async def test_a_drifted_child_is_put_back(world: World, operator: Operator) -> None:
-    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
-    service = await world.when(kinds.SERVICE, "helper", lambda _: True)
-
-    def cut(obj: Object) -> None:
-        del obj["spec"]["ports"][1]
-
-    await world.change(kinds.SERVICE, "helper", cut)
-    await world.when(kinds.SERVICE, "helper", lambda obj: len(obj["spec"]["ports"]) == 2)
-    uid = service["metadata"]["uid"]
-    await world.client.delete(kinds.SERVICE, world.namespace, "helper")
-    await world.when(kinds.SERVICE, "helper", lambda obj: obj["metadata"]["uid"] != uid)
-
-
 async def test_a_service_of_somebody_else_is_never_taken(world: World, operator: Operator) -> None:
     taken = {
         "apiVersion": "v1",

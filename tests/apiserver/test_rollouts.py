@@ -50,11 +50,20 @@ async def test_a_rollback_holds_until_the_agent_changes(world: World, operator: 
     held = await world.get(kinds.DEPLOYMENT, "helper")
     assert held is not None
     assert plan_of(held) == plan_of(first)
+
+    def restart(obj: Object) -> None:
+        obj["spec"]["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] = "now"
+
+    await world.change(kinds.DEPLOYMENT, "helper", restart)  # starts what runs anew, and nothing else
+    held = await rolled(world, 4)
+    assert plan_of(held) == plan_of(first)
+    told = await world.condition(AGENT, "helper", "RolledBack", "RolloutUndone")
+    assert "revision 4 runs" in told["message"]
     await idle(operator)
     assert (await world.client.get(AGENT, world.namespace, "helper"))["status"]["model"] == "scripted/script"
     await world.apply(AGENT_YAML.replace("You help.", "You help more."))
-    fourth = await rolled(world, 4)
-    assert plan_of(fourth) not in (plan_of(first), plan_of(second))
+    last = await rolled(world, 5)
+    assert plan_of(last) not in (plan_of(first), plan_of(second))
     agent = await world.when(AGENT, "helper", lambda obj: not is_true(obj, "RolledBack"))
     assert agent["status"]["model"] == "scripted/third"
     assert agent["status"]["observedGeneration"] == 2
@@ -185,3 +194,33 @@ async def test_a_deleted_agent_leaves_nothing(world: World, operator: Operator) 
     for kind in (kinds.DEPLOYMENT, kinds.SERVICE, kinds.SERVICE_ACCOUNT):
         await world.gone(kind, "helper")
     await world.gone(kinds.CONFIG_MAP, plan)
+
+
+@pytest.mark.requirement("operator-rollback")
+async def test_a_paused_rollout_is_told_with_the_command_that_resumes_it(world: World, operator: Operator) -> None:
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    await rolled(world, 1)
+    await world.change(kinds.DEPLOYMENT, "helper", lambda obj: obj["spec"].update(paused=True))
+    await model(world, "second")
+    told = await world.condition(AGENT, "helper", "Reconciling", "DeploymentPaused")
+    assert f"kubectl rollout resume deployment/helper -n {world.namespace}" in told["message"]
+    await world.change(kinds.DEPLOYMENT, "helper", lambda obj: obj["spec"].pop("paused"))
+    await rolled(world, 2)
+
+
+@pytest.mark.requirement("operator-scaling-behaviour")
+async def test_the_number_of_pods_is_left_to_an_autoscaler_of_somebody_elses(world: World, operator: Operator) -> None:
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    await rolled(world, 1)
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "helper"}
+    spec = {"scaleTargetRef": target, "minReplicas": 2, "maxReplicas": 3}
+    scaler = {"apiVersion": "autoscaling/v2", "kind": kinds.AUTOSCALER.kind, **world.named("mine"), "spec": spec}
+    await world.client.create(kinds.AUTOSCALER, scaler)  # it has no pods to look at, but fewer than its fewest it mends
+    told = await world.condition(AGENT, "helper", "Scalable", "ScaledByAnother")
+    assert "HorizontalPodAutoscaler mine" in told["message"]
+    await idle(operator)
+    deployment = await world.when(kinds.DEPLOYMENT, "helper", lambda obj: obj["spec"]["replicas"] == 2)
+    await world.apply(AGENT_YAML.replace("You help.", "You help more."))
+    template = deployment["spec"]["template"]
+    changed = await world.when(kinds.DEPLOYMENT, "helper", lambda obj: obj["spec"]["template"] != template)
+    assert changed["spec"]["replicas"] == 2

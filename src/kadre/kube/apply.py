@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from kadre.kube import compare
+from kadre.kube import compare, hands
 from kadre.kube.client import Client
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import DEPLOYMENT, Key, Kind, Object, shared
@@ -65,6 +65,12 @@ def _noted(manifest: Object, wanted: bytes) -> Object:
     return {**manifest, "metadata": {**metadata, "annotations": annotations}}
 
 
+def _applied(obj: Object) -> str | None:
+    annotations = obj["metadata"].get("annotations") or {}
+    digest: str | None = annotations.get(APPLIED)
+    return digest
+
+
 def seen(obj: Object) -> Seen:
     """What is kept of an object. Uids are kept once: those of owners are many times there."""
     return Seen(shared(obj["metadata"]["uid"]), shared(owner_of(obj)), compare.digest(obj))
@@ -86,6 +92,7 @@ class Applier:
         self._settled: dict[Place, Settled] = {}
         self._under_way: dict[Place, str] = {}
         """What is being looked at or written, and its owner."""
+        self._corrected: set[Place] = set()
 
     def is_settled(self, place: Place) -> bool:
         """Whether the object still is as it was when it was found, or made, to be right.
@@ -119,16 +126,36 @@ class Applier:
             self._under_way.pop(place, None)
         return found
 
+    def was_corrected(self, place: Place) -> bool:
+        """Whether somebody had changed what we had applied there, and it was put back; only the first one who asks."""
+        corrected = place in self._corrected
+        self._corrected.discard(place)
+        return corrected
+
     async def _have(self, place: Place, manifest: Object, owner: str) -> Object:
         there = await self._client.find(*place)
         if there is not None:
             if owner_of(there) != owner:
                 raise NameTaken(place)
-            if compare.covers(there, manifest):
+            taken = hands.taken_over(there, manifest, self._client.manager)
+            if taken is None and compare.covers(there, manifest):
                 return there
+            if taken is not None:
+                await self._take_over(place, there, taken)
             await self._hand_over(place.kind, there, manifest)
+            if _applied(there) == _applied(manifest):
+                self._corrected.add(place)
         self.writes += 1
-        return await self._client.apply(place.kind, manifest)
+        made = await self._client.apply(place.kind, manifest)
+        # What somebody added between the look and the writing is in it, and would pass for right.
+        added = hands.taken_over(made, manifest, self._client.manager) is not None
+        return await self._have(place, manifest, owner) if added else made
+
+    async def _take_over(self, place: Place, there: Object, fields: list[Object]) -> None:
+        """Have an object's fields belong to whom `fields` says. Raises ApiError: where it has changed since, too."""
+        self.writes += 1
+        metadata = {"resourceVersion": there["metadata"]["resourceVersion"], "managedFields": fields}
+        await self._client.merge(place.kind, place.key, {"metadata": metadata})
 
     async def _make(self, kind: Kind, manifest: Object, once: Object) -> Object | None:
         """Make the object; None where something of that name is there, which nobody has told us of."""
@@ -164,6 +191,7 @@ class Applier:
         for place in places:
             self._settled.pop(place, None)
             self._under_way.pop(place, None)
+            self._corrected.discard(place)
 
     def lost(self, kind: Kind) -> set[str]:
         """Forget what should be there of a kind and is not, now that all there are have been listed; its owners.

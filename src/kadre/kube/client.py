@@ -107,7 +107,7 @@ class Client:
 
     def __init__(self, access: Access, manager: str) -> None:
         self._access = access
-        self._manager = manager
+        self.manager = manager
         self._session: aiohttp.ClientSession | None = None
         self._connector: aiohttp.TCPConnector | None = None
 
@@ -140,13 +140,13 @@ class Client:
     async def create(self, kind: Kind, obj: Object) -> Object:
         """Make an object; a conflict where there is one of that name."""
         path = kind.path(obj["metadata"].get("namespace", ""))
-        return await self._json("POST", path, obj, {"fieldManager": self._manager})
+        return await self._json("POST", path, obj, {"fieldManager": self.manager})
 
     async def replace(self, kind: Kind, obj: Object) -> Object:
         """Put this object in the place of the one of that name and version; a conflict where it is another version."""
         metadata = obj["metadata"]
         path = kind.path(metadata.get("namespace", ""), metadata["name"])
-        return await self._json("PUT", path, obj, {"fieldManager": self._manager})
+        return await self._json("PUT", path, obj, {"fieldManager": self.manager})
 
     async def apply(self, kind: Kind, obj: Object, part: str = "", manager: str = "") -> Object:
         """Server-side apply of our fields, taking them from whoever else has them. `part`: as in status.
@@ -155,8 +155,13 @@ class Client:
         """
         metadata = obj["metadata"]
         path = kind.path(metadata.get("namespace", ""), metadata["name"], part)
-        how = {"fieldManager": manager or self._manager, "force": "true"}
+        how = {"fieldManager": manager or self.manager, "force": "true"}
         return await self._json("PATCH", path, obj, how, "application/apply-patch+yaml")
+
+    async def merge(self, kind: Kind, key: Key, change: Object) -> Object:
+        """Merge a change into an object (RFC 7386); a conflict where it names a version that is not the latest."""
+        path, how = kind.path(*key), {"fieldManager": self.manager}
+        return await self._json("PATCH", path, change, how, "application/merge-patch+json")
 
     async def apply_new(self, kind: Kind, obj: Object) -> Object:
         """Server-side apply of an object that is not there; a conflict where there is one of that name.

@@ -17,6 +17,8 @@ _SUFFIXES = {
 }
 _QUANTITIES = frozenset({"requests", "limits", "target"})
 """Fields in which values are quantities, of which one has many spellings."""
+_EXACT = frozenset({"selector", "matchLabels", "nodeSelector"})
+"""Fields in which one entry more is another meaning."""
 _NAMES = ("name", "mountPath", "type", "key")
 """Fields by which entries of a list are told apart, where others may put entries of their own between ours."""
 # Written by others with every change of theirs, or with any write at all.
@@ -28,6 +30,8 @@ def covers(live: Any, wanted: Any, field: str = "") -> bool:
     """Whether `live` has everything that `wanted` says; `field`: what it is the value of."""
     if isinstance(wanted, dict):
         if not isinstance(live, dict):
+            return False
+        if field in _EXACT and live.keys() != wanted.keys():
             return False
         within = field if field in _QUANTITIES else ""
         return all(key in live and covers(live[key], value, within or key) for key, value in wanted.items())

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from kadre.base.clock import Clock
 from kadre.kube import kinds
-from kadre.kube.apply import Place, Seen, seen
+from kadre.kube.apply import Place, Seen, owner_of, seen
 from kadre.kube.client import Client, Scope
 from kadre.kube.informer import Informer
 from kadre.kube.kinds import Key, Kind, Object
@@ -66,6 +66,8 @@ class Owned:
     ) -> None:
         self._changed = changed
         self._gone = gone
+        self._client = client
+        self._rights = rights
         self._pods = Pods(client, clock, rights)
         self._of: dict[Kind, dict[str, tuple[Key, ...]]] = {kind: {} for kind in KINDS}
         """Children of a kind by the uid of their owner. Most have one: a set of it would take four times the memory."""
@@ -109,6 +111,20 @@ class Owned:
         Raises ApiError.
         """
         return await self._pods.explained(key, rollout)
+
+    async def foreign_scaler(self, key: Key, owner: str) -> str:
+        """The name of an autoscaler that scales a Deployment and is not its owner's; empty where there is none.
+
+        They are looked at, not followed: people's own are few, and those of a whole cluster many. Raises ApiError.
+        """
+        if not self._rights.may(kinds.AUTOSCALER, "list", namespace=key.namespace):
+            return ""
+        for each in (await self._client.list(kinds.AUTOSCALER, Scope(key.namespace))).items:
+            target = each["spec"]["scaleTargetRef"]
+            if (target["kind"], target["name"]) == (kinds.DEPLOYMENT.kind, key.name) and owner_of(each) != owner:
+                name: str = each["metadata"]["name"]
+                return name
+        return ""
 
     def revisions(self, key: Key) -> Iterator[Revision]:
         """The revisions that a Deployment can go back to, and the one it is at."""

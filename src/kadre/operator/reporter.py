@@ -32,9 +32,13 @@ class Reporter:
         self._kinds = {(kind.group, kind.kind): kind for kind in our_kinds()}
         self._rights = rights
 
+    def kind_of(self, ref: Ref) -> Kind:
+        """The kind of one of our objects."""
+        return self._kinds[ref.group, ref.kind]
+
     async def report(self, ref: Ref, declared: Declared, status: Object) -> None:
         """Have the object's status be this. Nothing where it is gone, or another of the same name by now."""
-        kind: Kind = self._kinds[ref.group, ref.kind]
+        kind = self.kind_of(ref)
         if status == declared.status or not self._rights.may(kind, "patch", namespace=ref.namespace, part="status"):
             return
         obj = {

@@ -95,12 +95,16 @@ class Rollouts:
             return None
         if live.template in ("", applied, wanted) or declared != agent.generation:
             return None
-        revisions = {revision.template: revision for revision in self._owned.revisions(key)}
-        found = revisions.get(live.template)
-        # The newest revision that was never another is one of ours, of which the status was not written any more.
-        if found is None or (not found.reused and found.number == max(each.number for each in revisions.values())):
+        revisions = list(self._owned.revisions(key))
+        # Several where `kubectl rollout restart` has made a new one of what was there.
+        same = [revision for revision in revisions if revision.template == live.template]
+        if not same:
             return None
-        message = f"revision {found.number} runs, as a rollback wants; it is held until the agent changes"
+        newest = max(revision.number for revision in same)
+        # The newest, where none of them was ever another, is ours: of it the status was not written any more.
+        if not any(each.reused for each in same) and newest == max(each.number for each in revisions):
+            return None
+        message = f"revision {newest} runs, as a rollback wants; it is held until the agent changes"
         return State("RolledBack", "True", "RolloutUndone", message)
 
     def _behind(self, key: Key) -> bool:

@@ -75,6 +75,15 @@ def scalable(plan: AgentPlan, serves: Callable[[str], bool | None], *, keda: boo
     return State("Scalable", "True", "Scaled", "by KEDA" if wants else "")
 
 
+def by_another(scaler: str) -> State:
+    """The condition of an agent whose pods an autoscaler counts that is not ours."""
+    message = (
+        f"HorizontalPodAutoscaler {scaler} says how many pods there are, and spec.replicas is not applied: delete it,"
+        f" or write spec.scaling instead"
+    )
+    return State("Scalable", "True", "ScaledByAnother", message)
+
+
 def _lacking(plan: AgentPlan, serves: Callable[[str], bool | None]) -> dict[str, list[str]]:
     """API groups that are away, each with the types of metrics that come from it."""
     found: dict[str, list[str]] = {}

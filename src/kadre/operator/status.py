@@ -78,6 +78,8 @@ class Rollout:
     """The ServiceAccount of its pods."""
     scaled: bool = False
     """Whether somebody else than us says how many pods it has."""
+    resume: str = ""
+    """The command that lets it go on, where somebody has paused it."""
     trouble: str = ""
     """Why it does not get on, in the Deployment's own words; empty where it does."""
     pods: Trouble | None = None
@@ -144,8 +146,13 @@ def rollout(deployment: Object) -> Rollout:
         environment=(deployment["spec"]["template"]["metadata"].get("annotations") or {}).get(ANNOTATION, ""),
         account=deployment["spec"]["template"].get("spec", {}).get("serviceAccountName", ""),
         scaled=_is_scaled(deployment),
+        resume=_resume(metadata) if deployment["spec"].get("paused") else "",
         trouble=trouble,
     )
+
+
+def _resume(metadata: Object) -> str:
+    return f"kubectl rollout resume deployment/{metadata['name']} -n {metadata['namespace']}"
 
 
 def _is_scaled(deployment: Object) -> bool:
@@ -306,6 +313,10 @@ def _rollout_states(deployment: Rollout, *, serves: bool) -> list[State]:
     if deployment.settled:
         reason = "ScaledToZero" if deployment.wanted == 0 else "Available"
         return [State("Ready", "True", reason, counted)]
+    if deployment.resume:
+        paused = f"somebody has paused its Deployment, and what has changed since waits ({deployment.resume})"
+        ready = State("Ready", "True" if serves else "False", "DeploymentPaused", f"{counted}: {paused}")
+        return [ready, State("Reconciling", "True", "DeploymentPaused", paused)]
     stuck = deployment.pods
     if deployment.trouble:
         # It may get on by itself, once there is room or the image can be had: kstatus calls that stalled all the same.

@@ -6,7 +6,8 @@ import msgspec
 
 from kadre.operator.children.secrets import without_variables
 from kadre.plan.build import Planned
-from kadre.plan.types import McpTools, Notice, ToolPlan, UnsupportedTool
+from kadre.plan.names import tool_name
+from kadre.plan.types import AgentTool, Dependency, McpTools, Notice, ToolPlan, UnsupportedTool
 
 _KAOS = "do not run on a cluster yet"
 UNBUILT = {
@@ -26,26 +27,44 @@ def for_cluster(planned: Planned) -> Planned:
     if planned.plan is None:
         return planned
     plan = without_variables(planned.plan)
-    left = {
-        tool.name: _unstarted(tool) for tool in plan.tools if isinstance(tool, McpTools) and tool.launch is not None
+    tools = tuple(_runnable(tool) for tool in plan.tools)
+    notices = {
+        _dependency(before): Notice(reason="NotSupportedYet", message=after.message)
+        for before, after in zip(plan.tools, tools, strict=True)
+        if before is not after and isinstance(after, UnsupportedTool)
     }
-    if not left:
+    if not notices:
         return msgspec.structs.replace(planned, plan=plan)
-    notices = {name: Notice(reason="NotSupportedYet", message=tool.message) for name, tool in left.items()}
-    tools: tuple[ToolPlan, ...] = tuple(left.get(tool.name, tool) for tool in plan.tools)
     dependencies = tuple(
-        msgspec.structs.replace(each, notices=(*each.notices, notices[each.name]))
-        if each.kind == "tool" and each.name in notices
-        else each
-        for each in planned.dependencies
+        _noticed(each, notices.get((each.kind, tool_name(each.name)))) for each in planned.dependencies
     )
     plan = msgspec.structs.replace(plan, tools=tools, notices=(*plan.notices, *notices.values()))
     return msgspec.structs.replace(planned, plan=plan, dependencies=dependencies)
 
 
-def _unstarted(tool: McpTools) -> UnsupportedTool:
-    message = (
-        f"MCP servers that are started beside an agent are not supported on a cluster yet: the agent runs without"
-        f" {tool.name}; deploy it, and name its address as the tool's endpoint"
-    )
-    return UnsupportedTool(name=tool.name, type="mcp", message=message)
+def _dependency(tool: ToolPlan) -> tuple[str, str]:
+    """The kind and the name by which the reference to it is known again: as a model sees names, others being longer."""
+    return ("agent" if isinstance(tool, AgentTool) else "tool", tool_name(tool.name))
+
+
+def _noticed(dependency: Dependency, notice: Notice | None) -> Dependency:
+    if notice is None:
+        return dependency
+    return msgspec.structs.replace(dependency, notices=(*dependency.notices, notice))
+
+
+def _runnable(tool: ToolPlan) -> ToolPlan:
+    """The tool, or what stands in its place where a pod cannot have it."""
+    if isinstance(tool, McpTools) and tool.launch is not None:
+        message = (
+            f"MCP servers that are started beside an agent are not supported on a cluster yet: the agent runs without"
+            f" {tool.name}; deploy it, and name its address as the tool's endpoint"
+        )
+        return UnsupportedTool(name=tool.name, type="mcp", message=message)
+    if isinstance(tool, AgentTool):
+        message = (
+            f"agents that ask other agents are not supported on a cluster yet: the agent runs without"
+            f" {tool.agent.name}; give it the tools it needs itself, or run both with kadre up"
+        )
+        return UnsupportedTool(name=tool.name, type="agent", message=message)
+    return tool

@@ -39,6 +39,7 @@ def test_what_others_fill_in_is_no_difference(live: Any, wanted: Any) -> None:
         ({"list": ["x"]}, {"list": []}),
         ("text", {"a": 1}),
         ({"a": {"b": 1}}, {"a": [1]}),
+        ({"selector": {"app": "a", "x": "y"}}, {"selector": {"app": "a"}}),
     ],
 )
 def test_what_is_missing_or_other_is_one(live: Any, wanted: Any) -> None:

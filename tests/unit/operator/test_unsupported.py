@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from kadre.operator.unsupported import for_cluster
 from kadre.plan.build import Planned
-from kadre.plan.types import AgentKey, AgentPlan, Dependency, LaunchPlan, McpTools, ModelPlan, UnsupportedTool
+from kadre.plan.types import (
+    AgentKey,
+    AgentPlan,
+    AgentTool,
+    Dependency,
+    LaunchPlan,
+    McpTools,
+    ModelPlan,
+    UnsupportedTool,
+)
 
 ECHO = McpTools(name="echo", launch=LaunchPlan(kind="package", package="echo-server"))
 ORDERS = McpTools(name="orders", url="http://orders")
@@ -29,3 +38,17 @@ def test_a_server_that_nothing_starts_is_left_out_and_said_of_the_tool() -> None
 def test_a_plan_that_a_pod_can_run_stays_as_it_is() -> None:
     before = planned(ORDERS)
     assert for_cluster(before) == before
+
+
+def test_an_agent_that_is_asked_by_another_is_left_out_and_said_of_it() -> None:
+    asked = AgentTool(name="first_aid", agent=AgentKey("team", "first.aid"))
+    plan = AgentPlan(key=AgentKey("team", "helper"), model=MODEL, tools=(asked, ORDERS))
+    known = (Dependency(kind="agent", name="first.aid"), Dependency(kind="tool", name="orders"))
+    made = for_cluster(Planned(plan, (), known))
+    assert made.plan is not None
+    first, orders = made.plan.tools
+    assert isinstance(first, UnsupportedTool)
+    assert orders == ORDERS
+    ((told,), none) = [each.notices for each in made.dependencies]
+    assert (told.reason, none) == ("NotSupportedYet", ())
+    assert "runs without first.aid" in told.message

@@ -7,9 +7,12 @@ from kadre.operator.children.common import Child, Owner, Settings
 from kadre.operator.children.deployment import deployment
 
 
-def children(owner: Owner, settings: Settings, *, keda: bool = False) -> list[Child]:
-    """What a pod needs comes before the Deployment that makes pods. `keda`: whether the cluster has KEDA."""
-    replicas, scaled = scaling.fewest(owner.plan), scaling.is_scaled(owner.plan)
+def children(owner: Owner, settings: Settings, *, keda: bool = False, scaled: bool = False) -> list[Child]:
+    """What a pod needs comes before the Deployment that makes pods.
+
+    `keda`: whether the cluster has KEDA; `scaled`: whether an autoscaler that is not ours says how many pods there are.
+    """
+    replicas, scaled = scaling.fewest(owner.plan), scaled or scaling.is_scaled(owner.plan)
     made = [
         service_account.service_account(owner),
         plan_map.plan_map(owner),

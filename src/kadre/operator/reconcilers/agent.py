@@ -27,8 +27,8 @@ from kadre.operator.dependents import Dependents
 from kadre.operator.owned import Owned
 from kadre.operator.reporter import Reporter
 from kadre.operator.rights import READ, Rights, within, without_right
-from kadre.operator.scalable import GROUPS, has_keda, scalable
-from kadre.operator.status import Facts, dependencies, hindered, messages, of_agent, own
+from kadre.operator.scalable import GROUPS, by_another, has_keda, scalable
+from kadre.operator.status import Facts, News, dependencies, hindered, messages, of_agent, own
 from kadre.operator.upgrades import WAITS, Upgrades
 from kadre.plan.types import AgentPlan
 
@@ -49,6 +49,10 @@ PERSISTENT = 4
 """Failures in a row after which they are told in the status: a second of them. The most that happen pass."""
 UPGRADE_SECONDS = 60.0
 """Between two looks of one that waits for its turn, which it is told of besides."""
+FOREIGN_SECONDS = 60.0
+"""Between two looks at an autoscaler that is not ours."""
+CORRECTED_SECONDS = 60.0
+"""In which no more than one change that is put back is told of an agent: whoever makes it may do so again at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ class Agents:
         self.dependents = Dependents()
         self._worked: dict[Ref, Worked] = {}
         self._stale: set[Ref] = set()
+        self._corrected: dict[Ref, float] = {}
+        """When it was told last of each that a change by hand was put back."""
         self._failures: dict[Ref, int] = {}
         """How often in a row each could not be worked on."""
         self.upgrades = upgrades
@@ -168,11 +174,15 @@ class Agents:
         key = Key(ref.namespace, ref.name)
         has = self._has(key, agent.uid)
         keda = has_keda(self._cluster, scaled=kinds.SCALED_OBJECT in has)
-        wanted, left_out = self._children(planned.plan, agent.resource, agent.uid, has, keda=keda)
+        scaler = await self._foreign_scaler(key, agent.uid, planned.plan)
+        environment_of = self._environment(planned.plan)
+        owner = Owner(planned.plan, agent.resource.kind, agent.resource.api_version, agent.uid, environment_of)
+        wanted, left_out = self._children(owner, has, keda=keda, scaled=bool(scaler))
         said = replace(said, limits=(*limits, *left_out))
         template = _template(wanted)
         held = self._held(ref, agent, template)
-        scales = scalable(planned.plan, self._cluster.serves, keda=keda)
+        scales = by_another(scaler) if scaler else scalable(planned.plan, self._cluster.serves, keda=keda)
+        again = min(again or FOREIGN_SECONDS, FOREIGN_SECONDS) if scaler else again
         if scales is not None:
             said = replace(said, dependencies=(*said.dependencies, scales))
         places = tuple(Place(child.kind, key_of(child.manifest)) for child in wanted)
@@ -205,6 +215,8 @@ class Agents:
                     continue
                 trying = child.kind
                 made = await self._applier.ensure(place, child.manifest, agent.uid, child.once)
+                if self._applier.was_corrected(place):
+                    await self._told_corrected(ref, agent, place)
                 if child.kind is kinds.DEPLOYMENT:
                     self.rollouts.note(key, agent, _template(wanted), made)
                     self.upgrades.made(key)
@@ -217,6 +229,19 @@ class Agents:
             same = said is not None and agent.status.get("observedGeneration") == agent.generation
             return _refused(error, trying, said.facts.problems if said is not None and same else ())
         return None
+
+    async def _told_corrected(self, ref: Ref, agent: Declared, place: Place) -> None:
+        now = self._clock.monotonic()
+        if now - self._corrected.get(ref, -CORRECTED_SECONDS) < CORRECTED_SECONDS:
+            return
+        self._corrected[ref] = now
+        kind, name = place.kind.kind, place.key.name
+        message = (
+            f"somebody had changed {kind} {name}, which this agent makes: it is put back; change the agent instead"
+        )
+        await self._reporter.tell(
+            self._reporter.kind_of(ref), ref, agent.uid, News("DriftCorrected", message, good=True)
+        )
 
     def _remembering(self, ref: Ref, agent: Declared, worked: Worked) -> Worked:
         """With the plan that was applied last, whatever is wrong now: a rollback is told by it, after a restart too."""
@@ -231,17 +256,23 @@ class Agents:
         return undone or (WAITS if self.upgrades.waits(ref, agent, template) else None)
 
     def _children(
-        self, plan: AgentPlan, resource: Resource, uid: str, has: frozenset[Kind], *, keda: bool
+        self, owner: Owner, has: frozenset[Kind], *, keda: bool, scaled: bool
     ) -> tuple[list[Child], tuple[str, ...]]:
         """What the agent becomes with the rights that we have, and what is left out. All else is tried and refused."""
-        namespace = plan.key.namespace
-        plan, left_out = within(plan, self._rights, keda=keda, has=has)
-        owner = Owner(plan, resource.kind, resource.api_version, uid, self._environment(plan))
-        made = children(owner, self._settings, keda=keda)
+        namespace = owner.plan.key.namespace
+        plan, left_out = within(owner.plan, self._rights, keda=keda, has=has)
+        made = children(owner._replace(plan=plan), self._settings, keda=keda, scaled=scaled)
         without = {each for each in (*OPTIONAL, *SCALERS) if not self._rights.may_keep(each, namespace)}
         wanted = [child for child in made if child.kind not in without]
         told = [without_right(child.kind, kept=child.kind in has) for child in made if child.kind in without]
         return wanted, (*left_out, *told)
+
+    async def _foreign_scaler(self, key: Key, uid: str, plan: AgentPlan) -> str:
+        """The name of an autoscaler of somebody else's that says how many pods the agent has; empty: we say so."""
+        live = self._owned.rollout(key)
+        if live is None or not live.scaled or scaling.is_scaled(plan):
+            return ""
+        return await self._owned.foreign_scaler(key, uid)
 
     def _has(self, key: Key, uid: str) -> frozenset[Kind]:
         """The kinds of those children that the agent may have or not, and has."""
@@ -307,6 +338,7 @@ class Agents:
         self.dependents.forget(ref)
         self._stale.discard(ref)
         self._failures.pop(ref, None)
+        self._corrected.pop(ref, None)
         self.rollouts.forget(Key(ref.namespace, ref.name))
         self.upgrades.forget(ref)
         worked = self._worked.pop(ref, None)
