@@ -30,6 +30,8 @@ DOUBT_SECONDS = 3.0
 reach what it asks, refuses what it allows a moment later."""
 ABSENT_SECONDS = 30.0
 """Between two looks at whether a kind that the cluster does not know, or does not show us, is there by now."""
+AWAITED_SECONDS = 5.0
+"""The same of a kind that we bring ourselves: somebody is about to apply it."""
 
 
 class Informer(Generic[T]):
@@ -128,7 +130,7 @@ class Informer(Generic[T]):
                     logging.WARNING if error.missing else logging.INFO, "%s: working without them", self.absent[scope]
                 )
             self._know(scope)
-            return ABSENT_SECONDS
+            return AWAITED_SECONDS if error.missing and not self.kind.optional else ABSENT_SECONDS
         log.log(logging.WARNING if failures > 1 else logging.INFO, "following %s: %s", self.kind.plural, error)
         return _wait(failures)
 
@@ -140,7 +142,8 @@ class Informer(Generic[T]):
             for obj in part.objects():
                 there.add(key_of(obj))
                 self._take(obj, gone=False)
-        self.absent.pop(scope, None)
+        if self.absent.pop(scope, None):
+            log.info("%s of %s are there: they are followed", self.kind.plural, self.kind.api_version)
         self._broken.discard(scope)
         for key in [key for key in self.kept if scope.holds(key) and key not in there]:
             self._drop(key)
