@@ -43,6 +43,8 @@ class Journals:
         self._memory: Journal | None = None
         self._disk: SqliteJournal | None = None
         self._servers: dict[PostgresPlan, PostgresJournal] = {}
+        self._places: dict[str, PostgresJournal] = {}
+        """The same by where they are: two plans may lead to one database, of which two journals show runs twice."""
 
     async def of(self, memory: MemoryPlan) -> Journal:
         """The journal for such a plan, opened when it is first wanted.
@@ -67,10 +69,13 @@ class Journals:
 
     async def _server(self, plan: PostgresPlan, secrets: SecretReader) -> Journal:
         if plan not in self._servers:
-            from kadre.engine.memory import postgres, postgres_address
+            from kadre.engine.memory import postgres, postgres_address, postgres_server
 
             address = postgres_address.of_plan(plan, secrets)
-            self._servers[plan] = await postgres.PostgresJournal.open(address, clock=self._clock)
+            where = postgres_server.place(address, postgres_server.SCHEMA).name
+            if where not in self._places:
+                self._places[where] = await postgres.PostgresJournal.open(address, clock=self._clock)
+            self._servers[plan] = self._places[where]
         return self._servers[plan]
 
     def check(self) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
+from kadre.base.clock import SystemClock
 from kadre.engine.memory.postgres import PostgresJournal
+from kadre.local.hosting import Journals
+from kadre.plan.types import MemoryPlan, PostgresPlan, SecretRef
 from tests.support.postgres import Cluster, new_schema
 from tests.support.scene import Asking, Scene
 
@@ -69,3 +73,22 @@ async def test_two_hosts_take_turns_in_a_conversation(cluster: Cluster) -> None:
     assert heard == ["asked here", "answered here", "asked there"]
     for scene in (here, there):
         await scene.host.aclose()
+
+
+class OneAddress:
+    """A SecretReader whose every Secret leads to the same server."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+
+    def read(self, ref: SecretRef) -> str | None:
+        """See SecretReader."""
+        return self.dsn
+
+
+async def test_two_secrets_that_lead_to_one_database_are_one_journal(cluster: Cluster, tmp_path: Path) -> None:
+    journals = Journals(tmp_path, OneAddress(cluster.dsn()), SystemClock())
+    refs = [SecretRef(namespace="team", name=name, key="url") for name in ("one", "other")]
+    one, other = [await journals.of(MemoryPlan(type="postgres", postgres=PostgresPlan(url=ref))) for ref in refs]
+    assert one is other
+    await one.aclose()

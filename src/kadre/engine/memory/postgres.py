@@ -56,7 +56,7 @@ class PostgresJournal:
         cls,
         address: Callable[[], postgres_server.Address] | str,
         *,
-        schema: str = "kadre",
+        schema: str = postgres_server.SCHEMA,
         connections: int = postgres_server.CONNECTIONS,
         lease: float = postgres_watch.LEASE_SECONDS,
         clock: Clock | None = None,

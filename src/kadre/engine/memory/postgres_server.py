@@ -35,6 +35,9 @@ except ImportError as missing:
         ]
     ) from missing
 
+SCHEMA = "kadre"
+"""The schema of a database that a journal is in."""
+PORT = 5432
 CONNECTIONS = 4
 """Of one journal, at most, beside the one that listens: a server allows 100 unless told otherwise, which is 20 pods."""
 CONNECT_SECONDS = 5.0
@@ -108,7 +111,8 @@ def _read(dsn: str) -> tuple[str, str | None]:
     cut = parts.fragment or ("@" in dsn and "@" not in parts.netloc)
     if parts.scheme not in ("postgresql", "postgres") or cut or not host:
         raise _unreadable()
-    name = f"postgresql journal {host}{f':{port}' if port else ''}{unquote(parts.path)}"
+    elsewhere = f":{port}" if port and port != PORT else ""
+    name = f"postgresql journal {host}{elsewhere}{unquote(parts.path)}"
     # Left without one, asyncpg would look in the environment and the home folder: other programs' passwords.
     return name, None if parts.password or "password" in asked else ""
 
