@@ -23,6 +23,7 @@ from kadre.base.problems import Problem
 from kadre.base.tasks import Tasks
 from kadre.kube.client import Client
 from kadre.kube.kinds import Key
+from kadre.kube.owner import Owner
 from kadre.operator import admission
 from kadre.operator.certificates import Files, Source, Tls
 from kadre.operator.cluster import Cluster
@@ -97,12 +98,15 @@ class Webhook:
         return planned.problems
 
 
-async def serve(stack: AsyncExitStack, client: Client, cluster: Cluster, options: Options) -> None:
-    """Answer until the stack is closed. Raises KadreError where the options do not fit together."""
+async def serve(stack: AsyncExitStack, client: Client, cluster: Cluster, options: Options, owner: Owner) -> None:
+    """Answer until the stack is closed. Raises KadreError where the options do not fit together.
+
+    `owner`: whose the Secret is that is made for it.
+    """
     host, _, port = options.address.rpartition(":")
     if not port.isdecimal():
         raise KadreError(f"--webhook-bind-address {options.address}: write it as :9443")
-    tls = Tls(_source(client, options))
+    tls = Tls(_source(client, options, owner))
     await listen(stack, Webhook(cluster), tls, host, int(port))
 
 
@@ -121,7 +125,7 @@ async def listen(
     await web.TCPSite(runner, host or None, port, ssl_context=tls.context).start()
 
 
-def _source(client: Client, options: Options) -> Source:
+def _source(client: Client, options: Options, owner: Owner) -> Source:
     if options.cert_dir:
         return Files(Path(options.cert_dir))
     namespace, _, name = options.service.partition("/")
@@ -134,7 +138,7 @@ def _source(client: Client, options: Options) -> Source:
     except ImportError as error:
         raise KadreError("a certificate is made by the extra `webhook`: pip install 'kadre[webhook]'") from error
     hosts = [name, f"{name}.{namespace}", f"{name}.{namespace}.svc", f"{name}.{namespace}.svc.cluster.local"]
-    return own_certificate.Shared(client, Key(namespace, options.secret), name, hosts)
+    return own_certificate.Shared(client, Key(namespace, options.secret), name, hosts, owner=owner)
 
 
 async def _read(request: web.Request) -> admission.Request:
