@@ -36,6 +36,7 @@ JOB = Kind("batch", "v1", "Job", "jobs")
 CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding", "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"}
 MONITORED = {"kagent.dev/monitored": "true"}
 RIGHTS = {(kind.api_version, kind.kind): kind for kind in chart.RIGHTS.values()}
+GUIDE = chart.CHART.parents[1] / "docs" / "guides" / "cluster.md"
 CONFINED = ("watchNamespaces={team}", "crds.install=false", "webhook.enabled=false")
 
 
@@ -202,6 +203,18 @@ async def test_an_installation_that_is_refused_leaves_no_rights_and_its_job_for_
         assert [each for each in page.items if each["metadata"]["name"].startswith(name)] == []
     (job,) = (await world.client.list(JOB, Scope(world.namespace))).items
     assert job["spec"]["ttlSecondsAfterFinished"] == 3600
+
+
+@pytest.mark.requirement("one-controller")
+@pytest.mark.parametrize(("release", "job"), [("kagent", "kagent-crds"), ("second", "second-kagent-crds")])
+def test_the_log_that_the_guide_names_is_that_of_the_job_whatever_the_release_is_called(release: str, job: str) -> None:
+    (chosen,) = re.findall(r"kubectl logs -n kagent -l (\S+)=(\S+) --tail", GUIDE.read_text(encoding="utf-8"))
+    made = chart.rendered("kagent", release, hooks=True)
+    templates = {
+        each["metadata"]["name"]: each["spec"]["template"] for each in made if "template" in each.get("spec", ())
+    }
+    labels = {name: template["metadata"]["labels"] for name, template in templates.items()}
+    assert [name for name, has in labels.items() if chosen in has.items()] == [job]
 
 
 def test_a_confined_webhook_is_called_for_its_namespaces_alone() -> None:
