@@ -60,9 +60,10 @@ async def run(options: Options) -> int:
         agents = replace(options.agents, home=found.namespace, image=image)
         operator = Operator(client, agents, namespaces=options.namespaces or ALL)
         owner = Owner(client, Key(found.namespace, options.deployment))
+        asking = None
         if options.webhook.on:
-            await webhook.serve(stack, client, operator.cluster, options.webhook, owner)
-        figures = health.Figures(operator)
+            asking = await webhook.serve(stack, client, operator.cluster, options.webhook, owner)
+        figures = health.Figures(operator, asking)
         await health.serve(stack, figures, options.metrics_address, options.health_address)
         log.info("reconciling the cluster at %s", found.server)
         act = _lead(operator, client, found.namespace, owner) if options.leader_elect else operator.act()

@@ -27,6 +27,7 @@ from kadre.kube.client import Client
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key, Kind, Object
 from kadre.kube.owner import Owner
+from kadre.operator import configurations
 from kadre.operator.certificates import Pair
 from kadre.operator.children.common import MANAGED_BY, MANAGER
 
@@ -37,7 +38,6 @@ EARLIER = datetime.timedelta(minutes=5)
 """A certificate begins that long before it is made: clocks of two machines differ."""
 MAX_ROUNDS = 5
 """Of looking at what another replica has just changed."""
-CONFIGURATIONS = (kinds.VALIDATING_WEBHOOKS, kinds.MUTATING_WEBHOOKS)
 _LABELS = {MANAGED_BY: MANAGER}
 
 
@@ -87,9 +87,9 @@ class Shared:
     async def _current(self) -> Pair:
         # Before the Secret is read: who has it trust a newer certificate wrote the Secret first, so that what is found
         # older here is refused as a conflict, and never takes that trust back.
-        configurations = [(kind, await self._client.find(kind, Key("", self._service))) for kind in CONFIGURATIONS]
+        asking = [(kind, await self._client.find(kind, Key("", self._service))) for kind in configurations.KINDS]
         made = await self._shared()
-        for kind, configuration in configurations:
+        for kind, configuration in asking:
             if configuration is not None:
                 await self._trust(kind, configuration, made.trusted)
         return made.pair

@@ -27,6 +27,7 @@ from kadre.kube.owner import Owner
 from kadre.operator import admission
 from kadre.operator.certificates import Files, Source, Tls
 from kadre.operator.cluster import Cluster
+from kadre.operator.configurations import Configurations
 
 log = logging.getLogger(__name__)
 
@@ -98,16 +99,25 @@ class Webhook:
         return planned.problems
 
 
-async def serve(stack: AsyncExitStack, client: Client, cluster: Cluster, options: Options, owner: Owner) -> None:
+async def serve(
+    stack: AsyncExitStack, client: Client, cluster: Cluster, options: Options, owner: Owner
+) -> Configurations | None:
     """Answer until the stack is closed. Raises KadreError where the options do not fit together.
 
-    `owner`: whose the Secret is that is made for it.
+    `owner`: whose the Secret is that is made for it. What has the API server ask is followed, where its name is told.
     """
     host, _, port = options.address.rpartition(":")
     if not port.isdecimal():
         raise KadreError(f"--webhook-bind-address {options.address}: write it as :9443")
     tls = Tls(_source(client, options, owner))
     await listen(stack, Webhook(cluster), tls, host, int(port))
+    if not options.service:
+        return None
+    tasks = Tasks("webhook-configurations")
+    stack.push_async_callback(tasks.aclose)
+    followed = Configurations(client, options.service.rpartition("/")[2], tls.hurry)
+    tasks.spawn("follow", followed.run())
+    return followed
 
 
 async def listen(
