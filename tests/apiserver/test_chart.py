@@ -33,7 +33,11 @@ from tests.cluster import programs
 
 POD = Kind("", "v1", "Pod", "pods")
 JOB = Kind("batch", "v1", "Job", "jobs")
-CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding", "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"}
+POLICY = "ValidatingAdmissionPolicy"
+CLUSTER_WIDE = {
+    *("ClusterRole", "ClusterRoleBinding", "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"),
+    *(POLICY, f"{POLICY}Binding"),
+}
 MONITORED = {"kagent.dev/monitored": "true"}
 RIGHTS = {(kind.api_version, kind.kind): kind for kind in chart.RIGHTS.values()}
 GUIDE = chart.CHART.parents[1] / "docs" / "guides" / "cluster.md"
@@ -222,6 +226,24 @@ def test_a_confined_webhook_is_called_for_its_namespaces_alone() -> None:
     (webhook,) = of(made, "ValidatingWebhookConfiguration")["webhooks"]
     (asked,) = webhook["namespaceSelector"]["matchExpressions"]
     assert (asked["key"], asked["values"]) == ("kubernetes.io/metadata.name", ["kagent", "team"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "version", "warns"),
+    [
+        ("watchNamespaces={team}", "1.30.0", True),
+        ("watchNamespaces={team}", "1.29.9", False),
+        ("watchNamespaces={team},webhook.warnUnwatched=false", "1.30.0", False),
+        ("watchNamespaces={team},webhook.enabled=false", "1.30.0", False),
+        ("controller.replicaCount=1", "1.30.0", False),
+    ],
+)
+def test_what_is_declared_where_nobody_watches_is_warned_of_where_that_can_be(
+    settings: str, version: str, warns: bool
+) -> None:
+    done = chart.templated("kagent", "kagent", "--set", settings, "--kube-version", version)
+    assert done.returncode == 0, done.stderr
+    assert (f"kind: {POLICY}\n" in done.stdout, f"kind: {POLICY}Binding\n" in done.stdout) == (warns, warns)
 
 
 @pytest.mark.requirement("webhook-mutating")

@@ -1,4 +1,4 @@
-"""What has the API server ask the webhook: noticed where it goes, and trusted again as soon as it comes."""
+"""What has the API server ask the webhook, noticed where it goes, and warn where there is nothing to ask for."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import pytest
 
 from kadre.kube.kinds import Kind, Object
 from tests.apiserver import chart
-from tests.apiserver.conftest import KNOWN, World, when
+from tests.apiserver.conftest import KNOWN, SECONDS, World, when
 from tests.apiserver.test_uninstalled import LOCAL, at_work
-from tests.apiserver.test_webhook import HOOKS, configurations, figures
+from tests.apiserver.test_webhook import HOOKS, configurations, figures, native, warned
 from tests.cluster.processes import free_ports
 
+GROUP = "admissionregistration.k8s.io"
+POLICY = Kind(GROUP, "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", namespaced=False)
+BINDING = Kind(GROUP, "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", namespaced=False)
 AT_ONCE = 10.0
 """Seconds: the certificate is looked at every thirty, whatever happens."""
 
@@ -89,3 +92,28 @@ async def test_an_upgrade_leaves_whom_the_api_server_trusts(world: World) -> Non
 def _trusts(kind: Kind, name: str, there: Object, bundle: str) -> Object:
     hooks = [{"name": each["name"], "clientConfig": {"caBundle": bundle}} for each in there["webhooks"]]
     return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}, "webhooks": hooks}
+
+
+@pytest.mark.requirement("webhook-validates", "chart-confined")
+async def test_what_a_confined_installation_does_not_watch_is_warned_of_by_its_policy(world: World) -> None:
+    release, agent = f"kagent-{world.namespace}", native("Agent", "helper", modelConfig="small")
+
+    async def confined(namespace: str) -> None:
+        made = {each["kind"]: each for each in chart.rendered("kagent", release, f"watchNamespaces={{{namespace}}}")}
+        for kind in (POLICY, BINDING):
+            await world.client.apply(kind, made[kind.kind])
+
+    try:
+        await confined("team")
+        async with asyncio.timeout(SECONDS):
+            while not (warnings := await warned(world, agent)):  # the API server learns of it a moment later
+                pass
+        assert f"the namespace {world.namespace} is not watched by the installation in kagent: nothing" in warnings[0]
+        assert f"add it to watchNamespaces of the release {release}" in warnings[0]
+        await confined(world.namespace)
+        async with asyncio.timeout(SECONDS):
+            while await warned(world, agent):
+                pass
+    finally:
+        for kind in (BINDING, POLICY):
+            await world.client.delete(kind, "", f"{release}-webhook")

@@ -84,8 +84,10 @@ class Webhook:
         return _json(admission.mutated(await _read(request)))
 
     async def _further(self, resource: Resource) -> tuple[Problem, ...]:
-        """What is wrong with what the object refers to; nothing where that is not known."""
-        if not self._cluster.synced or not self._cluster.follows(resource.namespace):
+        """What is wrong with where it is, or with what it refers to; nothing where that is not known."""
+        if not self._cluster.follows(resource.namespace):
+            return (_unwatched(resource.namespace, self._cluster.settings.home),)
+        if not self._cluster.synced:
             return ()
         try:
             async with asyncio.timeout(PLAN_SECONDS):
@@ -149,6 +151,13 @@ def _source(client: Client, options: Options, owner: Owner) -> Source:
         raise KadreError("a certificate is made by the extra `webhook`: pip install 'kadre[webhook]'") from error
     hosts = [name, f"{name}.{namespace}", f"{name}.{namespace}.svc", f"{name}.{namespace}.svc.cluster.local"]
     return own_certificate.Shared(client, Key(namespace, options.secret), name, hosts, owner=owner)
+
+
+def _unwatched(namespace: str, home: str) -> Problem:
+    """The chart's policy says the same where the API server asks about watched namespaces alone."""
+    where = f" in {home}" if home else ""
+    message = f"the namespace {namespace} is not watched by the installation{where}: nothing runs there"
+    return Problem("NotWatched", message, "add it to watchNamespaces, or use a namespace that is in it")
 
 
 async def _read(request: web.Request) -> admission.Request:
