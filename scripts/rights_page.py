@@ -33,9 +33,13 @@ several replicas acts. Where it may not, it uses a ConfigMap of that name, which
 Replicas with the one and replicas with the other never act at once: who may use both keeps both, where there is a
 ConfigMap.
 
-The chart gives more where more is asked for: the webhook's Secret and configurations, where the controller makes its
-certificate; and one Role for each Secret and namespace in `shareSecretsWith`. Where `--agent-image` names no image, the
-controller gets its own pod, to have agents run in the image that it runs in, and ends where it may not.
+Whatever the controller makes for itself there, that record and the webhook's Secret, belongs to the Deployment that
+`--deployment` names (it gets that, a right of the table), and Kubernetes takes it away with it.
+
+The chart gives more where more is asked for: the webhook's two configurations, which each replica follows to say in its
+log and in `kadre_webhook_configured` where one is gone; these to patch, and the webhook's Secret, where the controller
+makes its certificate; and one Role for each Secret and namespace in `shareSecretsWith`. Where `--agent-image` names no
+image, the controller gets its own pod, to have agents run in the image that it runs in, and ends where it may not.
 
 An agent's own ServiceAccount has no rights at all, and its pods carry no token of it.
 """

@@ -33,9 +33,14 @@ from tests.cluster import programs
 
 POD = Kind("", "v1", "Pod", "pods")
 JOB = Kind("batch", "v1", "Job", "jobs")
-CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding", "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"}
+POLICY = "ValidatingAdmissionPolicy"
+CLUSTER_WIDE = {
+    *("ClusterRole", "ClusterRoleBinding", "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"),
+    *(POLICY, f"{POLICY}Binding"),
+}
 MONITORED = {"kagent.dev/monitored": "true"}
 RIGHTS = {(kind.api_version, kind.kind): kind for kind in chart.RIGHTS.values()}
+GUIDE = chart.CHART.parents[1] / "docs" / "guides" / "cluster.md"
 CONFINED = ("watchNamespaces={team}", "crds.install=false", "webhook.enabled=false")
 
 
@@ -117,6 +122,16 @@ ENDPOINTS = {
     "": True,
     "http://ollama.ollama.svc:11434": True,
     "https://[fd00::1]:8443/v1?x=a@b": True,
+    "http://[::ffff:10.0.0.1]:80": True,
+    "http://bücher.example/v1": True,
+    "http://例え.example:8080": True,
+    "http://[:::]:80": False,
+    "http://[1.2.3.4]": False,
+    "http://[12345::1]": False,
+    "http://[1:2:3:4:5:6:7:8:9]": False,
+    "http://[fd00::1": False,
+    "http://[::1]x/v1": False,
+    "http://a b": False,
     "http://user:pass@host/v1": False,
     "http://user:pa/ss@host/v1": False,
     "ollama:11434": False,
@@ -194,11 +209,41 @@ async def test_an_installation_that_is_refused_leaves_no_rights_and_its_job_for_
     assert job["spec"]["ttlSecondsAfterFinished"] == 3600
 
 
+@pytest.mark.requirement("one-controller")
+@pytest.mark.parametrize(("release", "job"), [("kagent", "kagent-crds"), ("second", "second-kagent-crds")])
+def test_the_log_that_the_guide_names_is_that_of_the_job_whatever_the_release_is_called(release: str, job: str) -> None:
+    (chosen,) = re.findall(r"kubectl logs -n kagent -l (\S+)=(\S+) --tail", GUIDE.read_text(encoding="utf-8"))
+    made = chart.rendered("kagent", release, hooks=True)
+    templates = {
+        each["metadata"]["name"]: each["spec"]["template"] for each in made if "template" in each.get("spec", ())
+    }
+    labels = {name: template["metadata"]["labels"] for name, template in templates.items()}
+    assert [name for name, has in labels.items() if chosen in has.items()] == [job]
+
+
 def test_a_confined_webhook_is_called_for_its_namespaces_alone() -> None:
     made = chart.rendered("kagent", "kagent", "watchNamespaces={team}")
     (webhook,) = of(made, "ValidatingWebhookConfiguration")["webhooks"]
     (asked,) = webhook["namespaceSelector"]["matchExpressions"]
     assert (asked["key"], asked["values"]) == ("kubernetes.io/metadata.name", ["kagent", "team"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "version", "warns"),
+    [
+        ("watchNamespaces={team}", "1.30.0", True),
+        ("watchNamespaces={team}", "1.29.9", False),
+        ("watchNamespaces={team},webhook.warnUnwatched=false", "1.30.0", False),
+        ("watchNamespaces={team},webhook.enabled=false", "1.30.0", False),
+        ("controller.replicaCount=1", "1.30.0", False),
+    ],
+)
+def test_what_is_declared_where_nobody_watches_is_warned_of_where_that_can_be(
+    settings: str, version: str, warns: bool
+) -> None:
+    done = chart.templated("kagent", "kagent", "--set", settings, "--kube-version", version)
+    assert done.returncode == 0, done.stderr
+    assert (f"kind: {POLICY}\n" in done.stdout, f"kind: {POLICY}Binding\n" in done.stdout) == (warns, warns)
 
 
 @pytest.mark.requirement("webhook-mutating")
@@ -276,6 +321,54 @@ REFUSED = [
     ("providers.openai.externalSecret.key=k", "install the External Secrets operator first"),
     ("providers.vllm.externalSecret.key=k", "name the Secret to be made of it, providers.vllm.existingSecret"),
     ("watchNamespaces={a},shareSecretsWith={b}", "add it to watchNamespaces"),
+    ("controller.metrics.port=8081", "controller.metrics.port is 8081, where the controller's health is"),
+    ("controller.metrics.port=9443", "controller.metrics.port is 9443, where the controller's webhook is"),
+    ("controller.replicaCount=0", "'/controller/replicaCount': minimum: got 0, want 1"),
+    ("controller.podDisruptionBudget.maxUnavailable=some", "'/controller/podDisruptionBudget/maxUnavailable'"),
+    ("controller.resources.limits.memory=lots", "'/controller/resources/limits/memory'"),
+    ("controller.resources.requests.cpu=-1", "'/controller/resources/requests/cpu'"),
+    ("controller.resources.limit.cpu=1", "additional properties 'limit' not allowed"),
+    ("gateway.resources.limits.memory=1Gb", "'/gateway/resources/limits/memory'"),
+    ("agents.qwen3-8b.spec.resources.limits.memory=1Gb", "'/agents/qwen3-8b/spec/resources/limits/memory'"),
+    ("agents.Bad_Name.spec.modelConfig=m", "'Bad_Name' does not match pattern"),
+    ("agents.8b.spec.modelConfig=m", "'8b' does not match pattern"),
+    ("modelConfigs.Bad_Name.spec.model=m", "'Bad_Name' does not match pattern"),
+    ("nodeSelector.gpu=true", "'/nodeSelector/gpu': got boolean, want string"),
+    ("controller.podAnnotations.scrape=true", "'/controller/podAnnotations/scrape': got boolean, want string"),
+    ("serviceAccount.annotations.role=1", "'/serviceAccount/annotations/role': got number, want string"),
+    ("nameOverride=a.b", "'/nameOverride'"),
+    ("fullnameOverride=UPPER", "'/fullnameOverride'"),
+    ("fullnameOverride=1st", "'/fullnameOverride'"),
+    ("image.repository=registry.example/my kadre", "'/image/repository'"),
+    ("image.repository=registry.example/Kadre", "'/image/repository'"),
+    ("image.tag=a b", "'/image/tag'"),
+    ("imagePullSecrets[0].name=Not_A_Name", "'/imagePullSecrets/0/name'"),
+    ("providers.openai.existingSecret=Not_A_Name", "'/providers/openai/existingSecret'"),
+    ("providers.openai.existingSecretKey=a/b", "'/providers/openai/existingSecretKey'"),
+    ("journal.existingSecret=Not_A_Name", "'/journal/existingSecret'"),
+    ("externalSecrets.refreshInterval=often", "'/externalSecrets/refreshInterval'"),
+    ("serviceAccount.name=Not_A_Name", "'/serviceAccount/name'"),
+    ("webhook.certManager.issuerRef.name=Not_A_Name", "'/webhook/certManager/issuerRef/name'"),
+    ("monitoring.serviceMonitor.interval=often", "'/monitoring/serviceMonitor/interval'"),
+    ("monitoring.serviceMonitor.interval=", "'/monitoring/serviceMonitor/interval'"),
+    ("monitoring.serviceMonitor.labels.release=true", "'/monitoring/serviceMonitor/labels/release'"),
+]
+TAKEN = [
+    "controller.metrics.port=8082",
+    "controller.metrics.port=9443,webhook.enabled=false",
+    "controller.metrics.port=8081,controller.metrics.enabled=false",
+    "controller.resources.limits.cpu=2,controller.resources.limits.memory=1e9,controller.resources.requests.cpu=0.5",
+    "controller.resources.limits.nvidia\\.com/gpu=1",
+    "controller.podDisruptionBudget.maxUnavailable=25%",
+    "nodeSelector.kubernetes\\.io/os=linux,nodeSelector.spot=",
+    "nameOverride=kadre,fullnameOverride=my-kadre",
+    "image.repository=localhost:5000/team/my_kadre.image",
+    "image.repository=Registry.example/kadre,image.tag=1.2",
+    "image.tag=1.2@sha256:" + "0" * 64,
+    "providers.openai.existingSecret=,journal.existingSecret=a.b-c",
+    "externalSecrets.refreshInterval=1h30m",
+    "monitoring.serviceMonitor.interval=1m30s",
+    "agents.a-1.spec.modelConfig=qwen3:8b,agents.a-1.spec.resources.limits.memory=1Gi,agents.a-1.labels.team=a",
 ]
 
 
@@ -285,6 +378,13 @@ def test_what_cannot_be_is_refused_with_what_to_do(setting: str, said: str) -> N
     done = chart.templated("kagent", "kagent", "--set", setting)
     assert done.returncode != 0
     assert said in done.stderr
+
+
+@pytest.mark.requirement("chart-values-described")
+@pytest.mark.parametrize("settings", TAKEN)
+def test_what_a_cluster_takes_the_chart_takes(settings: str) -> None:
+    done = chart.templated("kagent", "kagent", "--set", settings)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_plain_manifests_are_the_charts() -> None:

@@ -36,12 +36,12 @@ KEDA = """
 
 
 @asynccontextmanager
-async def served(client: Client, group: str) -> AsyncIterator[Object]:
+async def served(client: Client, group: str, whose: str = "prometheus-adapter") -> AsyncIterator[Object]:
     """An API group as an adapter brings it: one that has no Service is the API server's own, and so is available."""
     api: Object = {
         "apiVersion": kinds.API_SERVICE.api_version,
         "kind": kinds.API_SERVICE.kind,
-        "metadata": {"name": f"v1beta1.{group}"},
+        "metadata": {"name": f"v1beta1.{group}", "labels": {"app.kubernetes.io/part-of": whose}},
         "spec": {"group": group, "version": "v1beta1", "groupPriorityMinimum": 100, "versionPriority": 100},
     }
     await client.create(kinds.API_SERVICE, api)
@@ -54,7 +54,7 @@ async def served(client: Client, group: str) -> AsyncIterator[Object]:
 @asynccontextmanager
 async def keda(client: Client) -> AsyncIterator[None]:
     """KEDA as far as an API server knows it: its kind, and the API it serves."""
-    async with keda_kind(client), served(client, EXTERNAL):
+    async with keda_kind(client), served(client, EXTERNAL, "keda-operator"):
         yield
 
 
@@ -146,7 +146,7 @@ async def test_an_agent_stays_kedas_while_the_adapter_restarts_and_not_once_it_i
     world: World, operator: Operator
 ) -> None:
     async with keda_kind(world.client):  # which an uninstallation may leave
-        async with served(world.client, EXTERNAL) as api:
+        async with served(world.client, EXTERNAL, "keda-operator") as api:
             await world.apply(MODEL_YAML + "---" + AGENT_YAML + KEDA)
             before = await world.when(kinds.SCALED_OBJECT, "helper", lambda _: True)
             await world.condition(AGENT, "helper", "Scalable", "Scaled")
@@ -165,6 +165,10 @@ async def test_an_agent_stays_kedas_while_the_adapter_restarts_and_not_once_it_i
         await world.condition(AGENT, "helper", "Scalable", "MissingKeda")
         await world.when(kinds.AUTOSCALER, "helper", lambda _: True)
         await world.gone(kinds.SCALED_OBJECT, "helper")
+        async with served(world.client, EXTERNAL):
+            await world.apply((MODEL_YAML + "---" + AGENT_YAML + KEDA).replace("name: helper", "name: another"))
+            await world.condition(AGENT, "another", "Scalable", "MissingKeda")
+            await world.when(kinds.AUTOSCALER, "another", lambda _: True)
 
 
 async def say(world: World, pod: Object, status: str) -> None:

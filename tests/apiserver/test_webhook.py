@@ -290,6 +290,17 @@ async def test_while_the_cluster_is_not_known_nothing_is_warned_of(hooked: Hooke
         assert await warned(hooked.world, native("Agent", "helper", modelConfig="small")) == []
 
 
+@pytest.mark.requirement("webhook-validates")
+async def test_what_the_controller_does_not_watch_is_warned_of(hooked: Hooked) -> None:
+    hooked.cluster = Cluster(hooked.world.client, lambda *_: None, namespaces=["elsewhere"])
+    async with AsyncExitStack() as stack:
+        await hooked.serve(stack, hooked.shared())
+        await hooked.asked()
+        (warning,) = await warned(hooked.world, native("Agent", "helper", modelConfig="small"))
+        assert f"the namespace {hooked.world.namespace} is not watched by the installation: nothing runs" in warning
+        assert "add it to watchNamespaces" in warning
+
+
 async def test_a_new_certificate_is_made_in_time_and_served_without_a_restart(served: Hooked) -> None:
     first, (trusted, _) = await served.shown(), await served.bundles()
     assert len(trusted) == 1

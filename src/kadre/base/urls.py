@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 EXAMPLE = "http://tools.team.svc:8080/mcp"
 _HOST = re.compile(r"[\w.-]+")
+_BRACKETED = re.compile(r"\[[^]]*\](:.*)?")
 _LOGIN = (
     "the URL says who logs in, before its @: everybody who may read the object, or what is made of it, would know",
     "take that out, and have it in a Secret: a model's apiKeySecretRef, a tool's secretHeaders",
@@ -39,6 +40,8 @@ def fault(url: str) -> tuple[str, str] | None:
 
 
 def _host_fault(host: str, netloc: str) -> tuple[str, str] | None:
+    if "[" in netloc and not _BRACKETED.fullmatch(netloc):
+        return "only a port may follow the ] of the URL's host", "write it as in http://[fd00::1]:8080/mcp"
     if _is_ipv6(host) if "[" in netloc else _HOST.fullmatch(host):
         return None
     return f"{host!r} can't be a host", f"use letters, digits, - and ., as in {EXAMPLE}"

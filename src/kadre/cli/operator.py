@@ -14,6 +14,14 @@ Elect = Annotated[
     bool,
     typer.Option("--leader-elect/--no-leader-elect", help="Of several replicas let one act, and the others stand by."),
 ]
+Deployment = Annotated[
+    str,
+    typer.Option(
+        "--deployment",
+        metavar="NAME",
+        help="The Deployment that this controller is a pod of: what it makes for itself goes with that.",
+    ),
+]
 Namespaces = Annotated[
     list[str] | None,
     typer.Option(
@@ -142,11 +150,13 @@ def _reconciling(
     namespaces: Namespaces = None,
     metrics: Metrics = ":8080",
     health: Health = ":8081",
+    deployment: Deployment = "",
 ) -> Any:
     from kadre.operator import main
 
     return main.Options(
         leader_elect=leader_elect,
+        deployment=deployment,
         namespaces=tuple(dict.fromkeys(namespaces or ())),
         metrics_address=metrics,
         health_address=health,

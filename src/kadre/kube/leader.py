@@ -19,17 +19,22 @@ from kadre.base.clock import Clock, SystemClock
 from kadre.kube import kinds
 from kadre.kube.client import Client
 from kadre.kube.errors import ApiError
-from kadre.kube.kinds import Key, Object
+from kadre.kube.kinds import Key, Kind, Object
+from kadre.kube.owner import Owner, Owners
 from kadre.kube.rights import Right, granted
 
 log = logging.getLogger(__name__)
 
 HOLDS = 15
 """Seconds a record holds without being renewed."""
+FREE = 1
+"""The same of a record that its holder gave back: others that read it want a number there."""
 RENEW_WITHIN = 10.0
 """Seconds in which a leader that cannot renew gives up: well before another one may take over."""
 EVERY = 2.0
 """Seconds between two tries to renew, or to take over."""
+GIVEN_BACK_IN = 3
+"""Tries: a renewal that was cut off may come about in between, each time there is one."""
 KNOWN_WITHIN = 30.0
 """Seconds in which the API server has to say what we may use; also those in which one that stands by is refused."""
 LEASE_VERBS = ("create", "get", "update")
@@ -45,6 +50,8 @@ class Record:
     renewed: str = ""
     transitions: int = 0
     version: str = ""
+    owners: Owners = ()
+    """Of the object that it is in: whoever made it said whose it is."""
 
 
 class Lock(Protocol):
@@ -62,9 +69,10 @@ class Lock(Protocol):
 class LeaseLock:
     """A record in a Lease."""
 
-    def __init__(self, client: Client, key: Key) -> None:
+    def __init__(self, client: Client, key: Key, owner: Owner | None = None) -> None:
         self._client = client
         self._key = key
+        self._owner = owner
 
     async def read(self) -> Record | None:
         """See Lock."""
@@ -75,12 +83,12 @@ class LeaseLock:
         """See Lock."""
         spec = {
             "holderIdentity": record.holder,
-            "leaseDurationSeconds": HOLDS,
+            "leaseDurationSeconds": HOLDS if record.holder else FREE,
             "acquireTime": record.acquired or None,
             "renewTime": record.renewed or None,
             "leaseTransitions": record.transitions,
         }
-        lease = _object(kinds.LEASE.api_version, kinds.LEASE.kind, self._key, record.version) | {"spec": spec}
+        lease = {**await _object(kinds.LEASE, self._key, record, self._owner), "spec": spec}
         put = self._client.replace if record.version else self._client.create
         return _of_lease(await put(kinds.LEASE, lease))
 
@@ -88,9 +96,10 @@ class LeaseLock:
 class ConfigMapLock:
     """A record in an annotation of a ConfigMap, for controllers that may not use Leases."""
 
-    def __init__(self, client: Client, key: Key) -> None:
+    def __init__(self, client: Client, key: Key, owner: Owner | None = None) -> None:
         self._client = client
         self._key = key
+        self._owner = owner
 
     async def read(self) -> Record | None:
         """See Lock."""
@@ -101,12 +110,12 @@ class ConfigMapLock:
         """See Lock."""
         said = {
             "holderIdentity": record.holder,
-            "leaseDurationSeconds": HOLDS,
+            "leaseDurationSeconds": HOLDS if record.holder else FREE,
             "acquireTime": record.acquired,
             "renewTime": record.renewed,
             "leaderTransitions": record.transitions,
         }
-        obj = _object(kinds.CONFIG_MAP.api_version, kinds.CONFIG_MAP.kind, self._key, record.version)
+        obj = await _object(kinds.CONFIG_MAP, self._key, record, self._owner)
         obj["metadata"]["annotations"] = {ANNOTATION: msgspec.json.encode(said).decode()}
         put = self._client.replace if record.version else self._client.create
         return _of_config_map(await put(kinds.CONFIG_MAP, obj))
@@ -134,18 +143,21 @@ class BothLocks:
             other = self._other = None
         if other is None or not other.holder or (lease is not None and lease.holder == other.holder):
             return lease
-        version, transitions = (lease.version, lease.transitions) if lease is not None else ("", 0)
-        return replace(other, version=version, transitions=transitions)
+        there = lease or Record("")
+        return replace(other, version=there.version, owners=there.owners, transitions=there.transitions)
 
     async def write(self, record: Record) -> Record:
         """See Lock."""
         if self._other is not None:
-            self._other = await self._config_map.write(replace(record, version=self._other.version))
+            there = self._other
+            self._other = await self._config_map.write(replace(record, version=there.version, owners=there.owners))
         return await self._lease.write(record)
 
 
-async def lock(client: Client, key: Key, clock: Clock | None = None) -> Lock:
+async def lock(client: Client, key: Key, clock: Clock | None = None, owner: Owner | None = None) -> Lock:
     """A Lease; a ConfigMap where Leases are forbidden to us. Raises ApiError where it cannot be known.
+
+    What of these has to be made is the `owner`'s.
 
     That they are forbidden is believed when it has been said for as long as a leader goes on that cannot renew: by
     then all who have these rights know it, and none of them leads by a Lease any more.
@@ -155,11 +167,11 @@ async def lock(client: Client, key: Key, clock: Clock | None = None) -> Lock:
     while True:
         try:
             if await _may_use_leases(client, key):
-                return BothLocks(LeaseLock(client, key), ConfigMapLock(client, key))
+                return BothLocks(LeaseLock(client, key, owner), ConfigMapLock(client, key, owner))
             denied = denied or clock.monotonic() + RENEW_WITHIN
             if clock.monotonic() >= denied:
                 log.warning("Leases are forbidden to this controller: the lead is kept in a ConfigMap")
-                return ConfigMapLock(client, key)
+                return ConfigMapLock(client, key, owner)
         except ApiError as error:
             denied = 0.0
             if clock.monotonic() >= until:
@@ -188,6 +200,8 @@ class Leader:
         self._refused: ApiError | None = None
         self._refusals = 0
         """How often we were refused the lock, one time after the other."""
+        self._unsure = False
+        """Whether a record was written, and nobody has said what became of that."""
         self._asked = 0.0
         """When the renewal that holds now was asked for: the others count from when they saw it, which is later."""
 
@@ -196,11 +210,18 @@ class Leader:
 
         Raises ApiError where the lock is forbidden for good: by another one we might do better.
         """
-        while not await self._try():
-            if self._refused is not None and self._refusals * EVERY >= KNOWN_WITHIN:
-                raise self._refused
-            await self._clock.sleep(EVERY)
-        log.info("%s leads", self._identity)
+        try:
+            while not await self._try():
+                if self._refused is not None and self._refusals * EVERY >= KNOWN_WITHIN:
+                    raise self._refused
+                await self._clock.sleep(EVERY)
+            log.info("%s leads", self._identity)
+            await self._work(work)
+        finally:
+            await self._release()
+
+    async def _work(self, work: Callable[[], Awaitable[None]]) -> None:
+        """The same, once the lead is ours. When it returns, the work has ended."""
         working = asyncio.ensure_future(work())
         renewing = asyncio.ensure_future(self._renew())
         try:
@@ -209,7 +230,6 @@ class Leader:
             for task in (working, renewing):
                 task.cancel()
             ended = await asyncio.gather(working, renewing, return_exceptions=True)
-            await self._release()
         for outcome in ended:
             if isinstance(outcome, Exception):
                 raise outcome
@@ -233,16 +253,20 @@ class Leader:
             async with asyncio.timeout(max(0.0, min(seconds, RENEW_WITHIN / 2))):
                 found = await self._lock.read()
                 now = _micro(self._clock.now())
-                if found is None or not found.holder:
-                    version, count = (found.version, found.transitions) if found else ("", 0)
-                    return await self._take(asked, Record(self._identity, now, now, count + bool(found), version))
+                if found is None:
+                    return await self._take(asked, Record(self._identity, now, now))
+                ours = replace(
+                    found, holder=self._identity, acquired=now, renewed=now, transitions=found.transitions + 1
+                )
+                if not found.holder:
+                    return await self._take(asked, ours)
                 if self._seen is None or replace(found, version="") != replace(self._seen, version=""):
                     self._seen, self._seen_at = found, self._clock.monotonic()
                 if found.holder == self._identity:
                     return await self._take(asked, replace(found, renewed=now))
                 if self._clock.monotonic() - self._seen_at < HOLDS:
                     return False
-                return await self._take(asked, Record(self._identity, now, now, found.transitions + 1, found.version))
+                return await self._take(asked, ours)
         except (ApiError, TimeoutError) as error:
             if isinstance(error, ApiError) and error.forbidden:
                 self._refused, self._refusals = error, refusals + 1
@@ -251,20 +275,39 @@ class Leader:
             return False
 
     async def _take(self, asked: float, record: Record) -> bool:
-        self._seen, self._seen_at = await self._lock.write(record), self._clock.monotonic()
+        before, self._unsure = self._unsure, True
+        try:
+            self._seen, self._seen_at = await self._lock.write(record), self._clock.monotonic()
+        except ApiError as error:
+            self._unsure = before or not error.status
+            raise
+        self._unsure = False
         self._asked = asked
         return True
 
     async def _release(self) -> None:
         """Let another one take over at once."""
-        seen = self._seen
-        if seen is None or seen.holder != self._identity:
-            return
         try:
             async with asyncio.timeout(EVERY):
-                await self._lock.write(replace(seen, holder="", renewed=_micro(self._clock.now())))
+                for _ in range(GIVEN_BACK_IN):
+                    if await self._given_back():
+                        return
         except (ApiError, TimeoutError) as error:
             log.info("the lead was not given back, and is free in %d s: %s", HOLDS, error)
+
+    async def _given_back(self) -> bool:
+        """Give the lead back, where we have it; whether that is done. Raises ApiError."""
+        seen = await self._lock.read() if self._unsure else self._seen
+        if seen is None or seen.holder != self._identity:
+            return True
+        self._unsure = True
+        try:
+            await self._lock.write(replace(seen, holder="", renewed=_micro(self._clock.now())))
+        except ApiError as error:
+            if not error.conflict:
+                raise
+            return False
+        return True
 
 
 def holder(obj: Object) -> str:
@@ -280,6 +323,7 @@ def _of_lease(lease: Object) -> Record:
         spec.get("renewTime") or "",
         spec.get("leaseTransitions") or 0,
         lease["metadata"]["resourceVersion"],
+        tuple(lease["metadata"].get("ownerReferences") or ()),
     )
 
 
@@ -295,14 +339,21 @@ def _of_config_map(obj: Object) -> Record:
         str(said.get("renewTime", "")),
         int(said.get("leaderTransitions", 0)),
         obj["metadata"]["resourceVersion"],
+        tuple(obj["metadata"].get("ownerReferences") or ()),
     )
 
 
-def _object(api_version: str, kind: str, key: Key, version: str) -> Object:
+async def _object(kind: Kind, key: Key, record: Record, owner: Owner | None) -> Object:
+    """The object with the record, but for that: one that is there stays whose it is. Raises ApiError; see Owner."""
     metadata: Object = {"name": key.name, "namespace": key.namespace}
-    if version:
-        metadata["resourceVersion"] = version
-    return {"apiVersion": api_version, "kind": kind, "metadata": metadata}
+    owners = record.owners
+    if record.version:
+        metadata["resourceVersion"] = record.version
+    elif owner is not None:
+        owners = await owner.references(key.namespace)
+    if owners:
+        metadata["ownerReferences"] = list(owners)
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
 
 
 def _micro(moment: datetime) -> str:

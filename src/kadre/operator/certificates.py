@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import ssl
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kadre.base.clock import Clock
+from kadre.base.tasks import first_of
 from kadre.kube.errors import ApiError
 
 log = logging.getLogger(__name__)
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 EVERY = 30.0
 """Seconds between two looks at the certificate: a new one is served long before the old one ends."""
 AFTER_FAILURE = 3.0
+BRIEF = 0.5
+"""Between two looks, however often we are told to hurry: somebody else may undo at once what a look does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,11 @@ class Tls:
         self._source = source
         self._served: Pair | None = None
         self._failure = ""
+        self._due = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Look again at once: what a look sees to has changed."""
+        self._due.set()
 
     async def refresh(self) -> float:
         """Serve with the certificate of now; the seconds after which to look again. Bears every failure."""
@@ -83,8 +92,13 @@ class Tls:
     async def follow(self, clock: Clock, wait: float = 0.0) -> None:
         """Look for a newer certificate until cancelled, for the first time after `wait` seconds."""
         while True:
-            await clock.sleep(wait)
+            await first_of(clock.sleep(wait), self._hurried(clock))
+            self._due.clear()
             wait = await self.refresh()
+
+    async def _hurried(self, clock: Clock) -> None:
+        await clock.sleep(BRIEF)
+        await self._due.wait()
 
 
 def _load(context: ssl.SSLContext, pair: Pair) -> None:

@@ -23,6 +23,7 @@ from kadre.kube.errors import ApiError
 from kadre.kube.informer import Informer
 from kadre.kube.kinds import Key, Kind, Object, shared
 from kadre.operator.children.common import Settings
+from kadre.operator.scalable import by_keda
 from kadre.operator.unsupported import for_cluster
 from kadre.plan.build import Planned, plan
 from kadre.plan.lookup import SecretState, UsualKey, identity
@@ -113,6 +114,13 @@ def our_kinds() -> list[Kind]:
     return found
 
 
+class Api(NamedTuple):
+    """A version of an API group: whether it is served just now, and whether KEDA is named as who serves it."""
+
+    available: bool
+    kedas: bool
+
+
 @dataclass(slots=True)
 class Wanted:
     """What a plan asked for that has to be fetched first."""
@@ -155,8 +163,8 @@ class Cluster:
         self.secrets = self._versions(kinds.SECRET)
         self.config_maps = self._versions(kinds.CONFIG_MAP)
         self.services = self._versions(kinds.SERVICE)
-        self.apis: Informer[bool] = Informer(client, kinds.API_SERVICE, _is_available, self._api_changed)
-        """Versions of API groups, such as v1beta1.metrics.k8s.io, each with whether it is served just now."""
+        self.apis: Informer[Api] = Informer(client, kinds.API_SERVICE, _api, self._api_changed)
+        """Versions of API groups, such as v1beta1.metrics.k8s.io."""
         self._by_name = {(kind.group, kind.kind): informer for kind, informer in self.declared.items()}
 
     def informers(self) -> list[Informer[Any]]:
@@ -213,13 +221,13 @@ class Cluster:
         """Whether the cluster serves an API group that others bring; None where we are not shown."""
         if self.apis.absent:
             return None
-        return any(there for key, there in self.apis.kept.items() if key.name.partition(".")[2] == group)
+        return any(api.available for key, api in self.apis.kept.items() if key.name.partition(".")[2] == group)
 
-    def registers(self, group: str) -> bool | None:
-        """Whether the cluster is told who serves an API group, though nobody may do so; None where we are not shown."""
+    def is_kedas(self, group: str) -> bool | None:
+        """Whether KEDA is named as who serves an API group, though nobody may do so; None where we are not shown."""
         if self.apis.absent:
             return None
-        return any(key.name.partition(".")[2] == group for key in self.apis.kept)
+        return any(api.kedas for key, api in self.apis.kept.items() if key.name.partition(".")[2] == group)
 
     def version(self, kind: str, key: Key) -> str:
         """The resource version of a Secret or a ConfigMap; empty where it is not there."""
@@ -251,7 +259,7 @@ class Cluster:
         scopes = [Scope(namespace, metadata_only=True) for namespace in self._namespaces]
         return Informer(self._client, kind, _version, self._teller(kind), scopes)
 
-    def _api_changed(self, key: Key, before: bool | None, after: bool | None) -> None:
+    def _api_changed(self, key: Key, before: Api | None, after: Api | None) -> None:
         _, _, group = key.name.partition(".")
         self._changed(Ref(kinds.API_SERVICE.group, kinds.API_SERVICE.kind, "", group), before, after)
 
@@ -263,9 +271,10 @@ class Cluster:
         return tell
 
 
-def _is_available(obj: Object, _: bool | None) -> bool:
+def _api(obj: Object, _: Api | None) -> Api:
     conditions = (obj.get("status") or {}).get("conditions") or ()
-    return any(each.get("type") == "Available" and each.get("status") == "True" for each in conditions)
+    available = any(each.get("type") == "Available" and each.get("status") == "True" for each in conditions)
+    return Api(available, by_keda(obj))
 
 
 def _version(obj: Object, _: str | None) -> str:

@@ -10,14 +10,16 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from kadre.operator.configurations import Configurations
 from kadre.operator.controller import Operator
 
 
 class Figures(Collector):
     """The controller's figures, read where they are kept when they are asked for."""
 
-    def __init__(self, operator: Operator) -> None:
+    def __init__(self, operator: Operator, asking: Configurations | None = None) -> None:
         self._operator = operator
+        self._asking = asking
 
     def collect(self) -> Iterator[Metric]:
         """See prometheus_client."""
@@ -35,6 +37,12 @@ class Figures(Collector):
         for kind, informer in operator.cluster.declared.items():
             declared.add_metric([f"{kind.kind}.{kind.group}"], len(informer.kept))
         yield declared
+        if self._asking is not None:
+            told = "1 where the API server is told to ask the webhook, 0 where that configuration is gone."
+            asked = GaugeMetricFamily("kadre_webhook_configured", told, labels=["kind"])
+            for word, there in self._asking.there():
+                asked.add_metric([word], int(there))
+            yield asked
 
 
 async def serve(stack: AsyncExitStack, figures: Figures, metrics_address: str, health_address: str) -> None:

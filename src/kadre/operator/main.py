@@ -18,6 +18,7 @@ from kadre.kube.client import ALL, Client
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key
 from kadre.kube.leader import Leader
+from kadre.kube.owner import Owner
 from kadre.operator import health, own_image, webhook
 from kadre.operator.children.common import MANAGER, Settings
 from kadre.operator.controller import Operator
@@ -33,6 +34,8 @@ class Options:
     """What the process is told."""
 
     leader_elect: bool = False
+    deployment: str = ""
+    """The Deployment that the process is a pod of; empty: of none that is known."""
     namespaces: tuple[str, ...] = ()
     """Those that it is confined to; none: the whole cluster."""
     metrics_address: str = ":8080"
@@ -56,12 +59,14 @@ async def run(options: Options) -> int:
         image = options.agents.image or await own_image.find(client, found.namespace)
         agents = replace(options.agents, home=found.namespace, image=image)
         operator = Operator(client, agents, namespaces=options.namespaces or ALL)
+        owner = Owner(client, Key(found.namespace, options.deployment))
+        asking = None
         if options.webhook.on:
-            await webhook.serve(stack, client, operator.cluster, options.webhook)
-        figures = health.Figures(operator)
+            asking = await webhook.serve(stack, client, operator.cluster, options.webhook, owner)
+        figures = health.Figures(operator, asking)
         await health.serve(stack, figures, options.metrics_address, options.health_address)
         log.info("reconciling the cluster at %s", found.server)
-        act = _lead(operator, client, found.namespace) if options.leader_elect else operator.act()
+        act = _lead(operator, client, found.namespace, owner) if options.leader_elect else operator.act()
         following, acting = asyncio.ensure_future(operator.follow()), asyncio.ensure_future(act)
         await first_of(_ended(following), _ended(acting), stop.wait())
         for task in (following, acting):
@@ -76,9 +81,9 @@ async def _ended(task: asyncio.Future[None]) -> None:
     await asyncio.wait([task])
 
 
-async def _lead(operator: Operator, client: Client, namespace: str) -> None:
+async def _lead(operator: Operator, client: Client, namespace: str, owner: Owner) -> None:
     try:
-        lock = await leader.lock(client, Key(namespace, LOCK))
+        lock = await leader.lock(client, Key(namespace, LOCK), owner=owner)
         await Leader(lock, _identity()).lead(operator.act)
     except ApiError as error:
         raise KadreError(f"the cluster cannot be worked with: {error}") from error

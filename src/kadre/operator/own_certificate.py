@@ -26,6 +26,8 @@ from kadre.kube import kinds
 from kadre.kube.client import Client
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key, Kind, Object
+from kadre.kube.owner import Owner
+from kadre.operator import configurations
 from kadre.operator.certificates import Pair
 from kadre.operator.children.common import MANAGED_BY, MANAGER
 
@@ -36,7 +38,6 @@ EARLIER = datetime.timedelta(minutes=5)
 """A certificate begins that long before it is made: clocks of two machines differ."""
 MAX_ROUNDS = 5
 """Of looking at what another replica has just changed."""
-CONFIGURATIONS = (kinds.VALIDATING_WEBHOOKS, kinds.MUTATING_WEBHOOKS)
 _LABELS = {MANAGED_BY: MANAGER}
 
 
@@ -51,7 +52,8 @@ class Made:
 class Shared:
     """A Source that makes what it gives, shares it in a Secret, and has the API server trust it.
 
-    `service` names the webhook configurations; `hosts`: names and addresses that the certificate is for.
+    `service` names the webhook configurations; `hosts`: names and addresses that the certificate is for; `owner`: whose
+    the Secret is, once it is made.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Shared:
         hosts: Sequence[str],
         clock: Clock | None = None,
         life: datetime.timedelta = LIFE,
+        owner: Owner | None = None,
     ) -> None:
         self._client = client
         self._secret = secret
@@ -69,6 +72,7 @@ class Shared:
         self._hosts = hosts
         self._clock = clock or SystemClock()
         self._life = life
+        self._owner = owner
 
     async def current(self) -> Pair:
         """See Source."""
@@ -83,9 +87,9 @@ class Shared:
     async def _current(self) -> Pair:
         # Before the Secret is read: who has it trust a newer certificate wrote the Secret first, so that what is found
         # older here is refused as a conflict, and never takes that trust back.
-        configurations = [(kind, await self._client.find(kind, Key("", self._service))) for kind in CONFIGURATIONS]
+        asking = [(kind, await self._client.find(kind, Key("", self._service))) for kind in configurations.KINDS]
         made = await self._shared()
-        for kind, configuration in configurations:
+        for kind, configuration in asking:
             if configuration is not None:
                 await self._trust(kind, configuration, made.trusted)
         return made.pair
@@ -94,9 +98,10 @@ class Shared:
         """What is in the Secret, put there where it is missing or old. A conflict: another replica was first."""
         there = await self._client.find(kinds.SECRET, self._secret)
         if there is None:
+            owners = await self._owner.references(self._secret.namespace) if self._owner is not None else ()
             made = make(self._hosts, self._clock.now(), self._life)
             try:
-                await self._client.create(kinds.SECRET, self._object(made))
+                await self._client.create(kinds.SECRET, self._object(made, {"ownerReferences": list(owners)}))
             except ApiError as error:
                 if not error.conflict:
                     raise
@@ -114,8 +119,8 @@ class Shared:
             log.warning("the Secret %s holds no certificate to serve with (%s): made anew", self._secret, error)
             trusted = b""
         made = make(self._hosts, self._clock.now(), self._life, trusted)
-        version = there["metadata"]["resourceVersion"]
-        await self._client.replace(kinds.SECRET, self._object(made, version))
+        kept = {key: there["metadata"].get(key) for key in ("resourceVersion", "ownerReferences")}
+        await self._client.replace(kinds.SECRET, self._object(made, kept))
         log.info("the webhook has a new certificate in the Secret %s", self._secret)
         return made
 
@@ -140,11 +145,9 @@ class Shared:
         }
         await self._client.apply(kind, wanted)
 
-    def _object(self, made: Made, version: str = "") -> Object:
+    def _object(self, made: Made, further: Object) -> Object:
         data = {"tls.crt": made.pair.certificate, "tls.key": made.pair.key, "ca.crt": made.trusted}
-        metadata: Object = {"name": self._secret.name, "namespace": self._secret.namespace, "labels": _LABELS}
-        if version:
-            metadata["resourceVersion"] = version
+        metadata = {"name": self._secret.name, "namespace": self._secret.namespace, "labels": _LABELS, **further}
         return {
             "apiVersion": "v1",
             "kind": "Secret",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from kadre.api.conditions import State
-from kadre.kube.kinds import SCALED_OBJECT
+from kadre.kube.kinds import SCALED_OBJECT, Object
 from kadre.operator.children import scaling
 from kadre.plan.types import AgentPlan
 
@@ -14,6 +14,7 @@ APIS = frozenset(scaling.METRIC_APIS.values())
 """API groups that others bring and that metrics come from."""
 GROUPS = APIS | {SCALED_OBJECT.group}
 """All those that scaling depends on."""
+_WHOSE = ("app.kubernetes.io/part-of", "app.kubernetes.io/name", "app.kubernetes.io/instance", "helm.sh/chart")
 _BRINGERS = {
     "metrics.k8s.io": "metrics-server",
     "custom.metrics.k8s.io": "an adapter such as prometheus-adapter",
@@ -28,21 +29,29 @@ class Apis(Protocol):
         """Whether it is served."""
         ...
 
-    def registers(self, group: str) -> bool | None:
-        """Whether somebody is named who serves it, though nobody may do so just now."""
+    def is_kedas(self, group: str) -> bool | None:
+        """Whether it is KEDA that is named as who serves it, though nobody may do so just now."""
         ...
+
+
+def by_keda(api: Object) -> bool:
+    """Whether an APIService is KEDA's: by the Service that it names, or by labels where that was given another name."""
+    metadata, spec = api["metadata"], api.get("spec") or {}
+    service, labels = spec.get("service") or {}, metadata.get("labels") or {}
+    told = [service.get("name"), *(labels.get(key) for key in _WHOSE)]
+    return any("keda" in str(word) for word in told)
 
 
 def has_keda(apis: Apis, *, scaled: bool) -> bool:
     """Whether an agent is KEDA's to scale. `scaled`: it has a ScaledObject, and stays KEDA's until that is uninstalled.
 
     What KEDA serves other adapters serve too, and while it restarts nobody does: that alone moves nothing. Its kinds
-    may stay when it is uninstalled; who serves external metrics is named no more then.
+    may stay when it is uninstalled; who serves external metrics is nobody then, or another adapter.
     """
-    there = apis.serves(SCALED_OBJECT.group)
+    there, named = apis.serves(SCALED_OBJECT.group), apis.is_kedas(scaling.KEDA_API)
     if scaled:
-        return there is not False and apis.registers(scaling.KEDA_API) is not False
-    return bool(there and apis.serves(scaling.KEDA_API))
+        return there is not False and named is not False
+    return bool(there and named and apis.serves(scaling.KEDA_API))
 
 
 def scalable(plan: AgentPlan, serves: Callable[[str], bool | None], *, keda: bool) -> State | None:

@@ -23,9 +23,11 @@ from kadre.base.problems import Problem
 from kadre.base.tasks import Tasks
 from kadre.kube.client import Client
 from kadre.kube.kinds import Key
+from kadre.kube.owner import Owner
 from kadre.operator import admission
 from kadre.operator.certificates import Files, Source, Tls
 from kadre.operator.cluster import Cluster
+from kadre.operator.configurations import Configurations
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +84,10 @@ class Webhook:
         return _json(admission.mutated(await _read(request)))
 
     async def _further(self, resource: Resource) -> tuple[Problem, ...]:
-        """What is wrong with what the object refers to; nothing where that is not known."""
-        if not self._cluster.synced or not self._cluster.follows(resource.namespace):
+        """What is wrong with where it is, or with what it refers to; nothing where that is not known."""
+        if not self._cluster.follows(resource.namespace):
+            return (_unwatched(resource.namespace, self._cluster.settings.home),)
+        if not self._cluster.synced:
             return ()
         try:
             async with asyncio.timeout(PLAN_SECONDS):
@@ -97,13 +101,25 @@ class Webhook:
         return planned.problems
 
 
-async def serve(stack: AsyncExitStack, client: Client, cluster: Cluster, options: Options) -> None:
-    """Answer until the stack is closed. Raises KadreError where the options do not fit together."""
+async def serve(
+    stack: AsyncExitStack, client: Client, cluster: Cluster, options: Options, owner: Owner
+) -> Configurations | None:
+    """Answer until the stack is closed. Raises KadreError where the options do not fit together.
+
+    `owner`: whose the Secret is that is made for it. What has the API server ask is followed, where its name is told.
+    """
     host, _, port = options.address.rpartition(":")
     if not port.isdecimal():
         raise KadreError(f"--webhook-bind-address {options.address}: write it as :9443")
-    tls = Tls(_source(client, options))
+    tls = Tls(_source(client, options, owner))
     await listen(stack, Webhook(cluster), tls, host, int(port))
+    if not options.service:
+        return None
+    tasks = Tasks("webhook-configurations")
+    stack.push_async_callback(tasks.aclose)
+    followed = Configurations(client, options.service.rpartition("/")[2], tls.hurry)
+    tasks.spawn("follow", followed.run())
+    return followed
 
 
 async def listen(
@@ -121,7 +137,7 @@ async def listen(
     await web.TCPSite(runner, host or None, port, ssl_context=tls.context).start()
 
 
-def _source(client: Client, options: Options) -> Source:
+def _source(client: Client, options: Options, owner: Owner) -> Source:
     if options.cert_dir:
         return Files(Path(options.cert_dir))
     namespace, _, name = options.service.partition("/")
@@ -134,7 +150,14 @@ def _source(client: Client, options: Options) -> Source:
     except ImportError as error:
         raise KadreError("a certificate is made by the extra `webhook`: pip install 'kadre[webhook]'") from error
     hosts = [name, f"{name}.{namespace}", f"{name}.{namespace}.svc", f"{name}.{namespace}.svc.cluster.local"]
-    return own_certificate.Shared(client, Key(namespace, options.secret), name, hosts)
+    return own_certificate.Shared(client, Key(namespace, options.secret), name, hosts, owner=owner)
+
+
+def _unwatched(namespace: str, home: str) -> Problem:
+    """The chart's policy says the same where the API server asks about watched namespaces alone."""
+    where = f" in {home}" if home else ""
+    message = f"the namespace {namespace} is not watched by the installation{where}: nothing runs there"
+    return Problem("NotWatched", message, "add it to watchNamespaces, or use a namespace that is in it")
 
 
 async def _read(request: web.Request) -> admission.Request:

@@ -62,7 +62,7 @@ def test_an_agent_is_checked_by_itself(load_spec: Load, spec: str, expected: lis
 
 BAD_URLS = (
     *("http://[", "http://", "http:///mcp", "http://h:99999/mcp", "http://h:0", "http://h:8x", "http://a b/mcp"),
-    *("ftp://h/x", "h:80", "http://[::1/x", "http://[nowhere]/x", "http://h!/x", "https://h/x\\n"),
+    *("ftp://h/x", "h:80", "http://[::1/x", "http://[nowhere]/x", "http://[::1]x/y", "http://h!/x", "https://h/x\\n"),
 )
 
 
