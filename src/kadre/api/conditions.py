@@ -6,12 +6,11 @@ finds nothing new leaves the object as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from kadre.api.resource import Condition
 from kadre.base.errors import shorten
 
 MESSAGE_LIMIT = 1024
@@ -28,41 +27,27 @@ class State:
     message: str = ""
 
 
-def set_condition(
-    conditions: Iterable[Condition], state: State, *, generation: int | None, now: datetime
-) -> list[Condition]:
-    """`conditions` with `state` in place, the others and their order kept; a new one comes last.
+def conditions(
+    before: Iterable[Mapping[str, Any]], states: Iterable[State], generation: int, now: datetime
+) -> list[dict[str, Any]]:
+    """The states as conditions, as the API has them in JSON (metav1.Condition), in their order; others are left out.
 
-    `generation` is the object's, of which `state` was found; `now` is in UTC.
+    `before`: the conditions there were; `generation` is the object's, of which the states were found; `now` is in UTC.
     """
-    kept = list(conditions)
-    place = next((number for number, condition in enumerate(kept) if condition.type == state.type), len(kept))
-    before = kept[place] if place < len(kept) else None
-    moved = before is None or before.status != state.status or before.last_transition_time is None
-    kept[place : place + 1] = [
-        Condition(
-            type=state.type,
-            status=state.status,
-            reason=state.reason,
-            message=shorten(state.message, MESSAGE_LIMIT),
-            last_transition_time=timestamp(now) if moved or before is None else before.last_transition_time,
-            observed_generation=generation,
-        )
-    ]
-    return kept
+    known = {each.get("type"): each for each in before}
+    return [_condition(known.get(state.type, {}), state, generation, now) for state in states]
 
 
-def without(conditions: Iterable[Condition], kind: str) -> list[Condition]:
-    """`conditions` less the one of that type."""
-    return [condition for condition in conditions if condition.type != kind]
-
-
-def is_true(conditions: Iterable[Condition], kind: str, generation: int | None = None) -> bool:
-    """Whether a condition is True; with `generation`, whether it was found of that generation."""
-    return any(
-        condition.type == kind and condition.status == "True" and generation in {None, condition.observed_generation}
-        for condition in conditions
-    )
+def _condition(before: Mapping[str, Any], state: State, generation: int, now: datetime) -> dict[str, Any]:
+    since = before.get("lastTransitionTime") if before.get("status") == state.status else None
+    return {
+        "type": state.type,
+        "status": state.status,
+        "reason": state.reason,
+        "message": shorten(state.message, MESSAGE_LIMIT),
+        "lastTransitionTime": since or timestamp(now),
+        "observedGeneration": generation,
+    }
 
 
 def timestamp(moment: datetime) -> str:

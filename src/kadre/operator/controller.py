@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from kadre.api.registry import KINDS
 from kadre.api.resource import NATIVE
 from kadre.base.clock import Clock, SystemClock
 from kadre.base.tasks import Tasks, all_of
@@ -59,6 +60,8 @@ class Operator:
 
     async def follow(self) -> None:
         """Know the cluster until cancelled: on every replica, for the webhook of each answers from it."""
+        for kind in KINDS.values():
+            kind.model_rebuild()  # else it is completed when the first object of it is read, by the first who waits
         try:
             following = [(f"follow-{informer.kind.plural}", informer.run()) for informer in self._informers()]
             following.append(("rights", self.rights.run()))

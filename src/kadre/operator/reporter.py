@@ -80,6 +80,7 @@ class Reporter:
                 "uid": uid,
             },
         }
+        self.writes += 1
         try:
             await self._client.create(kinds.EVENT, event)
         except ApiError as error:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from kadre.api.conditions import State, set_condition
-from kadre.api.resource import Condition
+from kadre.api.conditions import State, conditions
 from kadre.base.problems import Problem, errors
 from kadre.kube.kinds import Object
 from kadre.operator.children.common import MANAGER
@@ -204,8 +203,8 @@ def hindered(
         ready, *_ = _rollout_states(deployment, serves=_serves(deployment, least, before))
         counted = {"replicas": deployment.replicas, "readyReplicas": deployment.ready}
     others = [each for kind, each in known.items() if kind not in {"Ready", "Reconciling", "Stalled"}]
-    conditions = [*_conditions(before, [ready], of, now), *_conditions(before, [state], generation, now), *others]
-    return {**before, "phase": _phase([ready, state], deployment), **counted, "conditions": conditions}
+    now_said = [*_conditions(before, [ready], of, now), *_conditions(before, [state], generation, now), *others]
+    return {**before, "phase": _phase([ready, state], deployment), **counted, "conditions": now_said}
 
 
 def of_other(before: Object, facts: Facts, unbuilt: str, generation: int, now: datetime) -> Object:
@@ -356,10 +355,4 @@ def _phase(states: Sequence[State], deployment: Rollout | None) -> str:
 
 def _conditions(before: Object, states: Iterable[State], generation: int, now: datetime) -> list[Any]:
     """The states as conditions, with the times of those that have not moved; what is no longer said goes."""
-    known = [Condition.model_validate(condition, extra="ignore") for condition in before.get("conditions") or ()]
-    made: list[Any] = []
-    for state in states:
-        same = [condition for condition in known if condition.type == state.type]
-        (condition,) = set_condition(same, state, generation=generation, now=now)
-        made.append(condition.model_dump(by_alias=True, exclude_none=True, mode="json"))
-    return made
+    return conditions(before.get("conditions") or (), states, generation, now)

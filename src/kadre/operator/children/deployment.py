@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
 
@@ -76,7 +77,7 @@ def _template(owner: Owner, settings: Settings) -> Object:
 
 
 def _pod(plan: AgentPlan, settings: Settings) -> Object:
-    secret_volumes, _ = secrets.volumes(plan)
+    secret_volumes, secret_mounts = secrets.volumes(plan)
     if given := journal.installed(plan, settings):
         secret_volumes.append(journal.volume(given))
     pod: Object = {
@@ -91,7 +92,7 @@ def _pod(plan: AgentPlan, settings: Settings) -> Object:
             "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(plan, settings)],
+        "containers": [_container(plan, settings, secret_mounts)],
         "volumes": [
             {"name": PLAN_VOLUME, "configMap": {"name": plan_map.name_of(plan)}},
             {"name": "data", "emptyDir": {}},
@@ -107,13 +108,12 @@ def _pod(plan: AgentPlan, settings: Settings) -> Object:
     return pod
 
 
-def _container(plan: AgentPlan, settings: Settings) -> Object:
-    _, secret_mounts = secrets.volumes(plan)
+def _container(plan: AgentPlan, settings: Settings, mounts: Sequence[Object]) -> Object:
     ports = [{"name": "http", "containerPort": HTTP_PORT}]
     arguments = ["host", f"--plan={PLAN_FOLDER}/{plan_map.KEY}", f"--port={HTTP_PORT}", f"--data-dir={DATA_FOLDER}"]
     arguments.append(f"--logging={LOGGING_FOLDER}/{LOGGING_KEY}")
     if journal.installed(plan, settings):
-        secret_mounts.append(journal.mount())
+        mounts = [*mounts, journal.mount()]
         arguments.append(f"--journal={journal.FOLDER}")
     if has_metrics(plan) and metrics_port(plan) != HTTP_PORT:
         ports.append({"name": "metrics", "containerPort": metrics_port(plan)})
@@ -137,7 +137,7 @@ def _container(plan: AgentPlan, settings: Settings) -> Object:
             {"name": "data", "mountPath": DATA_FOLDER},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own
             {"name": "logging", "mountPath": LOGGING_FOLDER, "readOnly": True},
-            *secret_mounts,
+            *mounts,
         ],
         **_probes(plan.workload.get("healthCheck", {})),
     }

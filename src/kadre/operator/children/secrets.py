@@ -13,6 +13,7 @@ from kadre.kube.kinds import Object
 from kadre.plan.types import AgentPlan, SecretRef
 
 T = TypeVar("T")
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 FOLDER = "/var/run/kadre/secrets"
 """One folder a Secret in it, one file a key."""
 
@@ -42,31 +43,41 @@ def without_variables(value: T) -> T:
 
     Which of a laptop's places a reference names depends on what is there just then; a plan must not.
     """
+    if not any(ref.name and (ref.env or ref.exported) for ref in _walk(value)):
+        return value
+    return _without_variables(value)
+
+
+def _without_variables(value: T) -> T:
     if isinstance(value, SecretRef):
         named = value.name and (value.env or value.exported)
         return msgspec.structs.replace(value, env="", exported=False) if named else value
     if isinstance(value, msgspec.Struct):
         fields = {field: getattr(value, field) for field in value.__struct_fields__}
-        changed = {field: made for field, part in fields.items() if (made := without_variables(part)) is not part}
+        changed = {field: made for field, part in fields.items() if (made := _without_variables(part)) is not part}
         return msgspec.structs.replace(value, **changed) if changed else value
     if isinstance(value, dict):
-        made_dict = {key: without_variables(part) for key, part in value.items()}
+        made_dict = {key: _without_variables(part) for key, part in value.items()}
         return cast("T", made_dict) if any(made_dict[key] is not value[key] for key in value) else value
     if isinstance(value, tuple):
-        made_tuple = tuple(without_variables(part) for part in value)
+        made_tuple = tuple(_without_variables(part) for part in value)
         return value if all(map(is_, made_tuple, value)) else cast("T", made_tuple)
     return value
 
 
-def _walk(value: Any) -> Iterator[SecretRef]:
-    if isinstance(value, SecretRef):
-        yield value
-    elif isinstance(value, msgspec.Struct):
-        for field in value.__struct_fields__:
-            yield from _walk(getattr(value, field))
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from _walk(part)
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from _walk(part)
+def _walk(plan: Any) -> Iterator[SecretRef]:
+    """Every reference in it, in no order. Its types are looked at first: of hundreds of values few are references."""
+    left = [plan]
+    while left:
+        value = left.pop()
+        kind = type(value)
+        if kind in _PLAIN:
+            continue
+        if kind is SecretRef:
+            yield value
+        elif isinstance(value, msgspec.Struct):
+            left += [getattr(value, field) for field in value.__struct_fields__]
+        elif kind is dict:
+            left += value.values()
+        elif kind is tuple or kind is list:
+            left += value
