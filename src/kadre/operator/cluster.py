@@ -22,6 +22,7 @@ from kadre.kube.client import ALL, Client, Scope
 from kadre.kube.errors import ApiError
 from kadre.kube.informer import Informer
 from kadre.kube.kinds import Key, Kind, Object, shared
+from kadre.operator.children import plan_map
 from kadre.operator.children.common import Settings
 from kadre.operator.unsupported import for_cluster
 from kadre.plan.build import Planned, plan
@@ -199,7 +200,7 @@ class Cluster:
             planned = plan(resource, view, bearing=BORNE)
             note(frozenset(view.refs))
             if not view.wanted:
-                return for_cluster(planned), refused
+                return plan_map.fitting(for_cluster(planned)), refused
             refused |= await self._fetch(view.wanted)
         raise ApiError(0, "Unsettled", f"what {resource.ref} refers to changes faster than it can be read")
 

@@ -89,6 +89,7 @@ def _agent(work: Work, agent: AnyAgent, cycle: delegation.Cycle, bearing: Collec
         with work.following("env"):
             work.env(made.env)
     settings.notices(work, made)
+    settings.merged(work, made)
     followed = _with_model(work.dependencies, model)
     if model is None or any(problem.reason not in bearing for problem in errors(work.problems)):
         return Planned(None, tuple(work.problems), followed, tuple(work.notices))

@@ -96,6 +96,16 @@ def test_nested_fields_are_merged(planned: Plan) -> None:
     assert {name: target["averageUtilization"] for name, target in targets.items()} == {"memory": 60, "cpu": 90}
 
 
+def test_a_template_may_ask_for_more_than_the_agent_that_takes_it_over_allows(planned: Plan) -> None:
+    base = template("base", f"{{{MODEL}, resources: {{requests: {{memory: 1Gi}}}}}}")
+    result = planned(base + agent("{templateRef: base, resources: {limits: {memory: 512Mi}}}"))
+    (problem,) = result.problems
+    assert (problem.reason, problem.path) == ("InvalidRange", "spec.resources.requests.memory")
+    assert problem.message == "with its templates, requests.memory 1Gi is more than limits.memory 512Mi"
+    assert result.plans == {}
+    assert planned(base + agent("{templateRef: base, resources: {limits: {memory: 1Gi}}}")).problems == []
+
+
 def test_a_store_is_taken_whole(planned: Plan) -> None:
     text = template("base", f"{{{MODEL}, memory: {{type: in-memory, config: {{maxHistory: 7}}}}}}")
     assert helper(planned(text + agent("{templateRef: base, memory: {type: sqlite}}"))).memory.max_history == 100
