@@ -16,12 +16,13 @@ from kadre.api.conditions import State, set_condition
 from kadre.api.resource import Condition
 from kadre.base.problems import Problem, errors
 from kadre.kube.kinds import Object
+from kadre.operator import refusals
 from kadre.operator.children.common import MANAGER
 from kadre.operator.children.deployment import template_hash
 from kadre.operator.children.environment import ANNOTATION
 from kadre.plan.types import Dependency, Notice
 
-TOLD = ("Ready", "Reconciling", "RolledBack", "Durable", "Permitted")
+TOLD = ("Ready", "Reconciling", "Stalled", "RolledBack", "Durable", "Permitted")
 """Conditions whose changes are told as Events."""
 PASSING = ("Pending", "Starting", "RollingOut", "Scaling", "Valid", "JournalInPod", "OwnJournal", "InstalledJournal")
 """Reasons that are on the way to another one, or that everything is as everybody expects."""
@@ -80,6 +81,8 @@ class Rollout:
     """Whether somebody else than us says how many pods it has."""
     trouble: str = ""
     """Why it does not get on, in the Deployment's own words; empty where it does."""
+    fix: str = ""
+    """What to do about that."""
     pods: Trouble | None = None
     """What is in the way of its pods, where somebody has looked; see `operator.pods`."""
 
@@ -131,6 +134,7 @@ def rollout(deployment: Object) -> Rollout:
         if known and condition is not None and condition["status"] == bad:
             trouble = condition.get("message") or condition.get("reason") or kind
             break
+    place = metadata.get("namespace", ""), metadata.get("name", "")
     return Rollout(
         generation=generation,
         observed=observed,
@@ -145,6 +149,7 @@ def rollout(deployment: Object) -> Rollout:
         account=deployment["spec"]["template"].get("spec", {}).get("serviceAccountName", ""),
         scaled=_is_scaled(deployment),
         trouble=trouble,
+        fix=refusals.fix(trouble, *place) if trouble else "",
     )
 
 
@@ -249,7 +254,7 @@ def news(before: Object, after: Object) -> list[News]:
         said = (each["status"], each["reason"])
         new = known.get(each["type"]) != said and each["reason"] not in PASSING
         if each["type"] in TOLD and new and all(item.reason != each["reason"] for item in found):
-            good = each["status"] == "True" and each["type"] != "Reconciling"
+            good = each["status"] == "True" and each["type"] not in {"Reconciling", "Stalled"}
             found.append(News(each["reason"], each.get("message", ""), good))
     return found
 
@@ -306,28 +311,33 @@ def _rollout_states(deployment: Rollout, *, serves: bool) -> list[State]:
     if deployment.settled:
         reason = "ScaledToZero" if deployment.wanted == 0 else "Available"
         return [State("Ready", "True", reason, counted)]
+    # While a new plan rolls out over pods of the one before, and while pods are added, the agent goes on answering.
+    going = "Scaling" if serves and deployment.updated == deployment.replicas else "RollingOut"
     stuck = deployment.pods
     if deployment.trouble:
         # It may get on by itself, once there is room or the image can be had: kstatus calls that stalled all the same.
         reason = stuck.reason if stuck is not None else "DeploymentFailed"
-        why = f"{_why(stuck)}; {deployment.trouble}" if stuck is not None else deployment.trouble
-        ready = State("Ready", "True" if serves else "False", reason, f"{counted}: {why}")
-        return [ready, State("Stalled", "True", reason, why)]
-    # While a new plan rolls out over pods of the one before, and while pods are added, the agent goes on answering.
-    going = "Scaling" if serves and deployment.updated == deployment.replicas else "RollingOut"
-    how = f"{deployment.updated} of {deployment.wanted} pods are new" if going == "RollingOut" else counted
-    rolling = State("Reconciling", "True", going, how)
-    ready = State("Ready", "True" if serves else "False", going if serves else "Starting", counted)
+        own_words = Trouble(reason, deployment.trouble, deployment.fix)
+        why = f"{_why(stuck)}; {deployment.trouble}" if stuck is not None else _why(own_words)
+        return [_ready(serves, going, reason, f"{counted}: {why}"), State("Stalled", "True", reason, why)]
     if stuck is not None:
         # Not stalled before the Deployment's own deadline: a node or an image may be on its way.
-        rolling = State("Reconciling", "True", stuck.reason, _why(stuck))
-        reason = going if serves else stuck.reason
-        ready = State("Ready", ready.status, reason, f"{counted}: {_why(stuck)}")
-    return [ready, rolling]
+        why = _why(stuck)
+        return [
+            _ready(serves, going, stuck.reason, f"{counted}: {why}"),
+            State("Reconciling", "True", stuck.reason, why),
+        ]
+    how = f"{deployment.updated} of {deployment.wanted} pods are new" if going == "RollingOut" else counted
+    return [_ready(serves, going, "Starting", counted), State("Reconciling", "True", going, how)]
+
+
+def _ready(serves: bool, going: str, otherwise: str, message: str) -> State:
+    """`going`: the reason where it answers; `otherwise`: where it does not. A reason says why it has that status."""
+    return State("Ready", "True", going, message) if serves else State("Ready", "False", otherwise, message)
 
 
 def _why(stuck: Trouble) -> str:
-    return f"{stuck.message} ({stuck.fix})"
+    return f"{stuck.message} ({stuck.fix})" if stuck.fix else stuck.message
 
 
 def _stalled_ready(wrong: Sequence[Problem]) -> State:
