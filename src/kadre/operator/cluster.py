@@ -63,6 +63,8 @@ class Declared:
     deleting: bool
     reported: bytes
     """Its status, as JSON."""
+    finalizers: tuple[str, ...] = ()
+    """While it is being deleted: who must finish before it goes."""
 
     @property
     def resource(self) -> Resource | None:
@@ -90,12 +92,14 @@ def declared(obj: Object, _: Declared | None = None) -> Declared:
     metadata = obj["metadata"]
     named = {key: metadata[key] for key in NAMED if key in metadata}
     said = {key: value for key, value in obj.items() if key != "status"} | {"metadata": named}
+    deleting = "deletionTimestamp" in metadata
     return Declared(
         text=msgspec.json.encode(said),
         uid=shared(metadata["uid"]),
         generation=metadata.get("generation", 0),
-        deleting="deletionTimestamp" in metadata,
+        deleting=deleting,
         reported=msgspec.json.encode(obj.get("status") or {}),
+        finalizers=tuple(metadata.get("finalizers") or ()) if deleting else (),
     )
 
 

@@ -24,10 +24,16 @@ from kadre.plan.types import Dependency, Notice
 
 TOLD = ("Ready", "Reconciling", "Stalled", "RolledBack", "Durable", "Permitted")
 """Conditions whose changes are told as Events."""
-PASSING = ("Pending", "Starting", "RollingOut", "Scaling", "Valid", "JournalInPod", "OwnJournal", "InstalledJournal")
+TERMINATING = "Terminating"
+PASSING = (
+    *("Pending", "Starting", "RollingOut", "Scaling", TERMINATING),
+    *("Valid", "JournalInPod", "OwnJournal", "InstalledJournal"),
+)
 """Reasons that are on the way to another one, or that everything is as everybody expects."""
 
 
+_COLLECTORS = ("foregroundDeletion", "orphan")
+"""Finalizers by which the garbage collector knows what to do with an object's children."""
 MAX_DIGITS = 19
 NOT_YET = "NotSupportedYet"
 HINDERED = "ApiServerError"
@@ -166,14 +172,13 @@ def _is_scaled(deployment: Object) -> bool:
 def of_agent(before: Object, facts: Facts, deployment: Rollout | None, generation: int, now: datetime) -> Object:
     """An Agent's status. `before`: what it is now; `deployment`: None where there is none."""
     states = _agent_states(facts, deployment, before)
-    counted = {} if deployment is None else {"replicas": deployment.replicas, "readyReplicas": deployment.ready}
     at = {"revision": deployment.revision} if deployment is not None and deployment.revision else {}
     phase = _phase(states, deployment)
     return {
         "observedGeneration": generation,
         "phase": phase,
         **facts.fields,
-        **counted,
+        **_counted(deployment),
         **at,
         "conditions": _conditions(before, states, generation, now),
     }
@@ -195,15 +200,48 @@ def hindered(
         message = said["message"]
     state = State("Reconciling", "True", HINDERED, message)
     ready = State("Ready", "False", HINDERED, message)
-    counted: Object = {}
     of = generation
     if deployment is not None:
         of = before.get("observedGeneration", generation)  # what runs is what was acted on
         ready, *_ = _rollout_states(deployment, serves=_serves(deployment, least, before))
-        counted = {"replicas": deployment.replicas, "readyReplicas": deployment.ready}
     others = [each for kind, each in known.items() if kind not in {"Ready", "Reconciling", "Stalled"}]
     conditions = [*_conditions(before, [ready], of, now), *_conditions(before, [state], generation, now), *others]
-    return {**before, "phase": _phase([ready, state], deployment), **counted, "conditions": conditions}
+    return {**before, "phase": _phase([ready, state], deployment), **_counted(deployment), "conditions": conditions}
+
+
+def leaving(
+    before: Object, finalizers: Sequence[str], deployment: Rollout | None, generation: int, now: datetime
+) -> Object:
+    """An Agent's status while it is being deleted: nothing is done for it any more, and the rest was said before.
+
+    What becomes of its objects is the cluster's garbage collector's to do, as whoever deletes the agent has asked it
+    to: where they are not to go before it, they are there, and its pods answer, until it has gone.
+    """
+    others = [name for name in finalizers if name not in _COLLECTORS]
+    if "foregroundDeletion" in finalizers:
+        fate = "its objects go first"
+    elif "orphan" in finalizers:
+        fate = "its objects stay, and are nobody's"
+    else:
+        answers = deployment is not None and deployment.available
+        fate = f"its objects go after it{', and until then its pods answer' if answers else ''}"
+    message = f"it is being deleted; {fate}"
+    if others:
+        message += f"; it is held by {', '.join(others)} (whoever set a finalizer takes it away when it is done)"
+    gone = {"Ready", "Reconciling", "Stalled"}
+    kept = [each for each in before.get("conditions") or () if each["type"] not in gone]
+    rest = {key: value for key, value in before.items() if key not in {"replicas", "readyReplicas"}}
+    return {
+        **rest,
+        "observedGeneration": generation,
+        "phase": TERMINATING,
+        **_counted(deployment),
+        "conditions": [*_conditions(before, [State("Ready", "False", TERMINATING, message)], generation, now), *kept],
+    }
+
+
+def _counted(deployment: Rollout | None) -> Object:
+    return {} if deployment is None else {"replicas": deployment.replicas, "readyReplicas": deployment.ready}
 
 
 def of_other(before: Object, facts: Facts, unbuilt: str, generation: int, now: datetime) -> Object:

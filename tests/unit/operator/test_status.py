@@ -16,6 +16,7 @@ from kadre.operator.status import (
     Trouble,
     dependencies,
     hindered,
+    leaving,
     news,
     of_agent,
     of_other,
@@ -268,3 +269,31 @@ def test_a_deployment_is_kept_as_a_few_numbers() -> None:
     }
     fix = "look at kubectl describe replicaset -n d -l app=a"
     assert rollout(deployment) == Rollout(2, 2, 3, 4, 1, 0, 0, 7, "abc", trouble="too slow", fix=fix)
+
+
+def left(*finalizers: str, live: Rollout | None = RUNS) -> tuple[Object, str]:
+    """The status of an agent that was stalled, and is being deleted; and what it says of that."""
+    stalled = said(replace(RUNS, available=1, trouble="quota"))
+    status = leaving(stalled, finalizers, live, 5, NOW)
+    assert conditions(status) == {"Ready": ("False", "Terminating"), "Durable": ("False", "JournalInPod")}
+    assert (status["phase"], status["observedGeneration"], status["model"]) == ("Terminating", 5, "scripted/m")
+    assert news(stalled, status) == []  # somebody asked for it
+    return status, status["conditions"][0]["message"]
+
+
+def test_an_agent_on_its_way_out_says_who_holds_it_and_what_becomes_of_its_pods() -> None:
+    status, message = left("acme.io/audit", "acme.io/bill")
+    assert (status["replicas"], status["readyReplicas"]) == (2, 2)
+    assert message == (
+        "it is being deleted; its objects go after it, and until then its pods answer; it is held by acme.io/audit,"
+        " acme.io/bill (whoever set a finalizer takes it away when it is done)"
+    )
+
+
+def test_an_agent_whose_objects_go_first_or_are_to_stay_says_so() -> None:
+    assert left("foregroundDeletion")[1] == "it is being deleted; its objects go first"
+    assert "its objects go first; it is held by acme.io/audit (" in left("acme.io/audit", "foregroundDeletion")[1]
+    assert left("orphan")[1] == "it is being deleted; its objects stay, and are nobody's"
+    status, message = left("acme.io/audit", live=None)
+    assert "replicas" not in status
+    assert "pods answer" not in message

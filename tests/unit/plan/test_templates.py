@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from kadre.base.problems import errors
-from kadre.plan.build import AllPlanned
+from kadre.plan.build import AllPlanned, plan
+from kadre.plan.lookup import Resources
 from kadre.plan.types import AgentPlan, McpTools
 
 Plan = Callable[..., AllPlanned]
@@ -135,6 +138,16 @@ def test_a_missing_template_is_the_only_problem_it_causes(planned: Plan) -> None
     (problem,) = planned(template("base", f"{{{MODEL}}}") + agent("{templateRef: bases}")).problems
     assert problem.reason == "MissingTemplate"
     assert "did you mean base?" in problem.message
+
+
+@pytest.mark.parametrize("mine", ["templateRef: bases", "templateRef: bases, model: {temperature: 0.1}"])
+def test_of_a_model_that_a_missing_template_may_have_nothing_is_said(
+    lookup: Callable[..., Resources], mine: str
+) -> None:
+    found = lookup(agent(f"{{{mine}}}"))
+    made = plan(next(iter(found.all())), found)
+    assert [problem.reason for problem in made.problems] == ["MissingTemplate"]
+    assert [each.kind for each in made.dependencies] == ["template"]
 
 
 def test_a_circle_of_templates_is_told_once_from_its_least_name(planned: Plan) -> None:

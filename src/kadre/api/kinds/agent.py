@@ -269,7 +269,7 @@ class AgentStatus(Status):
     """What the controller reports of an Agent."""
 
     phase: str | None = None
-    """Pending, Ready, Degraded or Failed: the conditions in one word."""
+    """Pending, Ready, Degraded, Failed or Terminating: the conditions in one word."""
     model: str | None = None
     """The model in use, as provider/model."""
     replicas: int | None = None
