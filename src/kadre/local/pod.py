@@ -49,6 +49,7 @@ class PodSettings:
     metrics_port: int = 0
     """Where metrics are served besides; 0: nowhere."""
     data_dir: Path = Path("/var/lib/kadre")
+    """Where conversations are kept that no server keeps: they go with the pod."""
     secrets: Path = Path("/var/run/kadre/secrets")
     journal: Path | None = None
     """Folder whose file `url` holds the address of the journal for an agent that names no memory of its own."""
@@ -88,7 +89,7 @@ async def _serve(settings: PodSettings, plan: AgentPlan, logs: Logging | None) -
         stack.push_async_callback(http.close)
         pool = McpPool(secrets, None, clock)
         stack.push_async_callback(pool.aclose)
-        journals = Journals(settings.data_dir, secrets, clock, _installed(settings))
+        journals = Journals(settings.data_dir, secrets, clock, _installed(settings), lasts=False)
         assembly = Assembly(host, http, pool, secrets, journals, clock)
         stack.push_async_callback(tasks.aclose)
         if logs is not None:
