@@ -10,6 +10,7 @@ import pytest
 from kadre.kube import kinds
 from kadre.kube.client import Scope
 from kadre.kube.kinds import Object
+from kadre.operator.children.common import MANAGED_BY, MANAGER
 from kadre.operator.controller import Operator
 from kadre.plan.types import AgentPlan
 from tests.apiserver.conftest import AGENT, MODEL_CONFIG, OURS, World, is_true
@@ -129,6 +130,44 @@ async def test_a_service_of_somebody_else_is_never_taken(world: World, operator:
     await world.when(AGENT, "helper", lambda obj: not is_true(obj, "Stalled"))
 
 
+async def test_pods_of_somebody_elses_deployment_are_not_counted_as_its_own(world: World, operator: Operator) -> None:
+    labels = {"app": "helper", MANAGED_BY: MANAGER}  # as where somebody copied one of ours
+    container = {"name": "web", "image": "web"}
+    taken = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "helper", "namespace": world.namespace, "labels": labels},
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    }
+    made = await world.client.create(kinds.DEPLOYMENT, taken)
+    head = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": world.named("helper")["metadata"]}
+    counts = {"replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2}
+    status = {**counts, "observedGeneration": made["metadata"]["generation"]}
+    await world.client.apply(kinds.DEPLOYMENT, {**head, "status": status}, "status")
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    await world.condition(AGENT, "helper", "Stalled", "NameTaken")
+    agent = await world.client.get(AGENT, world.namespace, "helper")
+    assert agent["status"].keys().isdisjoint({"replicas", "readyReplicas", "revision"})
+    assert agent["status"]["phase"] == "Failed"
+
+
+async def test_an_agent_that_a_finalizer_holds_is_not_ready_any_more(world: World, operator: Operator) -> None:
+    held = AGENT_YAML.replace("  name: helper\n", "  name: helper\n  finalizers: [acme.io/audit]\n")
+    await world.apply(MODEL_YAML + "---" + held)
+    await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
+    await world.client.delete(AGENT, world.namespace, "helper")
+    told = await world.condition(AGENT, "helper", "Ready", "Terminating")
+    assert (told["status"], "held by acme.io/audit" in told["message"]) == ("False", True)
+    # Nothing of it goes before it does.
+    assert await world.get(kinds.DEPLOYMENT, "helper") is not None
+    await world.change(AGENT, "helper", lambda obj: obj["metadata"].pop("finalizers"))
+    await world.gone(AGENT, "helper")
+
+
 async def test_what_its_author_takes_away_goes_from_the_children_too(world: World, operator: Operator) -> None:
     await world.apply(MODEL_YAML + "---" + AGENT_YAML)
     await world.when(kinds.SERVICE, "helper", lambda obj: len(obj["spec"]["ports"]) == 2)
@@ -138,9 +177,9 @@ async def test_what_its_author_takes_away_goes_from_the_children_too(world: Worl
 
 
 async def test_what_the_api_server_refuses_is_said_of_the_agent(world: World, operator: Operator) -> None:
-    await world.apply(MODEL_YAML + "---" + AGENT_YAML + "  resources: {requests: {cpu: 2}, limits: {cpu: 1}}\n")
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML + "  env: [{name: 'A=B', value: x}]\n")
     told = await world.condition(AGENT, "helper", "Stalled", "Refused")
-    assert "must be less than or equal to cpu limit" in told["message"]
+    assert "A=B" in told["message"]
     await world.apply(AGENT_YAML)
     await world.when(AGENT, "helper", lambda obj: not is_true(obj, "Stalled"))
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import datetime
 import io
+import json
 import re
 import ssl
 import sys
@@ -27,6 +28,7 @@ from kadre.operator import own_certificate
 from kadre.operator.admission import CREATED_BY
 from kadre.operator.certificates import EVERY, Files, Source, Tls
 from kadre.operator.children.common import MANAGER
+from kadre.operator.children.plan_map import LIMIT
 from kadre.operator.cluster import Cluster, Ref
 from kadre.operator.own_certificate import LIFE, Shared
 from kadre.operator.webhook import MAX_BODY, Webhook, listen
@@ -234,6 +236,23 @@ async def test_what_can_never_become_right_is_refused_with_everything_that_is_wr
     assert "spec.agents[0]: helper can't hand work to itself (remove it from the list)" in message
     assert "spec.agents[2]: " in message
     assert await served.world.get(AGENT, "helper") is None
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+@pytest.mark.requirement("webhook-validates")
+async def test_what_the_api_server_would_refuse_of_its_children_is_refused_of_the_agent(served: Hooked) -> None:
+    wrong = {
+        "metadata.name": native("Agent", "1abc", modelConfig="small"),
+        "spec.serviceAccountName": native("Agent", "helper", modelConfig="small", serviceAccountName="A_B"),
+        "spec.resources.requests.cpu": native(
+            "Agent", "helper", modelConfig="small", resources={"requests": {"cpu": 1}, "limits": {"cpu": "900m"}}
+        ),
+        "spec.systemMessage": native("Agent", "helper", modelConfig="small", systemMessage="x" * LIMIT),
+    }
+    for path, obj in wrong.items():
+        with pytest.raises(ApiError, match=re.escape(path)) as refused:
+            await served.world.apply(json.dumps(obj))
+        assert refused.value.refused
 
 
 @pytest.mark.requirement("webhook-validates")

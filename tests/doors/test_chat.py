@@ -167,6 +167,7 @@ async def test_a_caller_that_is_not_on_this_machine_is_refused(scene: Scene, htt
     ):
         status, body = await post(http, "/chat", headers=headers)
         assert (status, body["error"]["reason"]) == expected
+        assert status != 401 or "kubectl port-forward" in body["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from kadre.api import explain, reader
 from kadre.api.lines import Lines
 from kadre.api.registry import GROUPS, KINDS
-from kadre.api.resource import DNS_LABEL, DNS_SUBDOMAIN, LABEL_VALUE, ObjectMeta, Resource
+from kadre.api.resource import LABEL, LABEL_VALUE, ObjectMeta, Resource
 from kadre.base.errors import shorten
 from kadre.base.problems import Problem, Source, did_you_mean, nearest
 
@@ -270,12 +270,10 @@ def _metadata(kind: type[Resource], value: dict[str, Any]) -> Iterator[Problem]:
         meta = ObjectMeta.model_validate(value.get("metadata"), by_alias=True, by_name=False, extra="ignore")
     except ValidationError:
         return
-    pattern, most = (DNS_LABEL, 63) if kind.label_name else (DNS_SUBDOMAIN, 253)
-    rule = f"use lower-case letters, digits and -, beginning and ending with a letter or digit, at most {most} of them"
-    for field_name, text, allowed in (("name", meta.name, pattern), ("namespace", meta.namespace, DNS_LABEL)):
-        if not allowed.fullmatch(text):
+    for field_name, text, rule in (("name", meta.name, kind.name_rule), ("namespace", meta.namespace, LABEL)):
+        if not rule.pattern.fullmatch(text):
             message = f"{shorten(text, 80)!r} can't be the {field_name} of an object"
-            yield Problem("InvalidName", message, fix=rule, path=f"metadata.{field_name}")
+            yield Problem("InvalidName", message, fix=rule.fix, path=f"metadata.{field_name}")
     for key, text in meta.labels.items():
         if not LABEL_VALUE.fullmatch(text):
             yield Problem(

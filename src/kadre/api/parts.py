@@ -10,6 +10,7 @@ from kadre.api.resource import Mistake, Spec
 from kadre.base import urls
 from kadre.base.durations import parse_duration
 from kadre.base.problems import Problem
+from kadre.base.quantities import quantity
 
 PATH_PARAMETER = re.compile(r"\{([^{}]*)\}")
 _QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][+-]?\d+)?")
@@ -207,4 +208,28 @@ def check_env(env: list[EnvVar] | None, path: str) -> Iterator[Problem]:
                 f"{variable.name} needs exactly one source of its value",
                 fix="write value, or valueFrom with one of secretKeyRef, configMapKeyRef, fieldRef, resourceFieldRef",
                 path=f"{here}.valueFrom",
+            )
+
+
+def check_resources(resources: ResourceRequirements | None, path: str) -> Iterator[Problem]:
+    """Amounts below nothing, and more promised than may be used."""
+    if resources is None:
+        return
+    for field, amounts in (("requests", resources.requests), ("limits", resources.limits)):
+        for name, amount in (amounts or {}).items():
+            if amount.startswith("-"):
+                yield Problem(
+                    "InvalidValue",
+                    f"{name} {amount} is less than nothing",
+                    fix="remove the -",
+                    path=f"{path}.{field}.{name}",
+                )
+    limits = resources.limits or {}
+    for name, amount in (resources.requests or {}).items():
+        if name in limits and quantity(amount) > quantity(limits[name]):
+            yield Problem(
+                "InvalidRange",
+                f"requests.{name} {amount} is more than limits.{name} {limits[name]}",
+                fix="lower requests, or raise limits",
+                path=f"{path}.requests.{name}",
             )

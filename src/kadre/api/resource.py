@@ -9,7 +9,7 @@ canonical one; other shapes of the same thing (a bare name for a mapping) are fo
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic.alias_generators import to_camel
@@ -22,6 +22,7 @@ KAOS = "kaos.tools/v1alpha1"
 
 DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 DNS_SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+SERVICE_LABEL = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -35,6 +36,27 @@ CONFIG = ConfigDict(
     allow_inf_nan=False,
     defer_build=True,  # a process that loads two kinds pays for two
     protected_namespaces=(),
+)
+
+
+class NameRule(NamedTuple):
+    """What names a cluster takes for a kind."""
+
+    pattern: re.Pattern[str]
+    fix: str
+    """What to write instead of a name that is none."""
+
+
+_LETTERS = "use lower-case letters, digits and -"
+SUBDOMAIN = NameRule(
+    DNS_SUBDOMAIN,
+    f"{_LETTERS}, beginning and ending with a letter or digit, at most 253 of them; parts may be joined by .",
+)
+LABEL = NameRule(DNS_LABEL, f"{_LETTERS}, beginning and ending with a letter or digit, at most 63 of them")
+SERVICE_NAME = NameRule(
+    SERVICE_LABEL,
+    f"{_LETTERS}, beginning with a letter and ending with a letter or digit, at most 63 of them: its Service has that"
+    " name",
 )
 
 
@@ -192,8 +214,8 @@ class Resource(BaseModel):
 
     listing: ClassVar[Listing]
     status_model: ClassVar[type[Spec]] = Status
-    label_name: ClassVar[bool] = False
-    """Whether the object's name must be a DNS label, since a Service gets that name."""
+    name_rule: ClassVar[NameRule] = SUBDOMAIN
+    """What its objects may be called."""
 
     api_version: str
     kind: str

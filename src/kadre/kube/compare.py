@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
 
+from kadre.base.quantities import quantity
 from kadre.kube.kinds import Object
 
-_SUFFIXES = {
-    **{suffix: Decimal(1000) ** power for power, suffix in enumerate(("k", "M", "G", "T", "P", "E"), 1)},
-    **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate(("K", "M", "G", "T", "P", "E"), 1)},
-    **{suffix: Decimal(1000) ** -power for power, suffix in enumerate(("m", "u", "n"), 1)},
-}
 _QUANTITIES = frozenset({"requests", "limits", "target"})
 """Fields in which values are quantities, of which one has many spellings."""
 _EXACT = frozenset({"selector", "matchLabels", "nodeSelector"})
@@ -57,16 +52,6 @@ def _same_quantity(live: Any, wanted: Any) -> bool:
         return quantity(live) == quantity(wanted)
     except ValueError:
         return False
-
-
-def quantity(text: Any) -> Decimal:
-    """A Kubernetes quantity such as 250m or 1Gi as a number. Raises ValueError."""
-    number = str(text).strip()
-    suffix = next((suffix for suffix in sorted(_SUFFIXES, key=len, reverse=True) if number.endswith(suffix)), "")
-    try:
-        return Decimal(number.removesuffix(suffix)) * _SUFFIXES.get(suffix, Decimal(1))
-    except InvalidOperation:
-        raise ValueError(f"{number!r} is no quantity") from None
 
 
 def digest(obj: Object) -> bytes:

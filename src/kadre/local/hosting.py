@@ -33,10 +33,22 @@ class Installed(NamedTuple):
 
 
 class Journals:
-    """The stores of one process. SQLite in the folder is for agents that name none, where none is installed."""
+    """The stores of one process. SQLite in the folder is for agents that name none, where none is installed.
 
-    def __init__(self, folder: Path, secrets: SecretReader, clock: Clock, installed: Installed | None = None) -> None:
+    `lasts`: whether the folder is there after whatever runs the process has gone; a pod's own goes with it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        secrets: SecretReader,
+        clock: Clock,
+        installed: Installed | None = None,
+        *,
+        lasts: bool = True,
+    ) -> None:
         self._folder = folder
+        self._lasts = lasts
         self._secrets = secrets
         self._clock = clock
         self._installed = installed
@@ -65,6 +77,7 @@ class Journals:
             from kadre.engine.memory.sqlite import SqliteJournal  # the file is made only where it is used
 
             self._disk = await SqliteJournal.open(self._folder, clock=self._clock)
+            self._disk.durable = self._lasts
         return self._disk
 
     async def _server(self, plan: PostgresPlan, secrets: SecretReader) -> Journal:

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 AGAIN = 2.0
 """Seconds between two tries to reach the journal at start."""
 JOURNAL_KEY = "url"
+METRICS_FIELD = "spec.observability.metrics.port"
+"""Of an agent: where it says on which port its pods serve metrics."""
 LINGER = 3.0
 """Seconds a pod that is told to end goes on taking messages: what sends them hears of its end that much later."""
 
@@ -47,6 +49,7 @@ class PodSettings:
     metrics_port: int = 0
     """Where metrics are served besides; 0: nowhere."""
     data_dir: Path = Path("/var/lib/kadre")
+    """Where conversations are kept that no server keeps: they go with the pod."""
     secrets: Path = Path("/var/run/kadre/secrets")
     journal: Path | None = None
     """Folder whose file `url` holds the address of the journal for an agent that names no memory of its own."""
@@ -86,7 +89,7 @@ async def _serve(settings: PodSettings, plan: AgentPlan, logs: Logging | None) -
         stack.push_async_callback(http.close)
         pool = McpPool(secrets, None, clock)
         stack.push_async_callback(pool.aclose)
-        journals = Journals(settings.data_dir, secrets, clock, _installed(settings))
+        journals = Journals(settings.data_dir, secrets, clock, _installed(settings), lasts=False)
         assembly = Assembly(host, http, pool, secrets, journals, clock)
         stack.push_async_callback(tasks.aclose)
         if logs is not None:
@@ -100,7 +103,8 @@ async def _serve(settings: PodSettings, plan: AgentPlan, logs: Logging | None) -
         doors = app.build(host, metrics, list)
         servers = [serving.Server(serving.listen(settings.host, settings.port), doors)]
         if settings.metrics_port:
-            servers.append(serving.Server(serving.listen(settings.host, settings.metrics_port), doors))
+            listening = serving.listen(settings.host, settings.metrics_port, "--metrics-port", METRICS_FIELD)
+            servers.append(serving.Server(listening, doors))
         answering = [tasks.spawn("serve", server.serve()) for server in servers]
         log.info("%s is served on port %d; %d runs were cut off before", plan.key, settings.port, len(cut_off))
         # Never waited for: an agent is ready while its model and tools are away, and says what is missing when asked.

@@ -18,6 +18,8 @@ from kadre.server.protocol import BoundedHttp
 
 BACKLOG = 2048
 """Connections that wait to be accepted: a burst is answered, not refused."""
+UNPRIVILEGED = 1024
+"""The first port that any user may listen on, where the machine is not told otherwise."""
 GRACE = 5
 """Seconds that requests under way have to end once the server is told to."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -76,8 +78,11 @@ def settle() -> None:
     gc.set_threshold(10_000, 10, 10)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises ProblemError that says who has the port, or how to take another."""
+def listen(host: str, port: int, flag: str = "--port", field: str = "") -> socket.socket:
+    """A listening socket. Raises ProblemError that says who has the port, or how to take another.
+
+    `flag` says on the command line which port it is, `field` in an agent that runs in a cluster; empty: none does.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -86,9 +91,14 @@ def listen(host: str, port: int) -> socket.socket:
         listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
+        cluster = f"; in a cluster it is {field}" if field else ""
         if error.errno == errno.EADDRINUSE:
-            problem = Problem("PortInUse", f"port {port} is taken by another program", f"use --port {port + 1}")
+            fix = f"use {flag} {port + 1}{cluster}"
+            problem = Problem("PortInUse", f"port {port} is taken by another program", fix)
         else:
-            problem = Problem("CannotListen", f"cannot listen on {host}:{port}: {error.strerror}", "check --host")
+            fix = "check --host"
+            if error.errno == errno.EACCES and port < UNPRIVILEGED:
+                fix = f"use a {flag} of {UNPRIVILEGED} or more: not everybody may have those below{cluster}"
+            problem = Problem("CannotListen", f"cannot listen on {host}:{port}: {error.strerror}", fix)
         raise ProblemError([problem]) from error
     return listening

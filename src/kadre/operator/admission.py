@@ -14,11 +14,13 @@ from typing import Any, Literal
 import msgspec
 
 from kadre.api import manifest
+from kadre.api.kinds.agent import Agent
 from kadre.api.registry import KINDS
 from kadre.api.resource import Resource
 from kadre.base.errors import shorten
 from kadre.base.problems import Problem, errors
 from kadre.kube.kinds import Object
+from kadre.operator.children import plan_map
 from kadre.operator.status import told
 
 API_VERSION = "admission.k8s.io/v1"
@@ -104,6 +106,9 @@ def judge(request: Request) -> Verdict:
     if not request.concerns_us or request.object is None:
         return Verdict()
     resource, problems = manifest.parse(_placed(request, request.object))
+    if isinstance(resource, Agent) and (prompt := resource.spec.system_prompt):
+        written = "systemMessage" if "systemMessage" in request.object["spec"] else "systemPrompt"
+        problems += filter(None, [plan_map.prompt_problem(prompt, f"spec.{written}")])
     return Verdict(resource, tuple(problems))
 
 

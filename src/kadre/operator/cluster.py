@@ -22,6 +22,7 @@ from kadre.kube.client import ALL, Client, Scope
 from kadre.kube.errors import ApiError
 from kadre.kube.informer import Informer
 from kadre.kube.kinds import Key, Kind, Object, shared
+from kadre.operator.children import plan_map
 from kadre.operator.children.common import Settings
 from kadre.operator.scalable import by_keda
 from kadre.operator.unsupported import for_cluster
@@ -63,6 +64,8 @@ class Declared:
     deleting: bool
     reported: bytes
     """Its status, as JSON."""
+    finalizers: tuple[str, ...] = ()
+    """While it is being deleted: who must finish before it goes."""
 
     @property
     def resource(self) -> Resource | None:
@@ -90,12 +93,14 @@ def declared(obj: Object, _: Declared | None = None) -> Declared:
     metadata = obj["metadata"]
     named = {key: metadata[key] for key in NAMED if key in metadata}
     said = {key: value for key, value in obj.items() if key != "status"} | {"metadata": named}
+    deleting = "deletionTimestamp" in metadata
     return Declared(
         text=msgspec.json.encode(said),
         uid=shared(metadata["uid"]),
         generation=metadata.get("generation", 0),
-        deleting="deletionTimestamp" in metadata,
+        deleting=deleting,
         reported=msgspec.json.encode(obj.get("status") or {}),
+        finalizers=tuple(metadata.get("finalizers") or ()) if deleting else (),
     )
 
 
@@ -207,7 +212,7 @@ class Cluster:
             planned = plan(resource, view, bearing=BORNE)
             note(frozenset(view.refs))
             if not view.wanted:
-                return for_cluster(planned), refused
+                return plan_map.fitting(for_cluster(planned)), refused
             refused |= await self._fetch(view.wanted)
         raise ApiError(0, "Unsettled", f"what {resource.ref} refers to changes faster than it can be read")
 

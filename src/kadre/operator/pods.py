@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from kadre.base.clock import Clock
 from kadre.base.errors import shorten
@@ -15,8 +16,8 @@ from kadre.kube import kinds
 from kadre.kube.client import Client, Scope
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key, Object
-from kadre.operator.children.common import MANAGED_BY, MANAGER
-from kadre.operator.children.deployment import template_hash
+from kadre.operator.children.common import HTTP_PORT, MANAGED_BY, MANAGER
+from kadre.operator.children.deployment import CONTAINER, HEALTH_PATH, template_hash
 from kadre.operator.rights import Rights
 from kadre.operator.status import Rollout, Trouble
 
@@ -27,6 +28,10 @@ FIRST = 3.0
 LONGEST = 30.0
 SAID_LIMIT = 400
 """Characters of what somebody else says of a pod."""
+PATIENCE = 15.0
+"""Seconds in which a container that runs usually answers its probe."""
+_FIX = "fix:"
+"""How the line begins that follows an error of ours."""
 _ROOM = "lower spec.resources or the number of pods, or give the cluster a node with room"
 _IMAGE = "correct the image's name, or give the nodes access to its registry"
 _WAITING = {
@@ -80,7 +85,8 @@ class Pods:
             due = now if now - self._began < FIRST else now + FIRST
             look = self._looks[key] = _Look(rollout.generation, due)
         if now >= look.due:
-            look.found = trouble(pod for pod in await self._pods(key) if template_hash(pod) == rollout.template)
+            pods = [pod for pod in await self._pods(key) if template_hash(pod) == rollout.template]
+            look.found = trouble(pods, self._clock.now())
             look.wait = min(look.wait * 2, LONGEST)
             look.due = now + look.wait
         return replace(rollout, pods=look.found), look.due - now
@@ -100,12 +106,12 @@ class Pods:
             return []
 
 
-def trouble(pods: Iterable[Object]) -> Trouble | None:
+def trouble(pods: Iterable[Object], now: datetime) -> Trouble | None:
     """What is in the way of the first of these pods that something is in the way of."""
     for pod in pods:
         if "deletionTimestamp" in pod["metadata"]:
             continue
-        found = _unscheduled(pod) or _stopped(pod)
+        found = _unscheduled(pod) or _stopped(pod) or _silent(pod, now)
         if found is not None:
             message = shorten(found.message, SAID_LIMIT)
             return found._replace(message=f"pod {pod['metadata']['name']}: {message}")
@@ -136,14 +142,51 @@ def _stopped(pod: Object) -> Trouble | None:
 def _crashed(pod: Object, restarts: int, ended: Object) -> Trouble:
     how = f"{ended.get('reason') or 'Error'}, exit code {ended.get('exitCode', 0)}"
     message = f"its container ended ({how}) and was started anew {restarts} times"
-    words = (ended.get("message") or "").strip().splitlines()
-    if words:
-        message = f"{message}; its last words: {words[-1]}"
     named = f"-n {pod['metadata']['namespace']} {pod['metadata']['name']}"
-    fix = f"look at kubectl logs {named} --previous"
+    words, fix = _last_words(ended.get("message") or "")
+    if words:
+        message = f"{message}; its last words: {words}"
+    fix = fix or f"look at kubectl logs {named} --previous"
     if ended.get("reason") == "OOMKilled":
         fix = "raise spec.resources.limits.memory"
     elif not ended.get("exitCode"):
         # One of ours does not end by itself: it was told to.
         fix = f"it may fail its spec.healthCheck: look at kubectl describe pod {named}"
     return Trouble("CrashLoopBackOff", message, fix)
+
+
+def _last_words(said: str) -> tuple[str, str]:
+    """Why a process ended, as it says itself, and the fix that it names; empty where it says nothing."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    if len(lines) > 1 and lines[-1].startswith(_FIX):
+        return lines[-2].removeprefix("error: "), lines[-1].removeprefix(_FIX).strip()
+    return (lines[-1] if lines else ""), ""
+
+
+def _silent(pod: Object, now: datetime) -> Trouble | None:
+    """An agent that runs and does not answer its probe; another's container beside it is not told of."""
+    states = pod.get("status", {}).get("containerStatuses") or ()
+    status: Object = next((each for each in states if each.get("name") == CONTAINER), {})
+    started = (status.get("state", {}).get("running") or {}).get("startedAt")
+    asked = _probe(pod)
+    if not started or status.get("ready") or asked is None:
+        return None
+    if (now - datetime.fromisoformat(started)).total_seconds() < PATIENCE:
+        return None
+    usual = f":{HTTP_PORT}{HEALTH_PATH}"
+    fix = f"correct spec.healthCheck, or take it out: an agent answers GET {usual}"
+    if asked == usual:
+        named = f"-n {pod['metadata']['namespace']} {pod['metadata']['name']}"
+        fix = f"look at kubectl logs {named}: there is what it waits for"
+    return Trouble("Unhealthy", f"its container runs and GET {asked} isn't answered with 200", fix)
+
+
+def _probe(pod: Object) -> str | None:
+    """What an agent's container is asked, as `:PORT/PATH`; None where it is not."""
+    containers = pod.get("spec", {}).get("containers") or ()
+    container: Object = next((each for each in containers if each.get("name") == CONTAINER), {})
+    asked = container.get("readinessProbe", {}).get("httpGet")
+    if asked is None:
+        return None
+    ports = {each.get("name"): each["containerPort"] for each in container.get("ports") or ()}
+    return f":{ports.get(asked['port'], asked['port'])}/{asked.get('path', '').removeprefix('/')}"

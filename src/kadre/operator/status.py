@@ -15,17 +15,24 @@ from typing import Any, NamedTuple
 from kadre.api.conditions import State, conditions
 from kadre.base.problems import Problem, errors
 from kadre.kube.kinds import Object
+from kadre.operator import refusals
 from kadre.operator.children.common import MANAGER
 from kadre.operator.children.deployment import template_hash
 from kadre.operator.children.environment import ANNOTATION
 from kadre.plan.types import Dependency, Notice
 
-TOLD = ("Ready", "Reconciling", "RolledBack", "Durable", "Permitted")
+TOLD = ("Ready", "Reconciling", "Stalled", "RolledBack", "Durable", "Permitted")
 """Conditions whose changes are told as Events."""
-PASSING = ("Pending", "Starting", "RollingOut", "Scaling", "Valid", "JournalInPod", "OwnJournal", "InstalledJournal")
+TERMINATING = "Terminating"
+PASSING = (
+    *("Pending", "Starting", "RollingOut", "Scaling", TERMINATING),
+    *("Valid", "JournalInPod", "OwnJournal", "InstalledJournal"),
+)
 """Reasons that are on the way to another one, or that everything is as everybody expects."""
 
 
+_COLLECTORS = ("foregroundDeletion", "orphan")
+"""Finalizers by which the garbage collector knows what to do with an object's children."""
 MAX_DIGITS = 19
 NOT_YET = "NotSupportedYet"
 HINDERED = "ApiServerError"
@@ -81,6 +88,8 @@ class Rollout:
     """The command that lets it go on, where somebody has paused it."""
     trouble: str = ""
     """Why it does not get on, in the Deployment's own words; empty where it does."""
+    fix: str = ""
+    """What to do about that."""
     pods: Trouble | None = None
     """What is in the way of its pods, where somebody has looked; see `operator.pods`."""
 
@@ -132,6 +141,7 @@ def rollout(deployment: Object) -> Rollout:
         if known and condition is not None and condition["status"] == bad:
             trouble = condition.get("message") or condition.get("reason") or kind
             break
+    place = metadata.get("namespace", ""), metadata.get("name", "")
     return Rollout(
         generation=generation,
         observed=observed,
@@ -147,6 +157,7 @@ def rollout(deployment: Object) -> Rollout:
         scaled=_is_scaled(deployment),
         resume=_resume(metadata) if deployment["spec"].get("paused") else "",
         trouble=trouble,
+        fix=refusals.fix(trouble, *place) if trouble else "",
     )
 
 
@@ -167,14 +178,13 @@ def _is_scaled(deployment: Object) -> bool:
 def of_agent(before: Object, facts: Facts, deployment: Rollout | None, generation: int, now: datetime) -> Object:
     """An Agent's status. `before`: what it is now; `deployment`: None where there is none."""
     states = _agent_states(facts, deployment, before)
-    counted = {} if deployment is None else {"replicas": deployment.replicas, "readyReplicas": deployment.ready}
     at = {"revision": deployment.revision} if deployment is not None and deployment.revision else {}
     phase = _phase(states, deployment)
     return {
         "observedGeneration": generation,
         "phase": phase,
         **facts.fields,
-        **counted,
+        **_counted(deployment),
         **at,
         "conditions": _conditions(before, states, generation, now),
     }
@@ -196,15 +206,48 @@ def hindered(
         message = said["message"]
     state = State("Reconciling", "True", HINDERED, message)
     ready = State("Ready", "False", HINDERED, message)
-    counted: Object = {}
     of = generation
     if deployment is not None:
         of = before.get("observedGeneration", generation)  # what runs is what was acted on
         ready, *_ = _rollout_states(deployment, serves=_serves(deployment, least, before))
-        counted = {"replicas": deployment.replicas, "readyReplicas": deployment.ready}
     others = [each for kind, each in known.items() if kind not in {"Ready", "Reconciling", "Stalled"}]
     now_said = [*_conditions(before, [ready], of, now), *_conditions(before, [state], generation, now), *others]
-    return {**before, "phase": _phase([ready, state], deployment), **counted, "conditions": now_said}
+    return {**before, "phase": _phase([ready, state], deployment), **_counted(deployment), "conditions": now_said}
+
+
+def leaving(
+    before: Object, finalizers: Sequence[str], deployment: Rollout | None, generation: int, now: datetime
+) -> Object:
+    """An Agent's status while it is being deleted: nothing is done for it any more, and the rest was said before.
+
+    What becomes of its objects is the cluster's garbage collector's to do, as whoever deletes the agent has asked it
+    to: where they are not to go before it, they are there, and its pods answer, until it has gone.
+    """
+    others = [name for name in finalizers if name not in _COLLECTORS]
+    if "foregroundDeletion" in finalizers:
+        fate = "its objects go first"
+    elif "orphan" in finalizers:
+        fate = "its objects stay, and are nobody's"
+    else:
+        answers = deployment is not None and deployment.available
+        fate = f"its objects go after it{', and until then its pods answer' if answers else ''}"
+    message = f"it is being deleted; {fate}"
+    if others:
+        message += f"; it is held by {', '.join(others)} (whoever set a finalizer takes it away when it is done)"
+    gone = {"Ready", "Reconciling", "Stalled"}
+    kept = [each for each in before.get("conditions") or () if each["type"] not in gone]
+    rest = {key: value for key, value in before.items() if key not in {"replicas", "readyReplicas"}}
+    return {
+        **rest,
+        "observedGeneration": generation,
+        "phase": TERMINATING,
+        **_counted(deployment),
+        "conditions": [*_conditions(before, [State("Ready", "False", TERMINATING, message)], generation, now), *kept],
+    }
+
+
+def _counted(deployment: Rollout | None) -> Object:
+    return {} if deployment is None else {"replicas": deployment.replicas, "readyReplicas": deployment.ready}
 
 
 def of_other(before: Object, facts: Facts, unbuilt: str, generation: int, now: datetime) -> Object:
@@ -255,7 +298,7 @@ def news(before: Object, after: Object) -> list[News]:
         said = (each["status"], each["reason"])
         new = known.get(each["type"]) != said and each["reason"] not in PASSING
         if each["type"] in TOLD and new and all(item.reason != each["reason"] for item in found):
-            good = each["status"] == "True" and each["type"] != "Reconciling"
+            good = each["status"] == "True" and each["type"] not in {"Reconciling", "Stalled"}
             found.append(News(each["reason"], each.get("message", ""), good))
     return found
 
@@ -316,28 +359,33 @@ def _rollout_states(deployment: Rollout, *, serves: bool) -> list[State]:
         paused = f"somebody has paused its Deployment, and what has changed since waits ({deployment.resume})"
         ready = State("Ready", "True" if serves else "False", "DeploymentPaused", f"{counted}: {paused}")
         return [ready, State("Reconciling", "True", "DeploymentPaused", paused)]
+    # While a new plan rolls out over pods of the one before, and while pods are added, the agent goes on answering.
+    going = "Scaling" if serves and deployment.updated == deployment.replicas else "RollingOut"
     stuck = deployment.pods
     if deployment.trouble:
         # It may get on by itself, once there is room or the image can be had: kstatus calls that stalled all the same.
         reason = stuck.reason if stuck is not None else "DeploymentFailed"
-        why = f"{_why(stuck)}; {deployment.trouble}" if stuck is not None else deployment.trouble
-        ready = State("Ready", "True" if serves else "False", reason, f"{counted}: {why}")
-        return [ready, State("Stalled", "True", reason, why)]
-    # While a new plan rolls out over pods of the one before, and while pods are added, the agent goes on answering.
-    going = "Scaling" if serves and deployment.updated == deployment.replicas else "RollingOut"
-    how = f"{deployment.updated} of {deployment.wanted} pods are new" if going == "RollingOut" else counted
-    rolling = State("Reconciling", "True", going, how)
-    ready = State("Ready", "True" if serves else "False", going if serves else "Starting", counted)
+        own_words = Trouble(reason, deployment.trouble, deployment.fix)
+        why = f"{_why(stuck)}; {deployment.trouble}" if stuck is not None else _why(own_words)
+        return [_ready(serves, going, reason, f"{counted}: {why}"), State("Stalled", "True", reason, why)]
     if stuck is not None:
         # Not stalled before the Deployment's own deadline: a node or an image may be on its way.
-        rolling = State("Reconciling", "True", stuck.reason, _why(stuck))
-        reason = going if serves else stuck.reason
-        ready = State("Ready", ready.status, reason, f"{counted}: {_why(stuck)}")
-    return [ready, rolling]
+        why = _why(stuck)
+        return [
+            _ready(serves, going, stuck.reason, f"{counted}: {why}"),
+            State("Reconciling", "True", stuck.reason, why),
+        ]
+    how = f"{deployment.updated} of {deployment.wanted} pods are new" if going == "RollingOut" else counted
+    return [_ready(serves, going, "Starting", counted), State("Reconciling", "True", going, how)]
+
+
+def _ready(serves: bool, going: str, otherwise: str, message: str) -> State:
+    """`going`: the reason where it answers; `otherwise`: where it does not. A reason says why it has that status."""
+    return State("Ready", "True", going, message) if serves else State("Ready", "False", otherwise, message)
 
 
 def _why(stuck: Trouble) -> str:
-    return f"{stuck.message} ({stuck.fix})"
+    return f"{stuck.message} ({stuck.fix})" if stuck.fix else stuck.message
 
 
 def _stalled_ready(wrong: Sequence[Problem]) -> State:

@@ -89,6 +89,7 @@ def _agent(work: Work, agent: AnyAgent, cycle: delegation.Cycle, bearing: Collec
         with work.following("env"):
             work.env(made.env)
     settings.notices(work, made)
+    settings.merged(work, made)
     followed = _with_model(work.dependencies, model)
     if model is None or any(problem.reason not in bearing for problem in errors(work.problems)):
         return Planned(None, tuple(work.problems), followed, tuple(work.notices))
@@ -118,6 +119,8 @@ def _template(work: Work, made: Draft) -> None:
 
 
 def _with_model(dependencies: list[Dependency], model: ModelPlan | None) -> tuple[Dependency, ...]:
-    """The dependencies, the model's with what it came to."""
-    found = f"{model.provider}/{model.model}" if model is not None else ""
+    """The dependencies, the model's with what it came to; without it where nobody knows, for a template is missing."""
+    if model is None:
+        return tuple(each for each in dependencies if each.kind != "model" or errors(each.problems))
+    found = f"{model.provider}/{model.model}"
     return tuple(msgspec.structs.replace(each, found=found) if each.kind == "model" else each for each in dependencies)

@@ -48,7 +48,7 @@ def model_plan(work: Work, draft: Draft) -> ModelPlan | None:
             )
         return None
     for field, example in (("provider", "provider: openai"), ("model", "name: gpt-4o")):
-        if field not in fields:
+        if field not in fields and draft.whole:
             where = draft.place("model")
             work.problem(where, "MissingModel", f"the agent's model has no {field}", f"add {example} to its model:")
     return _plan(work, fields) if {"provider", "model"} <= fields.keys() else None

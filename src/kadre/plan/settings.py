@@ -8,8 +8,9 @@ import msgspec
 
 from kadre.api.dialects.kaos import KaosAgent
 from kadre.api.kinds.agent import AgentSpec
+from kadre.api.parts import check_resources
 from kadre.api.resource import Spec
-from kadre.plan.draft import Draft
+from kadre.plan.draft import Draft, Place
 from kadre.plan.types import Limits
 from kadre.plan.work import Work
 
@@ -74,6 +75,16 @@ def notices(work: Work, draft: Draft) -> None:
     config = draft.resource.spec.config if isinstance(draft.resource, KaosAgent) else None
     if config is not None and config.autonomous is not None:
         work.not_yet("autonomous work is not supported yet: the agent answers when it is asked")
+
+
+def merged(work: Work, draft: Draft) -> None:
+    """What is wrong only together with its templates: an agent's limits below what a template asks for."""
+    path = "spec.resources"
+    alone = {problem for level in draft.levels for problem in check_resources(level.spec.resources, path)}
+    for problem in check_resources(draft.spec.resources, path) if len(draft.levels) > 1 else ():
+        if problem not in alone:
+            message = f"with its templates, {problem.message}"
+            work.problem(Place(draft.resource, problem.path), problem.reason, message, problem.fix)
 
 
 def _put(fields: dict[str, Any], spec: Spec, name: str) -> None:

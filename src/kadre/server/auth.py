@@ -20,6 +20,10 @@ _LOCAL_NAMES = frozenset({"127.0.0.1", "::1", "localhost"})
 _FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"})
 _IDENTITY = HEADER.encode()
 ALL_RIGHTS: tuple[Right, ...] = ("see-all", "approve")
+NOT_LOCAL = (
+    "only callers on this machine are served, and not through a proxy: go by kubectl port-forward to an agent in a"
+    " cluster, and call any other from the machine it runs on"
+)
 OPEN_PATHS = frozenset({"/health", "/healthz", "/readyz", "/metrics"})
 
 
@@ -59,7 +63,7 @@ def caller(scope: Scope, verifier: Verifier | None = None) -> Caller:
         return Caller(claims.sub, claims.rights)
     client = scope.get("client")
     if client is None or client[0] not in _LOOPBACK or forwarded:
-        raise Unauthorized("only callers on this machine are served, and not through a proxy", reason="NotLocal")
+        raise Unauthorized(NOT_LOCAL, reason="NotLocal")
     if host and host_name(host.decode("latin-1")) not in _LOCAL_NAMES:
         raise Forbidden("the Host header names another machine; use localhost or 127.0.0.1", reason="ForeignHost")
     return LOCAL

@@ -54,6 +54,14 @@ def told(loaded: Loaded) -> list[tuple[str, str]]:
         ("model: {provider: openai, rules: r.yaml}", [("FieldNotUsed", "spec.model.rules")]),
         ("model: {provider: openai, endpoint: 'x:80'}", [("InvalidValue", "spec.model.endpoint")]),
         ("model: {provider: openai, endpoint: ''}", []),
+        (
+            "resources: {requests: {memory: 1Gi, cpu: 0.5}, limits: {memory: 1000Mi, cpu: 500m}}",
+            [("InvalidRange", "spec.resources.requests.memory")],
+        ),
+        ("resources: {requests: {memory: 1Gi, cpu: 2}, limits: {memory: 1024Mi}}", []),
+        ("resources: {limits: {cpu: -1}}", [("InvalidValue", "spec.resources.limits.cpu")]),
+        ("serviceAccountName: A_B", [("InvalidName", "spec.serviceAccountName")]),
+        ("serviceAccountName: team.builder-1", []),
     ],
 )
 def test_an_agent_is_checked_by_itself(load_spec: Load, spec: str, expected: list[tuple[str, str]]) -> None:
@@ -358,3 +366,19 @@ def test_values_are_held_against_the_parameters_they_are_for() -> None:
         ("MissingField", "spec.input.topic"),
     ]
     assert not list(check_values(parameters, {"topic": "x"}, "spec.input"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        ("Agent", "modelAPI: m"),
+        ("ModelAPI", "mode: Proxy, proxyConfig: {model: m}"),
+        ("MCPServer", "type: python-runtime, config: {mcp: p}"),
+    ],
+)
+@pytest.mark.parametrize("path", ["resources", "container.resources"])
+def test_no_pod_asks_for_more_than_it_may_use(load_kaos: Load, kind: str, spec: str, path: str) -> None:
+    amounts = "resources: {requests: {cpu: 1}, limits: {cpu: 999m}}"
+    wrong = amounts if path == "resources" else f"container: {{{amounts}}}"
+    text = f"{{{wrong}, {spec}}}"
+    assert told(load_kaos(kind, text)) == [("InvalidRange", f"spec.{path}.requests.cpu")]

@@ -14,7 +14,7 @@ from kadre.api.kinds.agent import Agent
 from kadre.api.kinds.model_config import ModelConfig
 from kadre.api.manifest import MAX_OBJECT_VALUES, load, load_many, parse
 from kadre.api.registry import KINDS
-from kadre.api.resource import NATIVE, Resource
+from kadre.api.resource import KAOS, NATIVE, Resource
 from kadre.base.problems import Problem, Source
 
 AGENT = """\
@@ -269,10 +269,26 @@ def test_a_secret_key_in_a_wrong_place_is_not_repeated_in_the_message() -> None:
     assert "sk-secret" not in str(only_problem(text))
 
 
-@pytest.mark.parametrize("name", ["Helper", "a_b", "-a", "a-", "a" * 64, "ä", "a b"])
+@pytest.mark.parametrize("name", ["Helper", "a_b", "-a", "a-", "a" * 64, "ä", "a b", "1abc", "a.b"])
 def test_a_name_that_no_cluster_takes_is_refused(name: str) -> None:
     problem = only_problem(AGENT.replace("helper", f"'{name}'"))
     assert (problem.reason, problem.path) == ("InvalidName", "metadata.name")
+
+
+@pytest.mark.parametrize(("version", "spec"), [(NATIVE, "modelConfig: m"), (KAOS, "modelAPI: m")])
+def test_an_agents_name_is_one_that_its_service_can_have(version: str, spec: str) -> None:
+    text = f"apiVersion: {version}\nkind: Agent\nmetadata: {{name: 1abc}}\nspec: {{{spec}}}\n"
+    problem = only_problem(text)
+    assert (problem.reason, problem.path) == ("InvalidName", "metadata.name")
+    assert "beginning with a letter" in problem.fix
+    assert not load(text.replace("1abc", "a" * 63), "f.yaml").problems
+
+
+def test_what_has_no_service_of_its_name_may_begin_with_a_digit_and_have_dots() -> None:
+    text = (
+        f"apiVersion: {NATIVE}\nkind: ModelConfig\nmetadata: {{name: 4.o-mini}}\nspec: {{provider: vllm, model: m}}\n"
+    )
+    assert not load(text, "f.yaml").problems
 
 
 def test_a_label_that_no_cluster_takes_is_refused() -> None:

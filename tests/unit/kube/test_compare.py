@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from kadre.kube.compare import covers, digest, quantity
+from kadre.base.quantities import quantity
+from kadre.kube.compare import covers, digest
 from kadre.kube.kinds import Object
 
 

@@ -37,3 +37,13 @@ async def test_agents_made_beside_one_that_cannot_be_made_hold_nothing(tmp_path:
         with pytest.raises(ProblemError, match="cannot be used"):
             await assembly.build({each.key: each for each in plans})
     assert pool.in_use == 0
+
+
+@pytest.mark.parametrize("lasts", [True, False])
+async def test_what_is_kept_in_a_folder_lasts_as_long_as_the_folder_does(tmp_path: Path, lasts: bool) -> None:
+    secrets, clock = LocalSecrets(), FakeClock()
+    journal = await Journals(tmp_path, secrets, clock, lasts=lasts).of(MemoryPlan(type="sqlite"))
+    try:
+        assert journal.durable is lasts
+    finally:
+        await journal.aclose()

@@ -12,6 +12,7 @@ from kadre.base.problems import Problem
 from kadre.kube.kinds import Object
 from kadre.operator import admission
 from kadre.operator.admission import CREATED_BY, Request
+from kadre.operator.children.plan_map import LIMIT
 
 AGENT: Object = {
     "apiVersion": "kagent.dev/v1alpha1",
@@ -190,3 +191,13 @@ def test_a_changed_object_is_not_stamped_anew() -> None:
 def test_what_is_no_review_is_told_so(body: bytes) -> None:
     with pytest.raises(ValueError, match="AdmissionReview"):
         admission.read(body)
+
+
+@pytest.mark.parametrize("field", ["systemMessage", "systemPrompt"])
+def test_a_prompt_that_no_plan_could_hold_is_refused(field: str) -> None:
+    response = said(agent(**{field: "ä" * (LIMIT // 2)}))
+    assert response["allowed"] is False
+    message = response["status"]["message"]
+    assert message.startswith(f"spec.{field}: the prompt alone takes 1048578 bytes")
+    assert "shorten the prompt (spec.systemMessage" in message
+    assert said(agent(**{field: "ä" * (LIMIT // 2 - 1)}))["allowed"] is True

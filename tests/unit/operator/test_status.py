@@ -16,6 +16,7 @@ from kadre.operator.status import (
     Trouble,
     dependencies,
     hindered,
+    leaving,
     news,
     of_agent,
     of_other,
@@ -70,7 +71,7 @@ def test_an_agent_goes_on_being_ready_while_pods_are_added() -> None:
     assert conditions(stuck)["Reconciling"] == ("True", "Unschedulable")
     refused = said(replace(adding, trouble="pods are forbidden: quota"), before=status)
     assert conditions(refused) | {"Durable": ()} == {
-        "Ready": ("True", "DeploymentFailed"),
+        "Ready": ("True", "Scaling"),
         "Stalled": ("True", "DeploymentFailed"),
         "Durable": (),
     }
@@ -106,6 +107,39 @@ def test_a_deployment_that_does_not_get_on_is_stalled_in_its_own_words() -> None
     assert conditions(status)["Stalled"] == ("True", "DeploymentFailed")
     assert "quota" in status["conditions"][0]["message"]
     assert status["phase"] == "Degraded"
+
+
+def test_a_deployment_that_does_not_get_on_is_told_with_what_to_do() -> None:
+    message = 'pods "a-" is forbidden: exceeded quota: compute, requested: pods=1, used: pods=2, limited: pods=2'
+    failed = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}
+    deployment = {
+        "metadata": {"generation": 1, "name": "a", "namespace": "d"},
+        "spec": {"replicas": 3, "template": {"metadata": {}}},
+        "status": {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "conditions": [failed]},
+    }
+    ready, stalled = said(rollout(deployment))["conditions"][:2]
+    assert (ready["reason"], stalled["type"], stalled["reason"]) == ("DeploymentFailed", "Stalled", "DeploymentFailed")
+    assert message in stalled["message"]
+    assert "raise the ResourceQuota compute of namespace d)" in stalled["message"]
+    assert "raise the ResourceQuota compute of namespace d)" in ready["message"]
+    # Where somebody has looked at its pods there is something better to do.
+    seen = said(replace(rollout(deployment), pods=ROOM))["conditions"][1]
+    assert (seen["reason"], "(lower spec.resources)" in seen["message"]) == ("Unschedulable", True)
+
+
+def test_an_agent_that_answers_while_it_is_stalled_says_so_of_itself_and_is_told_as_something_to_mend() -> None:
+    rolling = replace(RUNS, generation=2, observed=2, updated=1, replicas=3)
+    for stalled, reason in (
+        (replace(rolling, trouble="has timed out progressing", fix="look there"), "DeploymentFailed"),
+        (replace(rolling, trouble="has timed out progressing", pods=ROOM), "Unschedulable"),
+    ):
+        status = said(stalled, before=said(rolling))
+        assert conditions(status)["Ready"] == ("True", "RollingOut")
+        assert conditions(status)["Stalled"] == ("True", reason)
+        assert [(item.reason, item.good) for item in news(said(rolling), status)] == [(reason, False)]
+    # Of one that does not answer it is told once.
+    down = said(replace(rolling, available=0, ready=0, trouble="has timed out progressing"))
+    assert [(item.reason, item.good) for item in news(said(rolling), down)] == [("DeploymentFailed", False)]
 
 
 def test_what_is_in_the_way_of_its_pods_is_said_with_the_fix_long_before_it_is_stalled() -> None:
@@ -224,8 +258,42 @@ def test_of_very_many_dependencies_those_that_lack_something_are_told() -> None:
 def test_a_deployment_is_kept_as_a_few_numbers() -> None:
     failed = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "too slow"}
     deployment = {
-        "metadata": {"generation": 2, "annotations": {"deployment.kubernetes.io/revision": "7"}},
+        "metadata": {
+            "namespace": "d",
+            "name": "a",
+            "generation": 2,
+            "annotations": {"deployment.kubernetes.io/revision": "7"},
+        },
         "spec": {"replicas": 3, "template": {"metadata": {"annotations": {"kagent.dev/template-hash": "abc"}}}},
         "status": {"observedGeneration": 2, "replicas": 4, "updatedReplicas": 1, "conditions": [failed]},
     }
-    assert rollout(deployment) == Rollout(2, 2, 3, 4, 1, 0, 0, 7, "abc", trouble="too slow")
+    fix = "look at kubectl describe replicaset -n d -l app=a"
+    assert rollout(deployment) == Rollout(2, 2, 3, 4, 1, 0, 0, 7, "abc", trouble="too slow", fix=fix)
+
+
+def left(*finalizers: str, live: Rollout | None = RUNS) -> tuple[Object, str]:
+    """The status of an agent that was stalled, and is being deleted; and what it says of that."""
+    stalled = said(replace(RUNS, available=1, trouble="quota"))
+    status = leaving(stalled, finalizers, live, 5, NOW)
+    assert conditions(status) == {"Ready": ("False", "Terminating"), "Durable": ("False", "JournalInPod")}
+    assert (status["phase"], status["observedGeneration"], status["model"]) == ("Terminating", 5, "scripted/m")
+    assert news(stalled, status) == []  # somebody asked for it
+    return status, status["conditions"][0]["message"]
+
+
+def test_an_agent_on_its_way_out_says_who_holds_it_and_what_becomes_of_its_pods() -> None:
+    status, message = left("acme.io/audit", "acme.io/bill")
+    assert (status["replicas"], status["readyReplicas"]) == (2, 2)
+    assert message == (
+        "it is being deleted; its objects go after it, and until then its pods answer; it is held by acme.io/audit,"
+        " acme.io/bill (whoever set a finalizer takes it away when it is done)"
+    )
+
+
+def test_an_agent_whose_objects_go_first_or_are_to_stay_says_so() -> None:
+    assert left("foregroundDeletion")[1] == "it is being deleted; its objects go first"
+    assert "its objects go first; it is held by acme.io/audit (" in left("acme.io/audit", "foregroundDeletion")[1]
+    assert left("orphan")[1] == "it is being deleted; its objects stay, and are nobody's"
+    status, message = left("acme.io/audit", live=None)
+    assert "replicas" not in status
+    assert "pods answer" not in message

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from kadre.base.problems import errors
-from kadre.plan.build import AllPlanned
+from kadre.plan.build import AllPlanned, plan
+from kadre.plan.lookup import Resources
 from kadre.plan.types import AgentPlan, McpTools
 
 Plan = Callable[..., AllPlanned]
@@ -96,6 +99,16 @@ def test_nested_fields_are_merged(planned: Plan) -> None:
     assert {name: target["averageUtilization"] for name, target in targets.items()} == {"memory": 60, "cpu": 90}
 
 
+def test_a_template_may_ask_for_more_than_the_agent_that_takes_it_over_allows(planned: Plan) -> None:
+    base = template("base", f"{{{MODEL}, resources: {{requests: {{memory: 1Gi}}}}}}")
+    result = planned(base + agent("{templateRef: base, resources: {limits: {memory: 512Mi}}}"))
+    (problem,) = result.problems
+    assert (problem.reason, problem.path) == ("InvalidRange", "spec.resources.requests.memory")
+    assert problem.message == "with its templates, requests.memory 1Gi is more than limits.memory 512Mi"
+    assert result.plans == {}
+    assert planned(base + agent("{templateRef: base, resources: {limits: {memory: 1Gi}}}")).problems == []
+
+
 def test_a_store_is_taken_whole(planned: Plan) -> None:
     text = template("base", f"{{{MODEL}, memory: {{type: in-memory, config: {{maxHistory: 7}}}}}}")
     assert helper(planned(text + agent("{templateRef: base, memory: {type: sqlite}}"))).memory.max_history == 100
@@ -125,6 +138,16 @@ def test_a_missing_template_is_the_only_problem_it_causes(planned: Plan) -> None
     (problem,) = planned(template("base", f"{{{MODEL}}}") + agent("{templateRef: bases}")).problems
     assert problem.reason == "MissingTemplate"
     assert "did you mean base?" in problem.message
+
+
+@pytest.mark.parametrize("mine", ["templateRef: bases", "templateRef: bases, model: {temperature: 0.1}"])
+def test_of_a_model_that_a_missing_template_may_have_nothing_is_said(
+    lookup: Callable[..., Resources], mine: str
+) -> None:
+    found = lookup(agent(f"{{{mine}}}"))
+    made = plan(next(iter(found.all())), found)
+    assert [problem.reason for problem in made.problems] == ["MissingTemplate"]
+    assert [each.kind for each in made.dependencies] == ["template"]
 
 
 def test_a_circle_of_templates_is_told_once_from_its_least_name(planned: Plan) -> None:

@@ -21,6 +21,7 @@ from kadre.api.dialects.kaos_parts import (
     TaskLimits,
     Telemetry,
     Workload,
+    check_workload,
 )
 from kadre.api.kinds.agent import (
     AgentMemory,
@@ -32,7 +33,7 @@ from kadre.api.kinds.agent import (
     Tracing,
 )
 from kadre.api.parts import ConfigMapKeyRef, EnvVar, Positive, SecretKeyRef, UrlOrNothing, check_env
-from kadre.api.resource import KAOS, Column, Listing, Resource, Spec
+from kadre.api.resource import KAOS, LABEL, SERVICE_NAME, Column, Listing, Resource, Spec
 from kadre.base.problems import Problem
 
 READY = (Column("Ready", ".status.ready", "boolean"), Column("Phase", ".status.phase"))
@@ -91,7 +92,7 @@ class KaosAgent(Resource):
         defaults=False,
     )
     status_model = KaosAgentStatus
-    label_name = True
+    name_rule = SERVICE_NAME
 
     api_version: str = KAOS
     kind: Literal["Agent"] = "Agent"
@@ -117,6 +118,7 @@ class KaosAgent(Resource):
                 )
         if spec.config is not None:
             yield from check_env(spec.config.env, "spec.config.env")
+        yield from check_workload(spec)
 
 
 class ApiKeyValueFrom(Spec):
@@ -205,14 +207,14 @@ class ModelAPI(Resource):
 
     listing = Listing("modelapis", short=("mapi",), columns=(Column("Mode", ".spec.mode"), *READY))
     status_model = KaosStatus
-    label_name = True
+    name_rule = LABEL
 
     api_version: str = KAOS
     kind: Literal["ModelAPI"] = "ModelAPI"
     spec: ModelAPISpec
 
     def check(self) -> Iterator[Problem]:
-        """Sections that are missing or for the other mode."""
+        """Sections that are missing or for the other mode, and pods that no cluster takes."""
         sections = {"Hosted": "hostedConfig", "Proxy": "proxyConfig"}
         given = {"Hosted": self.spec.hosted_config, "Proxy": self.spec.proxy_config}
         mode = self.spec.mode
@@ -231,6 +233,7 @@ class ModelAPI(Resource):
                 fix=f"remove it, or write mode: {other}",
                 path=f"spec.{sections[other]}",
             )
+        yield from check_workload(self.spec)
 
 
 class McpToolsSource(Spec):
@@ -302,14 +305,14 @@ class MCPServer(Resource):
         columns=(Column("Type", ".spec.type"), Column("MCP", ".spec.config.mcp"), *READY),
     )
     status_model = McpServerStatus
-    label_name = True
+    name_rule = LABEL
 
     api_version: str = KAOS
     kind: Literal["MCPServer"] = "MCPServer"
     spec: MCPServerSpec
 
     def check(self) -> Iterator[Problem]:
-        """Exactly one place the tools come from, and code that is code."""
+        """Exactly one place the tools come from, code that is code, and pods that a cluster takes."""
         config = self.spec.config
         tools = config.tools
         image = config.image or (self.spec.container.image if self.spec.container else None)
@@ -331,6 +334,7 @@ class MCPServer(Resource):
         if tools and tools.from_string is not None:
             yield from checks.check_python(tools.from_string, "spec.config.tools.fromString")
         yield from check_env(config.env, "spec.config.env")
+        yield from check_workload(self.spec)
 
 
 def agent_spec(spec: KaosAgentSpec) -> AgentSpec:

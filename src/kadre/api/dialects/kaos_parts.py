@@ -1,9 +1,19 @@
 """Parts of the KAOS kinds: what each may say of its pods, an agent's settings, and status in KAOS's own shape."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
-from kadre.api.parts import Count, Duration, EnvVar, Positive, ResourceRequirements, UrlOrNothing
+from kadre.api.parts import (
+    Count,
+    Duration,
+    EnvVar,
+    Positive,
+    ResourceRequirements,
+    UrlOrNothing,
+    check_resources,
+)
 from kadre.api.resource import Condition, Spec
+from kadre.base.problems import Problem
 
 
 class GatewayRoute(Spec):
@@ -137,3 +147,10 @@ class McpServerStatus(KaosStatus):
 
     available_tools: list[str] | None = None
     """The tools the server offers."""
+
+
+def check_workload(spec: Workload) -> Iterator[Problem]:
+    """What is wrong with what an object says of its pods."""
+    yield from check_resources(spec.resources, "spec.resources")
+    if spec.container is not None:
+        yield from check_resources(spec.container.resources, "spec.container.resources")

@@ -28,8 +28,10 @@ from kadre.api.parts import (
     Url,
     UrlOrNothing,
     check_env,
+    check_resources,
 )
-from kadre.api.resource import NATIVE, Column, Listing, Resource, Spec, Status
+from kadre.api.resource import NATIVE, SERVICE_NAME, SUBDOMAIN, Column, Listing, Resource, Spec, Status
+from kadre.base.errors import shorten
 from kadre.base.problems import Problem
 
 
@@ -267,7 +269,7 @@ class AgentStatus(Status):
     """What the controller reports of an Agent."""
 
     phase: str | None = None
-    """Pending, Ready, Degraded or Failed: the conditions in one word."""
+    """Pending, Ready, Degraded, Failed or Terminating: the conditions in one word."""
     model: str | None = None
     """The model in use, as provider/model."""
     replicas: int | None = None
@@ -299,7 +301,7 @@ class Agent(Resource):
         defaults=False,
     )
     status_model = AgentStatus
-    label_name = True
+    name_rule = SERVICE_NAME
 
     api_version: str = NATIVE
     kind: Literal["Agent"] = "Agent"
@@ -336,6 +338,11 @@ def check_agent(spec: AgentSpec) -> Iterator[Problem]:
     if spec.scaling is not None:
         yield from check_scaling(spec.scaling, "spec.scaling")
     yield from check_env(spec.env, "spec.env")
+    yield from check_resources(spec.resources, "spec.resources")
+    account = spec.service_account_name
+    if account and not SUBDOMAIN.pattern.fullmatch(account):
+        message = f"{shorten(account, 80)!r} can't be the name of a ServiceAccount"
+        yield Problem("InvalidName", message, fix=SUBDOMAIN.fix, path="spec.serviceAccountName")
     runtime = spec.runtime
     if runtime is not None and runtime.pool and runtime.mode == "Dedicated":
         yield Problem(

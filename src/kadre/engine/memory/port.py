@@ -102,7 +102,7 @@ class Journal(Protocol):
     """Keeps runs and their events."""
 
     durable: bool
-    """Whether what was acknowledged survives the process."""
+    """Whether what was acknowledged survives the process, and the pod that it may run in."""
     shared: bool
     """Whether it is a SharedJournal; else it is an OwnJournal."""
 

@@ -13,6 +13,9 @@ from kadre.operator.children.common import HTTP_PORT, Child, Owner, Settings, ha
 from kadre.operator.children.service_account import account_name
 from kadre.plan.types import AgentPlan
 
+CONTAINER = "agent"
+"""The container that is ours, where others put theirs beside it."""
+HEALTH_PATH = "/health"
 TEMPLATE_HASH = "kagent.dev/template-hash"
 HASH_LENGTH = 12
 PLAN_VOLUME = "plan"
@@ -119,7 +122,7 @@ def _container(plan: AgentPlan, settings: Settings, mounts: Sequence[Object]) ->
         ports.append({"name": "metrics", "containerPort": metrics_port(plan)})
         arguments.append(f"--metrics-port={metrics_port(plan)}")
     container: Object = {
-        "name": "agent",
+        "name": CONTAINER,
         "image": settings.image,
         "imagePullPolicy": settings.pull_policy,
         "args": arguments,
@@ -151,7 +154,7 @@ def _probes(wanted: Object) -> Object:
     if wanted.get("enabled") is False:
         return {}
     port = wanted.get("port", HTTP_PORT)
-    asked = {"path": wanted.get("path", "/health"), "port": "http" if port == HTTP_PORT else port}
+    asked = {"path": wanted.get("path", HEALTH_PATH), "port": "http" if port == HTTP_PORT else port}
     timeout, failures = wanted.get("timeoutSeconds", 5), wanted.get("failureThreshold", 3)
     liveness = {
         "httpGet": asked,

@@ -3,20 +3,49 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import msgspec
 
+from kadre.base.problems import Problem
 from kadre.kube.kinds import CONFIG_MAP, Object
 from kadre.operator.children.common import Child, Owner
+from kadre.plan.build import Planned
 from kadre.plan.types import AgentPlan, ModelPlan
 
 KEY = "plan.json"
 HASH_LENGTH = 10
+LIMIT = 1 << 20
+"""Bytes of all values in a ConfigMap that a cluster takes."""
 
 
 def encoded(plan: AgentPlan) -> bytes:
     """The plan as the agent's process reads it. What only the cluster uses is in the Deployment."""
     return msgspec.json.encode(msgspec.structs.replace(plan, workload={}), order="deterministic")
+
+
+def fitting(planned: Planned) -> Planned:
+    """The same where its plan fits into a ConfigMap; else without it, and a Problem that says so."""
+    plan = planned.plan
+    size = len(encoded(plan)) if plan is not None else 0
+    if plan is None or size <= LIMIT:
+        return planned
+    problem = replace(_too_large("the agent's plan", size), resource=f"Agent {plan.key.namespace}/{plan.key.name}")
+    return msgspec.structs.replace(planned, plan=None, problems=(*planned.problems, problem))
+
+
+def prompt_problem(prompt: str, path: str) -> Problem | None:
+    """A prompt with which no plan would fit, whatever else is in it; None for one that does. `path`: of its field."""
+    size = len(msgspec.json.encode(prompt.strip()))
+    return replace(_too_large("the prompt alone", size), path=path) if size > LIMIT else None
+
+
+def _too_large(what: str, size: int) -> Problem:
+    message = f"{what} takes {size} bytes, and a cluster keeps at most {LIMIT} of them in a ConfigMap"
+    fix = (
+        "shorten the prompt (spec.systemMessage or spec.systemPrompt, of its templates too); a tool can look things up"
+    )
+    return Problem("PlanTooLarge", message, fix, path="spec")
 
 
 class _Model(msgspec.Struct):

@@ -28,7 +28,7 @@ from kadre.operator.owned import Owned
 from kadre.operator.reporter import Reporter
 from kadre.operator.rights import READ, Rights, within, without_right
 from kadre.operator.scalable import GROUPS, by_another, has_keda, scalable
-from kadre.operator.status import Facts, News, dependencies, hindered, messages, of_agent, own
+from kadre.operator.status import Facts, News, Rollout, dependencies, hindered, leaving, messages, of_agent, own
 from kadre.operator.upgrades import WAITS, Upgrades
 from kadre.plan.types import AgentPlan
 
@@ -124,7 +124,7 @@ class Agents:
         if agent is None or agent.deleting:
             return
         answer = f"{error.status} {error.reason}".strip()
-        seen, now = self.rollouts.seen(key), self._clock.now()
+        seen, now = self._rollout(key, agent.uid), self._clock.now()
         least = self._worked[ref].facts.least if ref in self._worked else 0
         status = hindered(agent.status, answer, str(error), seen, agent.generation, now, least)
         try:
@@ -134,8 +134,13 @@ class Agents:
 
     async def _reconcile(self, ref: Ref) -> Outcome:
         agent = self._cluster.find(ref)
+        key = Key(ref.namespace, ref.name)
         if agent is None or agent.deleting:
             self._forget(ref)
+            if agent is not None:
+                live = self._rollout(key, agent.uid)
+                status = leaving(agent.status, agent.finalizers, live, agent.generation, self._clock.now())
+                await self._reporter.report(ref, agent, status)
             return DONE
         worked = self._worked.get(ref)
         settled = worked is not None and all(self._applier.is_settled(place) for place in worked.places)
@@ -148,8 +153,7 @@ class Agents:
             except BaseException:
                 self._stale.add(ref)
                 raise
-        key = Key(ref.namespace, ref.name)
-        deployment, look = await self._owned.explained(key, self.rollouts.seen(key))
+        deployment, look = await self._owned.explained(key, self._rollout(key, agent.uid))
         status = of_agent(agent.status, worked.facts, deployment, agent.generation, self._clock.now())
         await self._reporter.report(ref, agent, status)
         self.upgrades.look(key)
@@ -160,6 +164,11 @@ class Agents:
             return After(min(waits))
         wrong = errors(worked.facts.problems)
         return Stop(wrong[0].reason) if wrong else DONE
+
+    def _rollout(self, key: Key, uid: str) -> Rollout | None:
+        """How its Deployment is getting on. What somebody else has in its place is none."""
+        live = self._owned.live(kinds.DEPLOYMENT).get(key)
+        return self.rollouts.seen(key) if live is not None and live.owner == uid else None
 
     async def _work(self, ref: Ref, agent: Declared) -> Worked:
         before = self._worked.get(ref)
