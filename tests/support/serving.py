@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from kadre.server import app
 from kadre.server.identity import Verifier
@@ -28,9 +29,19 @@ async def serving(scene: Scene, verifier: Verifier | None = None) -> AsyncIterat
     """Serve the scene's host; yields the base URL. `verifier`: hears whom a gateway vouches for."""
     metrics = Metrics(scene.clock)
     scene.host.observer = metrics
+    async with answering(app.build(scene.host, metrics, verifier=verifier)) as url:
+        try:
+            yield url
+        finally:
+            await scene.host.aclose(0.05)
+
+
+@asynccontextmanager
+async def answering(application: ASGIApp) -> AsyncIterator[str]:
+    """Serve an application; yields the base URL."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=512)
     config = uvicorn.Config(
-        app.build(scene.host, metrics, verifier=verifier),
+        application,
         http=BoundedHttp,
         log_config=None,
         lifespan="off",
@@ -43,7 +54,6 @@ async def serving(scene: Scene, verifier: Verifier | None = None) -> AsyncIterat
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
-        await scene.host.aclose(0.05)
         server.should_exit = True
         await asyncio.wait_for(task, 10)
         listening.close()

@@ -100,7 +100,8 @@ def _wrong_method(request: Request, served: Iterable[str]) -> Response:
     return errors.answer(request.url.path, 405, error, {"Allow": allowed})
 
 
-async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    """The answer at an address that is none."""
     if scope["type"] == "http":
         message = f"nothing is served at {scope['path']}; see /agents, /runs and /v1/models"
         response = errors.answer(scope["path"], 404, {"reason": "NoSuchPath", "message": message})
@@ -151,4 +152,4 @@ def build(
         Route("/{name}/v1/models", models),
         Route("/{namespace}/{name}/v1/models", models),
     ]
-    return Guard(Router(routes, redirect_slashes=False, default=_nowhere), verifier)
+    return Guard(Router(routes, redirect_slashes=False, default=nowhere), verifier)

@@ -65,7 +65,7 @@ def ask(request: Request, agent: AgentKey, sent: ChatRequest, *, stream: bool) -
     return Ask(
         agent=agent,
         message=sent.message,
-        session_id=sent.session_id,
+        session_id=sent.session_id or request.headers.get("x-session-id", ""),
         run_id=sent.run_id,
         caller=request.scope["caller"].name,
         stream=stream,

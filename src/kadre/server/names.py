@@ -33,11 +33,16 @@ class Directory(Protocol):
         ...
 
 
-def resolve(directory: Directory, name: str, namespace: str = "") -> AgentKey:
-    """The agent of that name (`ns/name` too). Raises NotFound, or Conflict with the candidates."""
+def resolve(directory: Directory, name: str, namespace: str = "", home: str = "") -> AgentKey:
+    """The agent of that name (`ns/name` too). Raises NotFound, or Conflict with the candidates.
+
+    `home`: the namespace whose agent is meant by a bare name that several have.
+    """
     if not namespace and "/" in name:
         namespace, _, name = name.partition("/")
     found = [key for key in directory.named(name) if not namespace or key.namespace == namespace]
+    if len(found) > 1 and not namespace:
+        found = [key for key in found if key.namespace == home] or found
     if len(found) == 1:
         return found[0]
     if not found:

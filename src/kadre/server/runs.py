@@ -113,7 +113,7 @@ class RunsDoor:
     async def index(self, request: Request) -> Response:
         """Runs, newest first: `?agent= &session_id= &status= &limit= &before=`, and where the `next` page begins."""
         query = request.query_params
-        limit = self._limit(request)
+        limit = limit_of(request)
         found: list[RunInfo] = []
         for journal in self._host.journals:
             found += await journal.runs(
@@ -125,12 +125,12 @@ class RunsDoor:
                 limit=limit + 1,
             )
         found.sort(key=age, reverse=True)
-        following = _cursor(found[limit - 1]) if len(found) > limit else None
+        following = cursor(*age(found[limit - 1])) if len(found) > limit else None
         return errors.json_response({"runs": found[:limit], "next": following})
 
     async def sessions(self, request: Request) -> Response:
         """Sessions, the latest used first: `?agent= &limit=`."""
-        limit = self._limit(request)
+        limit = limit_of(request)
         agent = self._agent(request.query_params.get("agent"))
         found: list[SessionInfo] = []
         for journal in self._host.journals:
@@ -173,13 +173,14 @@ class RunsDoor:
                 break
         return {**msgspec.structs.asdict(info), "approvals": live.pending_approvals()}
 
-    @staticmethod
-    def _limit(request: Request) -> int:
-        text = request.query_params.get("limit", "100")
-        limit = sse.number(text)
-        if limit is None or not 1 <= limit <= MAX_PAGE:
-            raise BadRequest(f"limit must be a number from 1 to {MAX_PAGE}", reason="BadLimit")
-        return limit
+
+def limit_of(request: Request) -> int:
+    """How many entries a list is to have. Raises BadRequest."""
+    text = request.query_params.get("limit", "100")
+    limit = sse.number(text)
+    if limit is None or not 1 <= limit <= MAX_PAGE:
+        raise BadRequest(f"limit must be a number from 1 to {MAX_PAGE}", reason="BadLimit")
+    return limit
 
 
 def _only(request: Request) -> str | None:
@@ -188,9 +189,9 @@ def _only(request: Request) -> str | None:
     return None if "see-all" in caller.rights else caller.name
 
 
-def _cursor(run: RunInfo) -> str:
+def cursor(created: datetime | str, run_id: str) -> str:
     """Where the page after this run begins: what clients hand back and need not understand."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(age(run))).decode().rstrip("=")
+    return base64.urlsafe_b64encode(msgspec.json.encode((created, run_id))).decode().rstrip("=")
 
 
 def _age(cursor: str | None) -> Age | None:

@@ -1,0 +1,179 @@
+"""Who calls the gateway, and what they may: a person at this machine, a key's holder, or whom the cluster knows.
+
+Tokens are reviewed here and nowhere else: an agent's host hears a signed word of the gateway's, and never sees one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from starlette.types import Scope
+
+from kadre.base.errors import Forbidden, Unauthorized
+from kadre.plan.types import AgentKey
+from kadre.server import auth
+from kadre.server.identity import Right
+
+Deed = Literal["chat", "approve"]
+"""What may be done with an agent, by the name of the part of it that Kubernetes' rules allow to create."""
+MAX_TOKEN = 16 * 1024
+
+
+class Visitor(Protocol):
+    """Somebody who calls."""
+
+    @property
+    def name(self) -> str:
+        """As runs and sessions know them: `user:ada`."""
+        ...
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether they see what others said and were told."""
+        ...
+
+    async def may(self, deed: Deed, agent: AgentKey) -> bool:
+        """Whether they may do that with the agent. Raises Unavailable where nobody can tell now."""
+        ...
+
+
+class Reviewer(Protocol):
+    """Knows the bearers of tokens. In a cluster the API server does."""
+
+    async def who(self, token: str) -> Visitor | None:
+        """Whose token that is; None: nobody's. Raises Unavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """One who may do everything: the person at this machine, or anybody where `auth: none` is spelled out."""
+
+    name: str = auth.LOCAL.name
+    sees_all: bool = True
+
+    async def may(self, deed: Deed, agent: AgentKey) -> bool:
+        """See Visitor."""
+        del deed, agent
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """The holder of an API key: may talk to every agent, and decide nothing unless the installation says so."""
+
+    name: str
+    approves: bool = False
+    sees_all: bool = False
+
+    async def may(self, deed: Deed, agent: AgentKey) -> bool:
+        """See Visitor."""
+        del agent
+        return deed == "chat" or self.approves
+
+
+class Keys(Protocol):
+    """The API keys, by the name of their holder. They are read anew: a key that is taken away ends at once."""
+
+    def current(self) -> Mapping[str, str]:
+        """All of them."""
+        ...
+
+
+@dataclass(slots=True)
+class Reception:
+    """Says who calls. `trust_local`: whether a connection from this machine needs no proof; `open`: nobody does."""
+
+    keys: Keys | None = None
+    approvers: frozenset[str] = frozenset()
+    """Holders of keys who may decide about calls that wait."""
+    reviewer: Reviewer | None = None
+    trust_local: bool = True
+    open: bool = False
+    _digests: tuple[Mapping[str, str], dict[bytes, str]] = field(default=({}, {}), init=False)
+
+    async def visitor(self, scope: Scope) -> Visitor:
+        """Who calls. Raises Unauthorized, Forbidden for a page of another origin, and Unavailable."""
+        token = _bearer(scope)
+        found = await self._by_token(token) if token else None
+        if found is not None:
+            return found
+        if self.open:
+            return Trusted(auth.ANYBODY.name)
+        if self.trust_local:
+            # Clients of OpenAI's send a key whatever it is: who needs none is not turned away for a wrong one.
+            with contextlib.suppress(Unauthorized):
+                auth.caller(scope)
+                return Trusted()
+        raise _unknown(token)
+
+    async def _by_token(self, token: str) -> Visitor | None:
+        if len(token) > MAX_TOKEN:
+            return None
+        if holder := self._holder(token):
+            return KeyHolder(f"key:{holder}", approves=holder in self.approvers)
+        return await self.reviewer.who(token) if self.reviewer is not None else None
+
+    def _holder(self, token: str) -> str:
+        current = self.keys.current() if self.keys is not None else {}
+        if current is not self._digests[0]:
+            self._digests = (current, {_digest(key): name for name, key in current.items() if key})
+        wanted, found = _digest(token), ""
+        for digest, name in self._digests[1].items():
+            if hmac.compare_digest(digest, wanted):
+                found = name
+        return found
+
+
+async def rights(visitor: Visitor, agent: AgentKey) -> tuple[Right, ...]:
+    """What a host is told that the caller may there."""
+    told: list[Right] = ["see-all"] if visitor.sees_all else []
+    return (*told, "approve") if await visitor.may("approve", agent) else tuple(told)
+
+
+async def check(visitor: Visitor, deed: Deed, agent: AgentKey) -> None:
+    """Raises Forbidden where they may not."""
+    if not await visitor.may(deed, agent):
+        message = (
+            f"{visitor.name} may not {deed} with agent {agent.short}; a Role with the verb create on agents/{deed} of"
+            f" kagent.dev in namespace {agent.namespace} allows it"
+        )
+        raise Forbidden(message, reason="NotAllowed")
+
+
+async def allowed(visitor: Visitor, agents: Iterable[AgentKey]) -> Sequence[AgentKey]:
+    """Those of the agents that they may talk to."""
+    return [agent for agent in agents if await visitor.may("chat", agent)]
+
+
+def _bearer(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, token = value.decode("latin-1").strip().partition(" ")
+            return token.strip() if scheme.lower() == "bearer" else ""
+        if name == b"x-api-key":
+            found: str = value.decode("latin-1").strip()
+            return found
+    return ""
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("latin-1", "replace")).digest()
+
+
+def _unknown(token: str) -> Unauthorized:
+    if token:
+        message = (
+            "the token is no API key of this installation, and none that the cluster knows, or it is no longer valid"
+        )
+        return Unauthorized(message, reason="BadToken")
+    message = (
+        "who is calling is not known; send `Authorization: Bearer` with an API key or with a Kubernetes token (kubectl"
+        " create token NAME), or come through kubectl port-forward"
+    )
+    return Unauthorized(message, reason="NoCredentials")
