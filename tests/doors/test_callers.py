@@ -29,7 +29,7 @@ def signer(tmp_path: Path) -> Signer:
     (tmp_path / "key").write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / f"{key_id(private.public_key())}.pem").write_bytes(public)
-    return Signer(tmp_path / "key", SystemClock())
+    return Signer((tmp_path / "key").read_bytes, SystemClock())
 
 
 @pytest.fixture

@@ -35,8 +35,6 @@ class Fixed:
 class Person:
     """Somebody whom the cluster knows: what they may is a list of deeds and agents."""
 
-    sees_all = False
-
     def __init__(self, name: str, *may: tuple[Deed, AgentKey]) -> None:
         self.name = name
         self._may = may
@@ -227,8 +225,8 @@ async def test_deciding_a_call_takes_the_right_to(tmp_path: Path) -> None:
 
     scene = Scene()
     await scene.says([("write", {})], "done", tools=[Asking(write)])
-    ada, boss = Person("user:ada", ("chat", A)), Person("user:boss", ("chat", A), ("approve", A))
-    boss.sees_all = True
+    ada = Person("user:ada", ("chat", A))
+    boss = Person("user:boss", ("chat", A), ("approve", A), ("runs", A))
     async with gateway(tmp_path, {"a": [scene]}, Reception(reviewer=People(ada, boss), trust_local=False)) as (http, _):
         as_ada, as_boss = bearing("token-user:ada"), bearing("token-user:boss")
         status, waiting = await answered(http.post("/agents/a/chat", json={"message": "write"}, headers=as_ada))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -15,7 +16,6 @@ from kadre.engine import http_client
 from kadre.plan.types import AgentKey
 from kadre.server.gateway import app
 from kadre.server.gateway.crowd import Crowd
-from kadre.server.gateway.fleet import Shown
 from kadre.server.gateway.metrics import GatewayMetrics
 from kadre.server.gateway.upstream import Upstream
 from kadre.server.gateway.visitors import Reception
@@ -45,9 +45,9 @@ class Hosts:
         """See Fleet."""
         return self.at.get(key, ())
 
-    def shown(self, key: AgentKey) -> Shown:
+    def shown(self, key: AgentKey) -> Mapping[str, Any]:
         """See Fleet."""
-        return Shown(key.name, key.namespace, key.group, "", "", "", "Ready", len(self.hosts(key)))
+        return {"name": key.name, "namespace": key.namespace, "hosts": len(self.hosts(key))}
 
 
 def new_key(folder: Path) -> None:
@@ -74,7 +74,7 @@ async def gateway(
             urls = [await stack.enter_async_context(serving(each, Verifier(folder, str(key)))) for each in hosts]
             fleet.at[key] = [urlsplit(url).netloc for url in urls]
         http = await stack.enter_async_context(http_client.session())
-        upstream = Upstream(fleet, http, Signer(folder / "key"))
+        upstream = Upstream(fleet, http, Signer((folder / "key").read_bytes))
         crowd = crowd or Crowd()
         metrics = GatewayMetrics(fleet, upstream, crowd)
         doors = app.build(fleet, upstream, reception or Reception(), crowd, metrics.get, home="default")

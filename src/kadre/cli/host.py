@@ -37,6 +37,14 @@ JournalDir = Annotated[
         help="Where a Secret with the key url is mounted: postgresql://…, for an agent that names no memory.",
     ),
 ]
+GatewayKeys = Annotated[
+    Path | None,
+    typer.Option(
+        "--gateway-keys",
+        metavar="DIR",
+        help="Where the gateway's public keys are mounted: who calls is then who it says; read again as they change.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -66,18 +74,22 @@ def _served(
     )
 
 
-def _told(logging: LoggingFile = None) -> Any:
-    return logging
+def _told(logging: LoggingFile = None, gateway_keys: GatewayKeys = None) -> Any:
+    return logging, gateway_keys
 
 
 @grouped(_served, _told)
-def host(settings: Any, logging: Any) -> None:
+def host(settings: Any, told: Any) -> None:
     """Serve one planned agent, as the pods of a cluster do.
 
     On SIGTERM it goes on taking messages for a few seconds, then lets runs under way end.
     """
+    import dataclasses
+
     from kadre.local import pod
     from kadre.local.logs import Logging
 
     log_to_output()
+    logging, gateway_keys = told
+    settings = dataclasses.replace(settings, gateway_keys=gateway_keys)
     raise typer.Exit(pod.run(settings, Logging(logging, log_level()) if logging is not None else None))

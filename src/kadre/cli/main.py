@@ -20,7 +20,20 @@ from kadre.base.errors import KadreError, ProblemError
 from kadre.cli.options import examples
 from kadre.local.console import Console
 
-COMMANDS = ("up", "validate", "get", "chat", "runs", "crds", "manifests", "bundle", "operator", "host", "version")
+COMMANDS = (
+    "up",
+    "validate",
+    "get",
+    "chat",
+    "runs",
+    "crds",
+    "manifests",
+    "bundle",
+    "operator",
+    "gateway",
+    "host",
+    "version",
+)
 """Each is a module of this package with a function `register`, in the order of the help."""
 
 

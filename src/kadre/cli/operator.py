@@ -69,6 +69,14 @@ NetworkPolicy = Annotated[
         help="Whether an agent has a NetworkPolicy where its author does not say.",
     ),
 ]
+GatewaySecret = Annotated[
+    str,
+    typer.Option(
+        "--gateway-secret",
+        metavar="NAME",
+        help="The Secret, in the controller's namespace, of the key that the gateway signs with; made where missing.",
+    ),
+]
 Webhook = Annotated[
     str,
     typer.Option("--webhook-bind-address", metavar="ADDRESS", help="Where the admission webhook answers; 0: nowhere."),
@@ -168,11 +176,18 @@ def _agents(
     pull_policy: PullPolicy = "IfNotPresent",
     pull_secrets: PullSecrets = None,
     network_policy: NetworkPolicy = False,
+    gateway_secret: GatewaySecret = "",
 ) -> Any:
     from kadre.operator.children.common import Settings
 
     secrets = tuple(pull_secrets or ())
-    return Settings(image=image, pull_policy=pull_policy, pull_secrets=secrets, network_policy=network_policy)
+    return Settings(
+        image=image,
+        pull_policy=pull_policy,
+        pull_secrets=secrets,
+        network_policy=network_policy,
+        gateway_secret=gateway_secret,
+    )
 
 
 def _shared(

@@ -59,6 +59,7 @@ def key_of(obj: Object) -> Key:
 CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")
 SECRET = Kind("", "v1", "Secret", "secrets")
 SERVICE = Kind("", "v1", "Service", "services")
+ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
 SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts")
 POD = Kind("", "v1", "Pod", "pods")
 EVENT = Kind("events.k8s.io", "v1", "Event", "events")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from kadre.base import collector
 from kadre.base.clock import Clock, SystemClock
 from kadre.base.errors import ModelError, ProblemError, Unavailable
 from kadre.base.problems import Problem
@@ -25,6 +26,7 @@ from kadre.local.logs import Logging
 from kadre.local.mounted import MountedSecrets
 from kadre.plan.types import AgentKey, AgentPlan, PostgresPlan, SecretRef
 from kadre.server import app
+from kadre.server.identity import Verifier
 from kadre.server.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,8 @@ class PodSettings:
     secrets: Path = Path("/var/run/kadre/secrets")
     journal: Path | None = None
     """Folder whose file `url` holds the address of the journal for an agent that names no memory of its own."""
+    gateway_keys: Path | None = None
+    """Folder with the public keys of the gateway, whose word on who is calling is believed; None: nobody's is."""
     linger: float = LINGER
 
 
@@ -100,7 +104,8 @@ async def _serve(settings: PodSettings, plan: AgentPlan, logs: Logging | None) -
             metrics.show(agent.plan)
         cut_off = await host.recover()
         host.sweep_expired_sessions()
-        doors = app.build(host, metrics, list)
+        verifier = None if settings.gateway_keys is None else Verifier(settings.gateway_keys, str(plan.key), clock)
+        doors = app.build(host, metrics, list, verifier)
         servers = [serving.Server(serving.listen(settings.host, settings.port), doors)]
         if settings.metrics_port:
             listening = serving.listen(settings.host, settings.metrics_port, "--metrics-port", METRICS_FIELD)
@@ -109,7 +114,7 @@ async def _serve(settings: PodSettings, plan: AgentPlan, logs: Logging | None) -
         log.info("%s is served on port %d; %d runs were cut off before", plan.key, settings.port, len(cut_off))
         # Never waited for: an agent is ready while its model and tools are away, and says what is missing when asked.
         tasks.spawn("warm", _warm(host))
-        serving.settle()
+        collector.settle()
         serving.heed_signals(stop)
         await stop.wait()
         log.info("told to end: taking messages for %.0f s more, then ending runs under way", settings.linger)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import gc
 import signal
 import socket
 from collections.abc import Iterator
@@ -65,17 +64,6 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """See uvicorn: signals are ours."""
         yield
-
-
-def settle() -> None:
-    """Take what was made while starting out of the garbage collector's sight, and let it look less often at the rest.
-
-    What a turn makes is freed as the turn ends, by reference counts; a pass over it finds nothing and costs a third of
-    the turn (benchmarks/turns.py measures it). Cycles are still found, some thousand objects later.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
 
 
 def listen(host: str, port: int, flag: str = "--port", field: str = "") -> socket.socket:

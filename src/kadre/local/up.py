@@ -14,6 +14,7 @@ from pathlib import Path
 
 import aiohttp
 
+from kadre.base import collector
 from kadre.base.clock import SystemClock
 from kadre.base.errors import ModelError, ProblemError, ToolError, Unavailable
 from kadre.base.problems import Problem
@@ -113,7 +114,7 @@ class Up:
             if STDIN not in settings.paths:  # what came from there cannot be read a second time
                 self._tasks.spawn("watch", self._follow(assembly, http))
             self._tasks.spawn("mind-data", self._mind_data(journals))
-            serving.settle()
+            collector.settle()
             serving.heed_signals(self._stop)
             await self._stop.wait()
             self._console.say("stopping …")

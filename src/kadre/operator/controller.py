@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from kadre.api.registry import KINDS
 from kadre.api.resource import NATIVE
 from kadre.base.clock import Clock, SystemClock
 from kadre.base.tasks import Tasks, all_of
@@ -15,10 +14,11 @@ from kadre.kube.apply import Applier, Place
 from kadre.kube.client import ALL, Client
 from kadre.kube.controller import Controller
 from kadre.kube.informer import Informer
-from kadre.kube.kinds import Kind
+from kadre.kube.kinds import Key, Kind
 from kadre.kube.outcome import Outcome
 from kadre.operator.children.common import Settings
 from kadre.operator.cluster import Cluster, Declared, Ref
+from kadre.operator.gateway.publishing import Publisher
 from kadre.operator.owned import Owned
 from kadre.operator.reconcilers.agent import Agents
 from kadre.operator.reconcilers.other import Others
@@ -53,6 +53,11 @@ class Operator:
         self._agents = Agents(self.cluster, self.owned, self.applier, self.reporter, self.rights, upgrades, clock)
         self._others = Others(self.cluster, self.reporter, clock)
         self._sharing = Sharing(client, self.reporter, settings)
+        self.publisher: Publisher | None = None
+        """Keeps the gateway's keys, where there is a gateway."""
+        if settings.gateway_secret:
+            secret, live = Key(settings.home, settings.gateway_secret), self.owned.live(kinds.CONFIG_MAP)
+            self.publisher = Publisher(client, self.applier, secret, self._populated, live.keys, clock)
 
     async def run(self) -> None:
         """Follow the cluster and act on it until cancelled."""
@@ -60,8 +65,6 @@ class Operator:
 
     async def follow(self) -> None:
         """Know the cluster until cancelled: on every replica, for the webhook of each answers from it."""
-        for kind in KINDS.values():
-            kind.model_rebuild()  # else it is completed when the first object of it is read, by the first who waits
         try:
             following = [(f"follow-{informer.kind.plural}", informer.run()) for informer in self._informers()]
             following.append(("rights", self.rights.run()))
@@ -77,9 +80,16 @@ class Operator:
         self.acting.set()
         self._look_at_everything()
         try:
-            await self.controller.run()
+            await all_of([self.controller.run(), *([self.publisher.run()] if self.publisher is not None else [])])
         finally:
             self.acting.clear()
+
+    def _populated(self) -> set[str]:
+        """Namespaces that have agents."""
+        agents = [
+            informer for kind, informer in self.cluster.declared.items() if (kind.group, kind.kind) == _NATIVE_AGENT
+        ]
+        return {key.namespace for informer in agents for key in informer.kept}
 
     def _look_at_everything(self) -> None:
         for kind, informer in self.cluster.declared.items():
@@ -115,6 +125,8 @@ class Operator:
                 return
         if isinstance(before or after, Declared):
             self._look_at(ref)
+            if self.publisher is not None and (before is None or after is None):
+                self.publisher.wake()
         for copy in self._sharing.copies(ref):
             self._report(copy)
         for known in (self._agents.dependents, self._others.dependents):
@@ -142,3 +154,5 @@ class Operator:
         ref = self._owners.get(owner)
         if ref is not None:
             self._report(ref)
+        elif not owner and self.publisher is not None:
+            self.publisher.wake()  # what it publishes is nobody's child

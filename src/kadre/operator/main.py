@@ -11,6 +11,8 @@ import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
+from kadre.api.registry import KINDS
+from kadre.base import collector
 from kadre.base.errors import KadreError
 from kadre.base.tasks import first_of
 from kadre.kube import access, leader
@@ -63,8 +65,13 @@ async def run(options: Options) -> int:
         asking = None
         if options.webhook.on:
             asking = await webhook.serve(stack, client, operator.cluster, options.webhook, owner)
+        if operator.publisher is not None:
+            operator.publisher.owner = owner
         figures = health.Figures(operator, asking)
         await health.serve(stack, figures, options.metrics_address, options.health_address)
+        for kind in KINDS.values():
+            kind.model_rebuild()  # else it is completed when the first object of it is read, by the first who waits
+        collector.settle()
         log.info("reconciling the cluster at %s", found.server)
         act = _lead(operator, client, found.namespace, owner) if options.leader_elect else operator.act()
         following, acting = asyncio.ensure_future(operator.follow()), asyncio.ensure_future(act)

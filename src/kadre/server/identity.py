@@ -11,13 +11,14 @@ import hashlib
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import msgspec
 
 from kadre.base.clock import Clock, SystemClock
-from kadre.base.errors import Unauthorized
+from kadre.base.errors import Unauthorized, Unavailable
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -78,35 +79,38 @@ def key_id(public: Ed25519PublicKey) -> str:
 
 
 class Signer:
-    """Says to hosts who is calling. `key_file` holds the private key as PEM, and is read again when it is another."""
+    """Says to hosts who is calling. `pem` gives the private key that signs now; empty: there is none yet."""
 
-    def __init__(self, key_file: Path, clock: Clock | None = None) -> None:
-        self._file = key_file
+    def __init__(self, pem: Callable[[], bytes], clock: Clock | None = None) -> None:
+        self._pem = pem
         self._clock = clock or SystemClock()
-        self._version: tuple[int, int] | None = None
+        self._read = b""
+        """What the key was read from."""
         self._key: Ed25519PrivateKey | None = None
         self._head = b""
         self._said: _Recent[tuple[str, float]] = _Recent()
 
     def sign(self, caller: str, host: str, rights: tuple[Right, ...] = ()) -> str:
-        """The word for that host. The same one is given for half of its life. Raises OSError, ValueError."""
+        """The word for that host. The same one is given for half of its life. Raises Unavailable."""
         now = self._clock.now().timestamp()
         key = self._current()
-        said = self._said.get((self._version, caller, host, rights))
+        said = self._said.get((self._head, caller, host, rights))
         if said is not None and said[1] > now + LIFE_SECONDS / 2:
             return said[0]
         ends = int(now) + LIFE_SECONDS
         content = self._head + b"." + _encoded(msgspec.json.encode(Claims(caller, host, ends, rights)))
         word = (content + b"." + _encoded(key.sign(content))).decode()
-        self._said.put((self._version, caller, host, rights), (word, ends))
+        self._said.put((self._head, caller, host, rights), (word, ends))
         return word
 
     def _current(self) -> Ed25519PrivateKey:
-        seen = self._file.stat()
-        version = (seen.st_ino, seen.st_mtime_ns)
-        if self._key is None or version != self._version:
-            self._key = _private(self._file.read_bytes())
-            self._version = version
+        pem = self._pem()
+        if self._key is None or pem != self._read:
+            try:
+                self._key, self._read = _private(pem), pem
+            except ValueError:
+                message = "there is no usable key yet that says who is calling: the controller makes it"
+                raise Unavailable(message, reason="NoSigningKey", retry_after=5.0) from None
             head = {"alg": "EdDSA", "kid": key_id(self._key.public_key()), "typ": "JWT"}
             self._head = _encoded(msgspec.json.encode(head))
         return self._key

@@ -37,6 +37,8 @@ class Settings:
     )
     """Of an agent whose author writes none."""
     node_selector: Mapping[str, str] = field(default_factory=dict)
+    gateway_secret: str = ""
+    """Name of the Secret, at home, of the key that the gateway signs with; empty: there is no gateway."""
     network_policy: bool = False
     """Whether an agent has a NetworkPolicy where its author does not say."""
     home: str = ""

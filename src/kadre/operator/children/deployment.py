@@ -24,6 +24,9 @@ LOGGING = "agent-logging-config"
 """The ConfigMap of a namespace that says how its agents log, as the documents name it; read again as it changes."""
 LOGGING_FOLDER = "/etc/kadre-logging"
 LOGGING_KEY = "logging.yaml"
+GATEWAY_KEYS = "kadre-gateway-keys"
+"""The ConfigMap of a namespace with the public keys of the gateway, whose word on who is calling its agents believe."""
+GATEWAY_FOLDER = "/etc/kadre-gateway"
 DATA_FOLDER = "/var/lib/kadre"
 DRAIN_SECONDS = 15
 """On top of a run's deadline, that a pod is given to end."""
@@ -104,6 +107,8 @@ def _pod(plan: AgentPlan, settings: Settings) -> Object:
             *secret_volumes,
         ],
     }
+    if settings.gateway_secret:
+        pod["volumes"].append({"name": "gateway", "configMap": {"name": GATEWAY_KEYS, "optional": True}})
     if settings.pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in settings.pull_secrets]
     if settings.node_selector:
@@ -118,6 +123,9 @@ def _container(plan: AgentPlan, settings: Settings, mounts: Sequence[Object]) ->
     if journal.installed(plan, settings):
         mounts = [*mounts, journal.mount()]
         arguments.append(f"--journal={journal.FOLDER}")
+    if settings.gateway_secret:
+        mounts = [*mounts, {"name": "gateway", "mountPath": GATEWAY_FOLDER, "readOnly": True}]
+        arguments.append(f"--gateway-keys={GATEWAY_FOLDER}")
     if has_metrics(plan) and metrics_port(plan) != HTTP_PORT:
         ports.append({"name": "metrics", "containerPort": metrics_port(plan)})
         arguments.append(f"--metrics-port={metrics_port(plan)}")

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from kadre.base.errors import KadreError
+from kadre.base.errors import KadreError, Unavailable
 from kadre.server import errors
 from kadre.server.app import Door, nowhere
 from kadre.server.auth import OPEN_PATHS
@@ -53,41 +53,62 @@ def build(
     crowd: Crowd,
     metrics: Callable[[Request], Awaitable[Response]],
     home: str = "",
+    waits: Callable[[], str] = str,
 ) -> ASGIApp:
-    """The ASGI application. `home`: the namespace in which a bare name is looked for first."""
-    doors, runs = Doors(fleet, upstream, home), RunDoors(fleet, upstream, home)
+    """The ASGI application. `home`: the namespace in which a bare name is looked for first.
+
+    `waits`: what is not known yet that requests need; empty: nothing.
+    """
 
     async def health(request: Request) -> Response:
         del request
         return errors.json_response({"status": "ok", "agents": sum(1 for _ in fleet.all())})
 
-    talk, completions, models = Door(post=doors.chat), Door(post=doors.completions), Door(get=doors.models)
-    agent, well = Door(get=doors.agent), Door(get=health)
-    run, change = Door(get=runs.one), Door(post=runs.one)
-    routes = [
-        Route("/agents/{name}/chat", talk),
-        Route("/agents/{namespace}/{name}/chat", talk),
-        Route("/v1/chat/completions", completions),
-        Route("/health", well),
-        Route("/healthz", well),
-        Route("/readyz", well),
-        Route("/metrics", Door(get=metrics)),
-        Route("/agents", Door(get=doors.agents)),
-        Route("/agents/{name}", agent),
-        Route("/agents/{namespace}/{name}", agent),
-        Route("/runs", Door(get=runs.index, post=doors.create_run)),
-        Route("/runs/{id}", run),
-        Route("/runs/{id}/events", run),
-        Route("/runs/{id}/blobs/{digest}", run),
-        Route("/runs/{id}/cancel", change),
-        Route("/runs/{id}/approve", change),
-        Route("/runs/{id}/fork", change),
-        Route("/sessions", Door(get=runs.sessions)),
-        Route("/sessions/{id}", Door(get=runs.session)),
-        Route("/v1/models", models),
-        Route("/{name}/v1/chat/completions", completions),
-        Route("/{namespace}/{name}/v1/chat/completions", completions),
-        Route("/{name}/v1/models", models),
-        Route("/{namespace}/{name}/v1/models", models),
-    ]
+    async def ready(request: Request) -> Response:
+        if waiting := waits():
+            raise Unavailable(waiting, reason="NotReady", retry_after=1.0)
+        return await health(request)
+
+    well = Door(get=health)
+    around: dict[str, ASGIApp] = {
+        "/health": well,
+        "/healthz": well,
+        "/readyz": Door(get=ready),
+        "/metrics": Door(get=metrics),
+    }
+    served = around | _talking(Doors(fleet, upstream, home)) | _running(RunDoors(fleet, upstream, home))
+    routes = [Route(path, door) for path, door in served.items()]
     return Entrance(Router(routes, redirect_slashes=False, default=nowhere), reception, crowd)
+
+
+def _talking(doors: Doors) -> dict[str, ASGIApp]:
+    talk, completions, models = Door(post=doors.chat), Door(post=doors.completions), Door(get=doors.models)
+    agent = Door(get=doors.agent)
+    return {
+        "/agents/{name}/chat": talk,
+        "/agents/{namespace}/{name}/chat": talk,
+        "/v1/chat/completions": completions,
+        "/agents": Door(get=doors.agents),
+        "/agents/{name}": agent,
+        "/agents/{namespace}/{name}": agent,
+        "/v1/models": models,
+        "/{name}/v1/chat/completions": completions,
+        "/{namespace}/{name}/v1/chat/completions": completions,
+        "/{name}/v1/models": models,
+        "/{namespace}/{name}/v1/models": models,
+    }
+
+
+def _running(runs: RunDoors) -> dict[str, ASGIApp]:
+    run, change = Door(get=runs.one), Door(post=runs.one)
+    return {
+        "/runs": Door(get=runs.index, post=runs.create),
+        "/runs/{id}": run,
+        "/runs/{id}/events": run,
+        "/runs/{id}/blobs/{digest}": run,
+        "/runs/{id}/cancel": change,
+        "/runs/{id}/approve": change,
+        "/runs/{id}/fork": change,
+        "/sessions": Door(get=runs.sessions),
+        "/sessions/{id}": Door(get=runs.session),
+    }

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import aiohttp
 import msgspec
@@ -26,7 +26,7 @@ from kadre.server.gateway.visitors import Visitor
 T = TypeVar("T")
 
 
-class _Talk(msgspec.Struct):
+class Talk(msgspec.Struct):
     """What is read of a message to an agent; the rest is the host's to judge."""
 
     session_id: str = ""
@@ -35,12 +35,11 @@ class _Talk(msgspec.Struct):
     stream: bool | None = None
 
 
-_talk = msgspec.json.Decoder(_Talk)
-_object = msgspec.json.Decoder(dict[str, Any])
+_talk = msgspec.json.Decoder(Talk)
 
 
 class Doors:
-    """What is asked of agents: chat, chat completions, new runs; and which agents there are."""
+    """What is asked of agents: chat and chat completions; and which agents there are."""
 
     def __init__(self, fleet: Fleet, upstream: Upstream, home: str = "") -> None:
         self._fleet = fleet
@@ -52,7 +51,7 @@ class Doors:
         """`POST /agents/{name}/chat`, `/agents/{namespace}/{name}/chat`."""
         agent = self._named(request)
         sent = await body.read(request)
-        session = _read(sent).session_id or request.headers.get("x-session-id") or ids.new_id("ses")
+        session = read(sent).session_id or request.headers.get("x-session-id") or ids.new_id("ses")
         stream = "text/event-stream" in request.headers.get("accept", "")
         path = f"/agents/{agent.namespace}/{agent.name}/chat"
         return await self._hand_on(request, agent, path, sent, session, stream=stream)
@@ -60,20 +59,11 @@ class Doors:
     async def completions(self, request: Request) -> Response:
         """`POST /v1/chat/completions` (agent in `model`), `/{name}/v1/…` and `/{namespace}/{name}/v1/…`."""
         sent = await body.read(request)
-        read = _read(sent)
-        agent = self._completing(request, read.model)
+        told = read(sent)
+        agent = self._completing(request, told.model)
         session = request.headers.get("x-session-id", "")
         path = f"/{agent.namespace}/{agent.name}/v1/chat/completions"
-        return await self._hand_on(request, agent, path, sent, session, stream=bool(read.stream))
-
-    async def create_run(self, request: Request) -> Response:
-        """`POST /runs`: the agent is in the body."""
-        sent = await body.read(request)
-        read = _read(sent)
-        agent = self._resolve(read.agent) if read.agent else names.only(self._fleet)
-        session = read.session_id or ids.new_id("ses")
-        written = {**_object.decode(sent), "agent": agent.short, "session_id": session}
-        return await self._hand_on(request, agent, "/runs", msgspec.json.encode(written), session)
+        return await self._hand_on(request, agent, path, sent, session, stream=bool(told.stream))
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models` and `/{agent}/v1/models`: agents, as models."""
@@ -123,14 +113,18 @@ class Doors:
     async def _hand_on(
         self, request: Request, agent: AgentKey, path: str, sent: bytes, session: str, *, stream: bool = False
     ) -> Response:
-        visitor = _visitor(request)
-        await visitors.check(visitor, "chat", agent)
         headers = passed_on(request.headers)
         if session:
             headers["x-session-id"] = session
-        call = Call("POST", path, headers, sent, stream)
-        answer = await while_there(request, self._upstream.ask(call, agent, visitor, f"{agent} {session or path}"))
-        return Relay(answer)
+        return await hand_on(request, self._upstream, agent, Call("POST", path, headers, sent, stream), session)
+
+
+async def hand_on(request: Request, upstream: Upstream, agent: AgentKey, call: Call, session: str) -> Response:
+    """What one of the agent's hosts answers. Raises Forbidden, Unavailable, BadGateway, ClientDisconnect."""
+    visitor = _visitor(request)
+    await visitors.check(visitor, "chat", agent)
+    near = f"{agent} {session or ids.new_id('req')}"
+    return Relay(await while_there(request, upstream.ask(call, agent, visitor, near)))
 
 
 def _visitor(request: Request) -> Visitor:
@@ -138,7 +132,7 @@ def _visitor(request: Request) -> Visitor:
     return visitor
 
 
-def _read(sent: bytes) -> _Talk:
+def read(sent: bytes) -> Talk:
     """What has to be known of it here. What is wrong with the rest the host says."""
     try:
         return _talk.decode(sent)

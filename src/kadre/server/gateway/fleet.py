@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
-import msgspec
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from kadre.plan.types import AgentKey
 from kadre.server import names
-
-
-class Shown(msgspec.Struct, frozen=True, gc=False):
-    """An agent as lists show it, of what is known without asking its host."""
-
-    name: str
-    namespace: str
-    group: str
-    display_name: str
-    description: str
-    model: str
-    """As in `provider/model`; empty where nothing has run of it yet."""
-    status: str
-    """In one word, as `kubectl get agents` has it."""
-    hosts: int = 0
-    """How many of its hosts answer now."""
 
 
 class Fleet(names.Directory, Protocol):
@@ -34,6 +16,6 @@ class Fleet(names.Directory, Protocol):
         """Addresses of the agent's hosts that take requests now, as `10.0.0.7:8080`; none while it has none."""
         ...
 
-    def shown(self, key: AgentKey) -> Shown:
-        """The agent as lists show it."""
+    def shown(self, key: AgentKey) -> Mapping[str, Any]:
+        """The agent as lists show it, of what is known without asking its host: as JSON."""
         ...

@@ -15,11 +15,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from kadre.base import ids
 from kadre.base.errors import KadreError, NotFound, Refused
 from kadre.base.tasks import all_of
 from kadre.plan.types import AgentKey
 from kadre.server import body, errors, names, runs
-from kadre.server.gateway import visitors
+from kadre.server.gateway import doors, visitors
 from kadre.server.gateway.doors import while_there
 from kadre.server.gateway.fleet import Fleet
 from kadre.server.gateway.relay import Relay
@@ -28,6 +29,7 @@ from kadre.server.gateway.visitors import Visitor
 
 AT_ONCE = 32
 """Hosts that are asked at the same time for one request."""
+_object = msgspec.json.Decoder(dict[str, Any])
 _FILTERS = ("session_id", "status", "before")
 
 
@@ -45,6 +47,16 @@ class RunDoors:
         self._fleet = fleet
         self._upstream = upstream
         self._home = home
+
+    async def create(self, request: Request) -> Response:
+        """`POST /runs`: the agent is in the body."""
+        sent = await body.read(request)
+        told = doors.read(sent)
+        agent = names.resolve(self._fleet, told.agent, "", self._home) if told.agent else names.only(self._fleet)
+        session = told.session_id or ids.new_id("ses")
+        written = msgspec.json.encode({**_object.decode(sent), "agent": agent.short, "session_id": session})
+        call = Call("POST", "/runs", passed_on(request.headers), written)
+        return await doors.hand_on(request, self._upstream, agent, call, session)
 
     async def one(self, request: Request) -> Response:
         """`GET /runs/{id}`, its events and blobs, and what is to become of it: where the run is."""

@@ -19,8 +19,10 @@ from kadre.plan.types import AgentKey
 from kadre.server import auth
 from kadre.server.identity import Right
 
-Deed = Literal["chat", "approve"]
-"""What may be done with an agent, by the name of the part of it that Kubernetes' rules allow to create."""
+Deed = Literal["chat", "approve", "runs"]
+"""What may be done with an agent, by the part of it that Kubernetes' rules name: talk to it, decide about its calls,
+see what others said and were told."""
+_RIGHTS: dict[Deed, Right] = {"runs": "see-all", "approve": "approve"}
 MAX_TOKEN = 16 * 1024
 
 
@@ -30,11 +32,6 @@ class Visitor(Protocol):
     @property
     def name(self) -> str:
         """As runs and sessions know them: `user:ada`."""
-        ...
-
-    @property
-    def sees_all(self) -> bool:
-        """Whether they see what others said and were told."""
         ...
 
     async def may(self, deed: Deed, agent: AgentKey) -> bool:
@@ -55,7 +52,6 @@ class Trusted:
     """One who may do everything: the person at this machine, or anybody where `auth: none` is spelled out."""
 
     name: str = auth.LOCAL.name
-    sees_all: bool = True
 
     async def may(self, deed: Deed, agent: AgentKey) -> bool:
         """See Visitor."""
@@ -69,12 +65,11 @@ class KeyHolder:
 
     name: str
     approves: bool = False
-    sees_all: bool = False
 
     async def may(self, deed: Deed, agent: AgentKey) -> bool:
         """See Visitor."""
         del agent
-        return deed == "chat" or self.approves
+        return deed == "chat" or (deed == "approve" and self.approves)
 
 
 class Keys(Protocol):
@@ -132,8 +127,7 @@ class Reception:
 
 async def rights(visitor: Visitor, agent: AgentKey) -> tuple[Right, ...]:
     """What a host is told that the caller may there."""
-    told: list[Right] = ["see-all"] if visitor.sees_all else []
-    return (*told, "approve") if await visitor.may("approve", agent) else tuple(told)
+    return tuple([right for deed, right in _RIGHTS.items() if await visitor.may(deed, agent)])
 
 
 async def check(visitor: Visitor, deed: Deed, agent: AgentKey) -> None:

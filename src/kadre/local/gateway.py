@@ -1,0 +1,116 @@
+"""The gateway's process: who is served is followed in the cluster; its doors are open until Kubernetes says to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+
+from kadre.base import collector
+from kadre.base.clock import SystemClock
+from kadre.base.errors import KadreError
+from kadre.base.tasks import Tasks
+from kadre.engine import http_client
+from kadre.kube import access
+from kadre.kube.client import ALL, Client
+from kadre.kube.kinds import Key
+from kadre.local import serving
+from kadre.operator.children.common import MANAGER
+from kadre.operator.gateway import keys
+from kadre.operator.gateway.fleet import ClusterFleet
+from kadre.operator.gateway.reviewer import ClusterReviewer
+from kadre.operator.gateway.secret import FollowedSecret
+from kadre.server.gateway import app
+from kadre.server.gateway.crowd import Crowd
+from kadre.server.gateway.metrics import GatewayMetrics
+from kadre.server.gateway.upstream import Upstream
+from kadre.server.gateway.visitors import Reception
+from kadre.server.identity import Signer
+
+log = logging.getLogger(__name__)
+
+LINGER = 3.0
+"""Seconds a gateway that is told to end goes on taking requests: what sends them hears of its end that much later."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """Everything the process is told."""
+
+    key_secret: str
+    """Name of the Secret, in the gateway's own namespace, of the key that says to agents who is calling."""
+    host: str = "0.0.0.0"  # noqa: S104 - a pod is reached from outside or not at all
+    port: int = 8080
+    metrics_port: int = 0
+    """Where metrics are served besides; 0: nowhere."""
+    namespaces: tuple[str, ...] = ()
+    """Those whose agents are served; none: all."""
+    api_keys: str = ""
+    """Name of the Secret, in the gateway's own namespace, of API keys by their holders; empty: there are none."""
+    approvers: tuple[str, ...] = ()
+    """Holders of API keys who may decide about calls that wait."""
+    tokens: bool = True
+    """Whether Kubernetes' tokens are reviewed."""
+    trust_local: bool = True
+    open: bool = False
+    """Whether nobody has to prove who they are."""
+    linger: float = LINGER
+
+
+def run(settings: GatewaySettings) -> int:
+    """Serve until told to stop; the exit code. Raises KadreError where there is no cluster, or no port."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings))
+
+
+async def _serve(settings: GatewaySettings) -> int:
+    clock, tasks, stop = SystemClock(), Tasks("gateway"), asyncio.Event()
+    try:
+        found = access.found()
+    except LookupError as error:
+        raise KadreError(str(error)) from error
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(serving.leave_signals)
+        client = await stack.enter_async_context(Client(found, MANAGER))
+        http = http_client.session()
+        stack.push_async_callback(http.close)
+        fleet = ClusterFleet(client, settings.namespaces or ALL)
+        signing = FollowedSecret(client, Key(found.namespace, settings.key_secret))
+        given = FollowedSecret(client, Key(found.namespace, settings.api_keys)) if settings.api_keys else None
+        upstream = Upstream(fleet, http, Signer(lambda: signing.current().get(keys.CURRENT, "").encode(), clock))
+        reception = Reception(
+            given,
+            frozenset(settings.approvers),
+            ClusterReviewer(client, clock) if settings.tokens else None,
+            trust_local=settings.trust_local,
+            open=settings.open,
+        )
+        crowd = Crowd()
+        metrics = GatewayMetrics(fleet, upstream, crowd)
+
+        def waits() -> str:
+            if not fleet.synced:
+                return "the agents of the cluster are not known yet"
+            return "" if signing.current() else f"the Secret {settings.key_secret} is not there yet"
+
+        doors = app.build(fleet, upstream, reception, crowd, metrics.get, found.namespace, waits)
+        stack.push_async_callback(tasks.aclose)
+        followed = [*fleet.informers(), signing.informer, *([given.informer] if given is not None else [])]
+        for informer in followed:
+            tasks.spawn(f"follow-{informer.kind.plural}", informer.run())
+        ports = [settings.port, *([settings.metrics_port] if settings.metrics_port else [])]
+        servers = [serving.Server(serving.listen(settings.host, port), doors) for port in ports]
+        answering = [tasks.spawn("serve", server.serve()) for server in servers]
+        log.info("every agent of the cluster at %s is served on port %d", found.server, settings.port)
+        collector.settle()
+        serving.heed_signals(stop)
+        await stop.wait()
+        log.info("told to end: taking requests for %.0f s more", settings.linger)
+        await clock.sleep(settings.linger)
+        for server in servers:
+            server.should_exit = True
+        await asyncio.wait(answering, timeout=serving.GRACE + 1)
+    return 0
