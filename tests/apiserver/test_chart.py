@@ -41,7 +41,7 @@ CLUSTER_WIDE = {
 MONITORED = {"kagent.dev/monitored": "true"}
 RIGHTS = {(kind.api_version, kind.kind): kind for kind in chart.RIGHTS.values()}
 GUIDE = chart.CHART.parents[1] / "docs" / "guides" / "cluster.md"
-CONFINED = ("watchNamespaces={team}", "crds.install=false", "webhook.enabled=false")
+CONFINED = ("watchNamespaces={team}", "crds.install=false", "webhook.enabled=false", "auth.tokens=false")
 
 
 def of(objects: list[Object], kind: str, name: str = "") -> Object:
@@ -61,7 +61,7 @@ def pods(objects: list[Object]) -> Iterator[tuple[str, Any]]:
 
 def arguments(objects: list[Object]) -> list[str]:
     """What the controller is told."""
-    (container,) = of(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    (container,) = of(objects, "Deployment", "kagent-controller")["spec"]["template"]["spec"]["containers"]
     said: list[str] = container["args"]
     return said
 
@@ -72,7 +72,7 @@ def test_every_value_of_the_guide_has_its_effect(seeds: Path, tmp_path: Path) ->
     (values,) = re.findall(r"^```yaml\n(# values\.yaml.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     (tmp_path / "values.yaml").write_text(values)
     made = chart.rendered("kagent-system", "kagent", hooks=True, values=str(tmp_path / "values.yaml"))
-    deployment = of(made, "Deployment")
+    deployment = of(made, "Deployment", "kagent-controller")
     pod, (container,) = deployment["spec"]["template"]["spec"], deployment["spec"]["template"]["spec"]["containers"]
     assert (deployment["metadata"]["name"], deployment["spec"]["replicas"]) == ("kagent-controller", 2)
     assert deployment["spec"]["template"]["metadata"]["labels"]["app"] == "kagent-controller"
@@ -82,7 +82,7 @@ def test_every_value_of_the_guide_has_its_effect(seeds: Path, tmp_path: Path) ->
     assert "--metrics-bind-address=:8080" in container["args"]
     ports = {each["name"]: each["containerPort"] for each in container["ports"]}
     assert (ports["metrics"], ports["health"]) == (8080, 8081)
-    assert of(made, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+    assert of(made, "PodDisruptionBudget", "kagent-controller")["spec"]["maxUnavailable"] == 1
     assert of(made, "ServiceAccount", "kagent-controller")
     assert pod["serviceAccountName"] == "kagent-controller"
     assert of(made, "ClusterRoleBinding", "kagent-controller")["subjects"][0]["name"] == "kagent-controller"
@@ -105,14 +105,15 @@ def test_every_value_of_the_guide_has_its_effect(seeds: Path, tmp_path: Path) ->
 def test_the_monitors_choose_the_services_that_have_metrics() -> None:
     made = chart.rendered("kagent", "kagent", "monitoring.serviceMonitor.enabled=true")
     services = [each for each in made if each["kind"] == "Service"]
-    for chosen in (
-        of(made, "ServiceMonitor", "kagent-controller")["spec"],
-        {"selector": {"matchLabels": {"app.kubernetes.io/name": "kagent"}}},
+    for chosen, number in (
+        (of(made, "ServiceMonitor", "kagent-controller")["spec"], 1),
+        (of(made, "ServiceMonitor", "kagent-gateway")["spec"], 1),
+        ({"selector": {"matchLabels": {"app.kubernetes.io/name": "kagent"}}}, 2),  # the document's own: both
     ):
         wanted = chosen["selector"]["matchLabels"]
         found = [each for each in services if wanted.items() <= each["metadata"]["labels"].items()]
         ports = [port["name"] for each in found for port in each["spec"]["ports"]]
-        assert ports.count("metrics") == 1
+        assert ports.count("metrics") == number
     agents = of(made, "ServiceMonitor", "kagent-agents")["spec"]
     assert (agents["selector"]["matchLabels"], agents["namespaceSelector"]) == (MONITORED, {"any": True})
     assert [each["port"] for each in agents["endpoints"]] == ["metrics"]
@@ -265,11 +266,34 @@ async def test_every_pod_keeps_to_the_restricted_standard(world: World) -> None:
         if each["kind"] == "ServiceAccount":
             await world.client.apply(kinds.SERVICE_ACCOUNT, each)
     specs = dict(pods(made))
-    assert specs.keys() == {"kagent-controller", "kagent-crds", "kagent-controller-test"}
+    assert specs.keys() == {"kagent", "kagent-controller", "kagent-crds", "kagent-controller-test"}
     for name, spec in specs.items():
         await world.client.create(POD, {"metadata": {"name": name, "namespace": world.namespace}, "spec": spec})
         assert all(container["securityContext"]["readOnlyRootFilesystem"] for container in spec["containers"])
         assert all(container["resources"]["limits"]["memory"] for container in spec["containers"])
+
+
+@pytest.mark.requirement("gateway")
+def test_the_gateway_is_told_whom_to_let_in_and_reads_no_other_secret() -> None:
+    said = ("auth.apiKeys.existingSecret=keys", "auth.apiKeys.approvers={on-call}", "auth.trustLocal=false")
+    made = chart.rendered("kagent", "kagent", *said, "auth.tokens=false", "watchNamespaces={team}")
+    (container,) = of(made, "Deployment", "kagent")["spec"]["template"]["spec"]["containers"]
+    expected = ["--api-keys=keys", "--approver=on-call", "--no-tokens", "--no-trust-local", "--namespace=team"]
+    assert [word for word in expected if word not in container["args"]] == []
+    assert "--auth=required" in container["args"]
+    assert f"--gateway-secret={of(made, 'Role', 'kagent-gateway-key')['metadata']['name']}" in arguments(made)
+    read = of(made, "Role", "kagent-gateway-key")["rules"]
+    assert [(rule["resourceNames"], rule["verbs"]) for rule in read] == [
+        (["kagent-gateway-key", "keys"], ["get", "list", "watch"])
+    ]
+    assert [
+        each for each in made if each["kind"] == "ClusterRoleBinding" and "reviews" in each["metadata"]["name"]
+    ] == []
+    services = {each["metadata"]["name"]: each["spec"]["ports"][0] for each in made if each["kind"] == "Service"}
+    assert (services["kagent"]["port"], services["kagent-metrics"]["port"]) == (80, 9090)
+    off = chart.rendered("kagent", "kagent", "gateway.enabled=false")
+    assert [each["metadata"]["name"] for each in off if "gateway" in each["metadata"]["name"]] == []
+    assert not any("gateway" in word for word in arguments(off))
 
 
 def test_keys_and_addresses_are_told_by_name() -> None:
@@ -397,7 +421,7 @@ async def test_a_cluster_takes_the_plain_manifests(world: World) -> None:
     assert of(made, "Namespace")["metadata"]["name"] == f"{world.namespace}-plain"
     for each in made:
         await world.client.apply((KNOWN | RIGHTS)[each["apiVersion"], each["kind"]], each)
-    (container,) = of(made, "Deployment")["spec"]["template"]["spec"]["containers"]
+    (container,) = of(made, "Deployment", "kagent-controller")["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "kadre:test"
     assert "--agent-image=kadre:test" in container["args"]
     with pytest.raises(KadreError, match="no namespace's name"):

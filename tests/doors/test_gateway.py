@@ -278,3 +278,19 @@ async def test_a_client_that_leaves_ends_what_nobody_waits_for(tmp_path: Path) -
         await asyncio.wait_for(live.wait(), 5)
         assert live.finished is not None
         assert live.finished.status == "cancelled"
+
+
+async def test_what_agents_have_used_is_one_table(tmp_path: Path) -> None:
+    one, other = await two(tmp_path)
+    async with gateway(tmp_path, {"a": [one], "b": [other]}) as (http, fleet):
+        await one.ask()
+        await one.ask()
+        _, told = await answered(http.get("/usage"))
+        rows = {each["name"]: each for each in told["usage"]}
+        assert (rows["a"]["requests"], rows["a"]["prompt_tokens"], rows["b"]["requests"]) == (2, 20, 0)
+        fleet.at[B] = [NOWHERE]
+        async with http.get("/usage", headers={"Accept": "text/plain"}) as answer:
+            header, first, *rest = (await answer.text()).splitlines()
+        assert header.split("   ")[0] == "NAMESPACE"
+        assert first.split() == ["default", "a", "2", "0", "20", "4"]
+        assert rest[-1].startswith("not counted: default/b: its pod at 127.0.0.1:1 cannot be reached")

@@ -16,6 +16,19 @@
 {{- printf "%s-controller" (include "kadre.fullname" . | trunc 52 | trimSuffix "-") }}
 {{- end }}
 
+{{- define "kadre.gateway" -}}
+{{- printf "%s-gateway" (include "kadre.fullname" . | trunc 55 | trimSuffix "-") }}
+{{- end }}
+
+{{- /* The Secret of the key that the gateway signs with: the controller makes it. */}}
+{{- define "kadre.gatewayKey" -}}
+{{- printf "%s-key" (include "kadre.gateway" . | trunc 59 | trimSuffix "-") }}
+{{- end }}
+
+{{- define "kadre.metrics" -}}
+{{- printf "%s-metrics" (include "kadre.fullname" . | trunc 55 | trimSuffix "-") }}
+{{- end }}
+
 {{- define "kadre.account" -}}
 {{- if .Values.serviceAccount.create }}
 {{- default (include "kadre.controller" .) .Values.serviceAccount.name }}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -30,8 +31,9 @@ PAGE = 250
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=30.0)
 WATCH_SECONDS = 290
 """After which a watch is begun anew: below the minutes for which proxies keep a silent connection."""
-# A little longer than the server has been told to hold it.
-_WATCHING = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=WATCH_SECONDS + 15.0)
+# A little longer than the server has been told to hold it. In all, not between two reads: of those there are thousands,
+# and each would set the timer anew.
+_WATCHING = aiohttp.ClientTimeout(total=WATCH_SECONDS + 15.0, sock_connect=5.0)
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 LINE = 4 << 20
@@ -275,8 +277,14 @@ class Client:
             raise RuntimeError("a Client is entered before it is used")
         said = {"Accept": accept, **(headers or {}), **self._access.headers()}
         # Names are safe in an address as they are, and taking it apart costs a tenth of a request.
-        url = URL(f"{self._access.server}{path}?{urlencode(query)}", encoded=True)
+        url = URL(f"{self._access.server}{path}?{_encoded(*query.items())}", encoded=True)
         return self._session.request(method, url, data=data, headers=said, timeout=timeout)
+
+
+@lru_cache(maxsize=64)
+def _encoded(*query: tuple[str, str]) -> str:
+    """A query as an address has it. Most requests have one of very few."""
+    return urlencode(query)
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kadre.api.resource import NATIVE
 from kadre.base.clock import Clock, SystemClock
@@ -18,7 +18,6 @@ from kadre.kube.kinds import Key, Kind
 from kadre.kube.outcome import Outcome
 from kadre.operator.children.common import Settings
 from kadre.operator.cluster import Cluster, Declared, Ref
-from kadre.operator.gateway.publishing import Publisher
 from kadre.operator.owned import Owned
 from kadre.operator.reconcilers.agent import Agents
 from kadre.operator.reconcilers.other import Others
@@ -27,6 +26,9 @@ from kadre.operator.rights import Rights
 from kadre.operator.rollouts import Rollouts
 from kadre.operator.sharing import Sharing
 from kadre.operator.upgrades import Upgrades
+
+if TYPE_CHECKING:
+    from kadre.operator.gateway.publishing import Publisher
 
 _NATIVE_AGENT = (NATIVE.partition("/")[0], "Agent")
 
@@ -56,6 +58,8 @@ class Operator:
         self.publisher: Publisher | None = None
         """Keeps the gateway's keys, where there is a gateway."""
         if settings.gateway_secret:
+            from kadre.operator.gateway.publishing import Publisher  # with the library for keys, which takes 7 MiB
+
             secret, live = Key(settings.home, settings.gateway_secret), self.owned.live(kinds.CONFIG_MAP)
             self.publisher = Publisher(client, self.applier, secret, self._populated, live.keys, clock)
 

@@ -27,6 +27,8 @@ from kadre.operator.controller import Operator
 
 log = logging.getLogger(__name__)
 
+COLLECT = 2_000
+"""The collector's threshold: what thousands of agents leave in cycles must not wait for long."""
 LOCK = "kadre-controller"
 """The record by which replicas agree on who acts."""
 
@@ -71,7 +73,7 @@ async def run(options: Options) -> int:
         await health.serve(stack, figures, options.metrics_address, options.health_address)
         for kind in KINDS.values():
             kind.model_rebuild()  # else it is completed when the first object of it is read, by the first who waits
-        collector.settle()
+        collector.settle(COLLECT)
         log.info("reconciling the cluster at %s", found.server)
         act = _lead(operator, client, found.namespace, owner) if options.leader_elect else operator.act()
         following, acting = asyncio.ensure_future(operator.follow()), asyncio.ensure_future(act)

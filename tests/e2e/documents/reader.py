@@ -143,6 +143,10 @@ class Guide:
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         return done.stdout
 
+    def exports(self, **variables: str) -> None:
+        """Have these in the shell, as the document takes it for granted."""
+        self._env |= variables
+
     def ends(self) -> None:
         """The document has nothing more to do, and everything that is changed here occurred in it."""
         left = [f"line {step.line}: {step.text}" for step in self._steps]

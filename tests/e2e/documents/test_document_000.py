@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -32,7 +33,8 @@ def guide(
     models(testbed, "ollama", "ollama", 11434)
     install(installed, *OUTSIDE)
     page = document(ROOT.parent / "shared" / "seeds", "000")
-    return Guide(page, testbed.kubeconfig, tmp_path_factory.mktemp("guide"), {})
+    changed = {"https://api.openai.com/v1": OPENAI}
+    return Guide(page, testbed.kubeconfig, tmp_path_factory.mktemp("guide"), changed)
 
 
 def agent(name: str, fragment: str, **more: Any) -> str:
@@ -47,12 +49,20 @@ def ready(guide: Guide, name: str) -> None:
     guide.also(f"kubectl wait {IN} --for=condition=Ready agent/{name} --timeout=60s")
 
 
-@pytest.mark.requirement("agent-model-config", "agent-described")
+@pytest.mark.requirement("agent-model-config", "agent-described", "gateway-service", "gateway-chat", "chart-resources")
 def test_agents_are_written(guide: Guide) -> None:
     guide.saves("my-agent.yaml")
     guide.saves("model.yaml")
-    guide.cannot_yet("kubectl port-forward -n kagent svc/kagent 8080:80", "gateway-service")
-    guide.cannot_yet("curl -X POST http://localhost:8080/agents/k8s-operator/chat …", "gateway-service")
+    guide.also("kubectl apply -f -", OLLAMA + "---\n" + agent("k8s-operator", ASKED))
+    ready(guide, "k8s-operator")
+    with guide.keeps("kubectl port-forward -n kagent svc/kagent 8080:80", "Forwarding from 127.0.0.1"):
+        heard = "qwen3:30b-a3b heard: List all pods in default namespace"
+        guide.types("curl -X POST http://localhost:8080/agents/k8s-operator/chat …", heard)
+    asked = "-o jsonpath='{.spec.template.spec.containers[0].resources}'"
+    told = json.loads(guide.also(f"kubectl get deployment kagent {IN} {asked}"))
+    sizes = {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"cpu": "1", "memory": "2Gi"}}
+    assert told == sizes
+    guide.also(f"kubectl delete agent,modelconfig --all {IN}")
     guide.also("kubectl apply -f -", agent("k8s-operator", guide.reads()))
     # Its ModelConfig is missing: it says so at once, with what to do, and heals when it is there.
     guide.also(f"kubectl wait {IN} --for=condition=Stalled agent/k8s-operator --timeout=30s")
@@ -65,6 +75,7 @@ def test_agents_are_written(guide: Guide) -> None:
         assert "qwen3:30b-a3b heard: Hello" in guide.also(f"kubectl exec {IN} deployment/{name} -- {ASK}")
 
 
+ASKED = "spec: {modelConfig: ollama-qwen3-30b-a3b, systemMessage: You operate a cluster.}"
 OLLAMA = """
 apiVersion: kagent.dev/v1alpha1
 kind: ModelConfig
@@ -94,11 +105,21 @@ def test_an_agent_is_created_changed_and_deleted(guide: Guide) -> None:
     ready(guide, "my-agent")
 
 
-@pytest.mark.requirement("agent-logs-by-label", "agent-described", "agents-listed", "external-secret")
+@pytest.mark.requirement(
+    "agent-logs-by-label",
+    "agent-described",
+    "agents-listed",
+    "external-secret",
+    "metrics-service",
+    "deployment-kagent",
+)
 def test_an_agent_that_does_not_answer_is_looked_at(guide: Guide) -> None:
     assert "gpt-4 heard: Hello" in guide.also(f"kubectl exec {IN} deployment/my-agent -- {ASK}")
     guide.types("kubectl logs -n kagent -l agent=my-agent", "is served on port 8080")
-    guide.cannot_yet("kubectl port-forward -n kagent svc/kagent-metrics 9090:9090", "metrics-service")
+    with guide.keeps("kubectl port-forward -n kagent svc/kagent-metrics 9090:9090", "Forwarding from 127.0.0.1"):
+        shown = guide.also("curl -sf localhost:9090/metrics")
+        assert "kagent_gateway_agents_active" in shown
+        assert "\nagent_" not in shown
     told = guide.types("kubectl describe agent my-agent -n kagent", "Type:                  Ready", "Events:")
     assert KEY not in told
     guide.types("kubectl get modelconfig -n kagent", "openai-gpt4", "gpt-4")
@@ -106,11 +127,12 @@ def test_an_agent_that_does_not_answer_is_looked_at(guide: Guide) -> None:
     guide.types("kubectl describe externalsecret kagent-openai -n kagent", "kagent/openai", "aws-secrets-manager")
     guide.types("kubectl get secret kagent-openai -n kagent -o yaml", "OPENAI_API_KEY:")
     guide.types("kubectl get svc -n ollama", "11434/TCP")
-    guide.cannot_yet("kubectl exec -n kagent deployment/kagent -- curl -s http://ollama…", "deployment-kagent")
-    guide.cannot_yet("kubectl exec -n kagent deployment/kagent -- curl -s https://api.openai.com…", "deployment-kagent")
+    guide.types("kubectl exec -n kagent deployment/kagent -- curl -s http://ollama…", "qwen3:30b-a3b")
+    guide.exports(OPENAI_API_KEY=KEY)
+    guide.types("kubectl exec -n kagent deployment/kagent -- curl -s https://api.openai.com…", '"gpt-4"')
 
 
-@pytest.mark.requirement("agent-templates", "rate-limits", "service-monitor")
+@pytest.mark.requirement("agent-templates", "rate-limits", "service-monitor", "usage-script")
 def test_agents_are_configured_further(guide: Guide) -> None:
     tools, values, template, limits = (guide.reads() for _ in range(4))
     assert "existingSecretKey: ANTHROPIC_API_KEY" in values
@@ -125,7 +147,7 @@ def test_agents_are_configured_further(guide: Guide) -> None:
     guide.also("kubectl apply -n kagent -f -", yaml.safe_dump(monitor))
     ports = "-o jsonpath='{.items[*].spec.ports[*].name}'"
     assert "metrics" in guide.also(f"kubectl get services {IN} -l app.kubernetes.io/name=kagent {ports}").split()
-    guide.cannot_yet("kubectl exec -n kagent deployment/kagent -- ./scripts/check-usage.sh", "usage-script")
+    guide.types("kubectl exec -n kagent deployment/kagent -- ./scripts/check-usage.sh", "PROMPT TOKENS", "limited")
 
 
 @pytest.mark.requirement("backup-restores", "crds-updated", "documents-typed")

@@ -18,6 +18,7 @@ from kadre.server.gateway.doors import Doors
 from kadre.server.gateway.fleet import Fleet
 from kadre.server.gateway.runs import RunDoors
 from kadre.server.gateway.upstream import Upstream
+from kadre.server.gateway.usage import UsageDoor
 from kadre.server.gateway.visitors import Reception
 
 
@@ -76,6 +77,7 @@ def build(
         "/readyz": Door(get=ready),
         "/metrics": Door(get=metrics),
     }
+    around["/usage"] = Door(get=UsageDoor(fleet, upstream).get)
     served = around | _talking(Doors(fleet, upstream, home)) | _running(RunDoors(fleet, upstream, home))
     routes = [Route(path, door) for path, door in served.items()]
     return Entrance(Router(routes, redirect_slashes=False, default=nowhere), reception, crowd)

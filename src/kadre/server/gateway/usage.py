@@ -1,0 +1,94 @@
+"""What agents have used: their hosts' metrics, added up by agent, for people and for scripts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import aiohttp
+import msgspec
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kadre.base.errors import KadreError
+from kadre.base.tasks import all_of
+from kadre.plan.types import AgentKey
+from kadre.server import errors
+from kadre.server.gateway import visitors
+from kadre.server.gateway.doors import while_there
+from kadre.server.gateway.fleet import Fleet
+from kadre.server.gateway.upstream import Call, Upstream
+from kadre.server.gateway.visitors import Visitor
+
+AT_ONCE = 32
+_COLUMNS = ("NAMESPACE", "AGENT", "REQUESTS", "ERRORS", "PROMPT TOKENS", "COMPLETION TOKENS")
+
+
+class Used(msgspec.Struct):
+    """What one agent has used since its pods began."""
+
+    namespace: str
+    name: str
+    requests: int = 0
+    errors: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add(self, page: str) -> None:
+        """Count what a page of metrics says."""
+        for family in text_string_to_metric_families(page):
+            for sample in family.samples:
+                if sample.labels.get("agent_name") != self.name:
+                    continue
+                value = int(sample.value)
+                match sample.name, sample.labels.get("token_type"):
+                    case "agent_request_total", _:
+                        self.requests += value
+                    case "agent_request_errors_total", _:
+                        self.errors += value
+                    case "llm_tokens_total", "prompt":
+                        self.prompt_tokens += value
+                    case "llm_tokens_total", "completion":
+                        self.completion_tokens += value
+                    case _:
+                        pass
+
+
+class UsageDoor:
+    """`GET /usage`: a table for `Accept: text/plain`, else JSON."""
+
+    def __init__(self, fleet: Fleet, upstream: Upstream) -> None:
+        self._fleet = fleet
+        self._upstream = upstream
+
+    async def get(self, request: Request) -> Response:
+        """Of every agent that the caller may talk to. `missing` names pods that could not be asked."""
+        visitor: Visitor = request.scope["visitor"]
+        agents = sorted(await visitors.allowed(visitor, self._fleet.all()))
+        used = {agent: Used(agent.namespace, agent.name) for agent in agents}
+        missing = await while_there(request, self._count(used))
+        if "text/plain" in request.headers.get("accept", ""):
+            return Response(_table(used.values(), missing), media_type="text/plain; charset=utf-8")
+        return errors.json_response({"usage": list(used.values())} | ({"missing": missing} if missing else {}))
+
+    async def _count(self, used: dict[AgentKey, Used]) -> list[str]:
+        gate, missing = asyncio.Semaphore(AT_ONCE), []
+
+        async def ask(agent: AgentKey, host: str) -> None:
+            async with gate:
+                try:
+                    answer = await self._upstream.send(Call("GET", "/metrics", {}), host, {})
+                    used[agent].add(await answer.text())
+                except (KadreError, aiohttp.ClientError, TimeoutError, ValueError) as error:
+                    missing.append(f"{agent.short}: {error}")
+
+        await all_of([ask(agent, host) for agent in used for host in self._fleet.hosts(agent)])
+        return sorted(missing)
+
+
+def _table(rows: Iterable[Used], missing: Iterable[str]) -> str:
+    lines = [_COLUMNS, *[tuple(map(str, msgspec.structs.astuple(row))) for row in rows]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(_COLUMNS))]
+    text = ["   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*text, *[f"not counted: {each}" for each in missing]]) + "\n"

@@ -1,0 +1,172 @@
+"""What the gateway knows of a cluster, on a real API server: agents and their pods, whose a token is, and its keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from kadre.base.clock import SystemClock
+from kadre.base.tasks import Tasks
+from kadre.kube import access, kinds
+from kadre.kube.client import Client
+from kadre.kube.kinds import Key, Kind, Object
+from kadre.operator.children.common import MANAGED_BY, MANAGER, Settings
+from kadre.operator.children.deployment import GATEWAY_KEYS
+from kadre.operator.controller import Operator
+from kadre.operator.gateway import keys, reviewer
+from kadre.operator.gateway.fleet import SERVICE_NAME, ClusterFleet
+from kadre.operator.gateway.reviewer import ClusterReviewer
+from kadre.operator.gateway.secret import FollowedSecret
+from kadre.plan.types import AgentKey
+from tests.apiserver.conftest import AGENT, SECONDS, World, operating
+from tests.apiserver.test_agents import AGENT_YAML, MODEL_YAML
+
+pytestmark = pytest.mark.requirement("gateway")
+SECRET = "gateway-key"
+_RBAC = "rbac.authorization.k8s.io"
+
+
+@asynccontextmanager
+async def publishing(world: World) -> AsyncIterator[Operator]:
+    """A controller that keeps the keys of a gateway in this namespace."""
+    settings = Settings(image="kadre:test", gateway_secret=SECRET, home=world.namespace)
+    async with operating(world.plane.kubeconfig, settings, [world.namespace]) as operator:
+        yield operator
+
+
+async def soon(holds: Callable[[], bool]) -> None:
+    """As soon as that holds."""
+    async with asyncio.timeout(SECONDS):
+        while not holds():  # noqa: ASYNC110 - what is followed tells nobody
+            await asyncio.sleep(0)
+
+
+async def test_pods_of_every_agent_are_shown_the_keys_of_the_gateway(world: World) -> None:
+    async with publishing(world):
+        secret = await world.when(kinds.SECRET, SECRET, lambda obj: keys.CURRENT in obj["data"])
+        known = keys.of_secret(secret)
+        assert known is not None
+        assert await world.get(kinds.CONFIG_MAP, GATEWAY_KEYS) is None
+        await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+        shown = await world.when(kinds.CONFIG_MAP, GATEWAY_KEYS, lambda obj: obj.get("data") == known.public())
+        assert "PRIVATE" not in str(shown)
+        deployment = await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert "--gateway-keys=/etc/kadre-gateway" in container["args"]
+        await world.change(kinds.CONFIG_MAP, GATEWAY_KEYS, lambda obj: obj.update(data={"other.pem": "x"}))
+        await world.when(
+            kinds.CONFIG_MAP, GATEWAY_KEYS, lambda obj: known.public().items() <= (obj.get("data") or {}).items()
+        )
+        await world.client.delete(AGENT, world.namespace, "helper")
+        await world.gone(kinds.CONFIG_MAP, GATEWAY_KEYS)
+
+
+async def test_a_key_that_was_made_stays_when_the_controller_starts_anew(world: World) -> None:
+    async with publishing(world):
+        before = await world.when(kinds.SECRET, SECRET, lambda obj: keys.CURRENT in obj["data"])
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    async with publishing(world):
+        await world.when(kinds.CONFIG_MAP, GATEWAY_KEYS, lambda _: True)
+        assert await world.get(kinds.SECRET, SECRET) == before
+
+
+def endpoints(world: World, name: str, *hosts: tuple[str, bool]) -> Object:
+    """What Kubernetes makes of a Service's pods: addresses, each with whether it is ready."""
+    labels = {SERVICE_NAME: "helper", MANAGED_BY: MANAGER}
+    metadata = {"name": name, "namespace": world.namespace, "labels": labels}
+    found = [{"addresses": [host], "conditions": {"ready": ready}} for host, ready in hosts]
+    ports = [{"name": "http", "port": 8080}, {"name": "metrics", "port": 9090}]
+    kind = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4"}
+    return {**kind, "metadata": metadata, "endpoints": found, "ports": ports}
+
+
+async def test_agents_and_the_pods_that_answer_for_them_are_followed(world: World) -> None:
+    fleet, tasks = ClusterFleet(world.client, [world.namespace]), Tasks("test")
+    for informer in fleet.informers():
+        tasks.spawn("follow", informer.run())
+    helper = AgentKey(world.namespace, "helper")
+    await soon(lambda: fleet.synced)
+    assert list(fleet.all()) == []
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+    await soon(lambda: list(fleet.named("helper")) == [helper])
+    assert fleet.hosts(helper) == ()
+    await world.client.create(kinds.ENDPOINT_SLICE, endpoints(world, "one", ("10.1.0.7", True), ("10.1.0.8", False)))
+    await world.client.create(kinds.ENDPOINT_SLICE, endpoints(world, "two", ("10.1.0.9", True)))
+    await soon(lambda: set(fleet.hosts(helper)) == {"10.1.0.7:8080", "10.1.0.9:8080"})
+    assert (fleet.shown(helper)["hosts"], fleet.shown(helper)["namespace"]) == (2, world.namespace)
+    await world.client.delete(kinds.ENDPOINT_SLICE, world.namespace, "two")
+    await soon(lambda: fleet.hosts(helper) == ("10.1.0.7:8080",))
+    await world.client.delete(AGENT, world.namespace, "helper")
+    await soon(lambda: not fleet.named("helper"))
+    await tasks.aclose()
+
+
+async def token(world: World, account: str) -> str:
+    """A token of a ServiceAccount, as `kubectl create token` asks for it."""
+    made = {"apiVersion": "v1", "kind": "ServiceAccount", **world.named(account)}
+    await world.client.create(kinds.SERVICE_ACCOUNT, made)
+    path = kinds.SERVICE_ACCOUNT.path(world.namespace, account, "token")
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    told = await world.client.ask(path, request)
+    found: str = told["status"]["token"]
+    return found
+
+
+async def allow(world: World, account: str, verb: str, *parts: str) -> None:
+    """Let the account do that with the parts of every agent of the namespace."""
+    rule = {"apiGroups": ["kagent.dev"], "resources": [f"agents/{part}" for part in parts], "verbs": [verb]}
+    role = {"apiVersion": f"{_RBAC}/v1", "kind": "Role", **world.named(f"{account}-{verb}"), "rules": [rule]}
+    await world.client.create(Kind(_RBAC, "v1", "Role", "roles"), role)
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": world.namespace}
+    to = {"apiGroup": _RBAC, "kind": "Role", "name": f"{account}-{verb}"}
+    binding = {"apiVersion": f"{_RBAC}/v1", "kind": "RoleBinding", **world.named(f"{account}-{verb}")}
+    kind = Kind(_RBAC, "v1", "RoleBinding", "rolebindings")
+    await world.client.create(kind, {**binding, "roleRef": to, "subjects": [subject]})
+
+
+async def test_the_api_server_says_whose_a_token_is_and_what_they_may(world: World) -> None:
+    helper, other = AgentKey(world.namespace, "helper"), AgentKey("elsewhere", "helper")
+    await allow(world, "ada", "create", "chat")
+    asked = ClusterReviewer(world.client, SystemClock())
+    ada = await asked.who(await token(world, "ada"))
+    assert ada is not None
+    assert ada.name == f"user:system:serviceaccount:{world.namespace}:ada"
+    assert [await ada.may(deed, helper) for deed in ("chat", "approve", "runs")] == [True, False, False]
+    assert not await ada.may("chat", other)
+    assert await asked.who("no-token") is None
+
+
+async def test_a_right_that_is_given_holds_after_some_seconds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reviewer, "REMEMBERED_SECONDS", 0.0)
+    helper = AgentKey(world.namespace, "helper")
+    asked = ClusterReviewer(world.client, SystemClock())
+    bob = await asked.who(await token(world, "bob"))
+    assert bob is not None
+    assert not await bob.may("approve", helper)
+    await allow(world, "bob", "create", "chat", "approve")
+    async with asyncio.timeout(SECONDS):
+        while not await bob.may("approve", helper):  # noqa: ASYNC110 - the API server's own rules lag behind
+            await asyncio.sleep(0)
+
+
+async def test_a_key_that_is_taken_out_of_its_secret_ends_at_once(world: World) -> None:
+    followed, tasks = FollowedSecret(world.client, Key(world.namespace, "api-keys")), Tasks("test")
+    tasks.spawn("follow", followed.informer.run())
+    await soon(followed.informer.synced.is_set)
+    assert followed.current() == {}
+    secret = {"apiVersion": "v1", "kind": "Secret", **world.named("api-keys"), "stringData": {"shop": "k-1\n"}}
+    await world.client.create(kinds.SECRET, secret)
+    await soon(lambda: followed.current() == {"shop": "k-1"})
+    await world.client.replace(kinds.SECRET, {**secret, "stringData": {}, "data": {}})
+    await soon(lambda: followed.current() == {})
+    await tasks.aclose()
+
+
+async def test_a_gateway_that_may_not_ask_says_who_must_do_what(world: World) -> None:
+    nobody = world.plane.user("nobody", "nobody", ["system:authenticated"])
+    async with Client(access.by_kubeconfig(nobody), MANAGER) as client:
+        with pytest.raises(Exception, match="system:auth-delegator"):
+            await ClusterReviewer(client).who("token")
