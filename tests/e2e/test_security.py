@@ -81,15 +81,36 @@ def rights(rules: list[Object]) -> Iterator[Right]:
                     yield from ((named, name, verb) for verb in rule["verbs"])
 
 
+def given(objects: list[Object], account: str, kind: str) -> set[Right]:
+    """The rights that the roles of a kind give to an account, of those in the chart."""
+    bound = [
+        each["roleRef"]["name"]
+        for each in objects
+        if each["kind"] == f"{kind}Binding" and account in [subject["name"] for subject in each["subjects"]]
+    ]
+    roles = [each for each in objects if each["kind"] == kind and each["metadata"]["name"] in bound]
+    return {right for each in roles for right in rights(each["rules"])}
+
+
+REVIEWS = {
+    ("tokenreviews.authentication.k8s.io", "", "create"),
+    ("subjectaccessreviews.authorization.k8s.io", "", "create"),
+}
+"""What the ClusterRole system:auth-delegator gives."""
+
+
 @pytest.mark.requirement("security-rights")
-def test_the_controller_may_do_what_the_chart_lists_and_nothing_else(installed: Terminal) -> None:
+@pytest.mark.parametrize(("account", "besides"), [("kagent-controller", set()), ("kagent-gateway", REVIEWS)])
+def test_each_account_may_do_what_the_chart_lists_and_nothing_else(
+    installed: Terminal, account: str, besides: set[Right]
+) -> None:
     manifest = installed.helm("get", "manifest", "kagent")
     objects = [each for each in yaml.safe_load_all(manifest) if each is not None]
-    everywhere = {right for each in objects if each["kind"] == "ClusterRole" for right in rights(each["rules"])}
-    at_home = {right for each in objects if each["kind"] == "Role" for right in rights(each["rules"])}
+    everywhere = given(objects, account, "ClusterRole") | besides
     anybody = may(installed, EVERYBODY, "default")
-    assert may(installed, CONTROLLER, "default") - anybody == everywhere
-    assert may(installed, CONTROLLER, INSTALLED) - anybody == everywhere | at_home
+    named = f"system:serviceaccount:{INSTALLED}:{account}"
+    assert may(installed, named, "default") - anybody == everywhere
+    assert may(installed, named, INSTALLED) - anybody == everywhere | given(objects, account, "Role")
 
 
 @pytest.mark.requirement("security-rights")
