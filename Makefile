@@ -108,6 +108,10 @@ gen: .venv/.tools ## Renew the reference pages and every golden file
 	@$(BIN)/python -m scripts.gen
 	@[ -z '$(HELM)' ] || $(BIN)/python -m scripts.manifests '$(HELM)'
 
+.PHONY: bench-gateway
+bench-gateway: .venv/.bench ## Measure what the gateway adds to a request, beside a bare reverse proxy
+	@$(BIN)/python -m benchmarks.gateway --out benchmarks/results
+
 .PHONY: bench-operator
 bench-operator: .venv/.bench ## Measure the controller beside a floor that sends the same writes
 	@$(BIN)/python -m benchmarks.reconcile --out benchmarks/results
