@@ -1,14 +1,18 @@
 """Whose a token is, and what they may: asked of the API server, and remembered for some seconds.
 
-What is remembered is how long a token that was revoked, or a right that was taken away, still holds.
+What is remembered is how long a token that was revoked, or a right that was taken away, still holds. Whoever sends
+tokens of nobody makes us ask each time: no more than some questions are under way at once.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any, Generic, TypeVar
+
+import msgspec
 
 from kadre.base.clock import Clock, SystemClock
 from kadre.base.errors import Unavailable
@@ -19,6 +23,10 @@ from kadre.plan.types import NATIVE_GROUP, AgentKey
 REMEMBERED_SECONDS = 10.0
 MOST = 20_000
 """Answers that are remembered."""
+AT_ONCE = 32
+"""Questions under way at once."""
+WAITING = 256
+"""Questions that wait for their turn; further ones are refused."""
 TOKEN_REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"  # noqa: S105 - an address
 ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 _VERBS = {"chat": "create", "approve": "create", "runs": "list"}
@@ -28,24 +36,32 @@ T = TypeVar("T")
 
 
 class _Answers(Generic[T]):
-    """Answers, for a while; the oldest go first where there are too many."""
+    """Answers, for a while; the oldest go first where there are too many. What several ask at once is asked once."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._kept: OrderedDict[Hashable, tuple[float, T]] = OrderedDict()
+        self._asked: dict[Hashable, asyncio.Future[T]] = {}
 
     async def get(self, question: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
         """The answer that is known, or what asking comes to."""
-        now = self._clock.monotonic()
         known = self._kept.get(question)
-        if known is not None and now - known[0] < REMEMBERED_SECONDS:
+        if known is not None and self._clock.monotonic() - known[0] < REMEMBERED_SECONDS:
             return known[1]
-        answer = await ask()
-        self._kept[question] = (now, answer)
+        asked = self._asked.get(question)
+        if asked is None:
+            asked = self._asked[question] = asyncio.ensure_future(ask())
+            asked.add_done_callback(lambda done: self._answered(question, done))
+        return await asyncio.shield(asked)  # others may wait for the same
+
+    def _answered(self, question: Hashable, done: asyncio.Future[T]) -> None:
+        self._asked.pop(question, None)
+        if done.cancelled() or done.exception() is not None:
+            return
+        self._kept[question] = (self._clock.monotonic(), done.result())
         self._kept.move_to_end(question)
         if len(self._kept) > MOST:
             self._kept.popitem(last=False)
-        return answer
 
 
 class User:
@@ -54,14 +70,14 @@ class User:
     def __init__(self, reviewer: ClusterReviewer, said: Mapping[str, Any]) -> None:
         self._reviewer = reviewer
         self.name = f"user:{said['username']}"
-        self._subject = {
-            "user": said["username"],
-            **{field: said[field] for field in ("uid", "groups", "extra") if said.get(field)},
-        }
+        more = {field: said[field] for field in ("uid", "groups", "extra") if said.get(field)}
+        self._subject = msgspec.json.encode({"user": said["username"], **more}, order="sorted")
 
     async def may(self, deed: str, agent: AgentKey) -> bool:
-        """See Visitor."""
-        return await self._reviewer.allowed(self.name, self._subject, deed, agent)
+        """See Visitor. Rules are mostly for whole namespaces: those are asked for first, once for all agents there."""
+        return await self._reviewer.allowed(self._subject, deed, agent.namespace) or await self._reviewer.allowed(
+            self._subject, deed, agent.namespace, agent.name
+        )
 
 
 class ClusterReviewer:
@@ -72,28 +88,27 @@ class ClusterReviewer:
         clock = clock or SystemClock()
         self._users: _Answers[User | None] = _Answers(clock)
         self._allowed: _Answers[bool] = _Answers(clock)
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._under_way = 0
 
     async def who(self, token: str) -> User | None:
         """See Reviewer."""
         named = hashlib.sha256(token.encode("latin-1", "replace")).digest()
         return await self._users.get(named, lambda: self._review(token))
 
-    async def allowed(self, name: str, subject: Mapping[str, Any], deed: str, agent: AgentKey) -> bool:
-        """Whether the API server's rules let the subject do that. Raises Unavailable."""
-        attributes = {
-            "verb": _VERBS[deed],
-            "group": NATIVE_GROUP,
-            "resource": "agents",
-            "subresource": deed,
-            "namespace": agent.namespace,
-            "name": agent.name,
-        }
+    async def allowed(self, subject: bytes, deed: str, namespace: str, name: str = "") -> bool:
+        """Whether the cluster's rules let the subject do that, with every agent there or the one. Raises Unavailable.
+
+        `subject`: as a SubjectAccessReview has it, as JSON.
+        """
+        attributes = {"verb": _VERBS[deed], "group": NATIVE_GROUP, "resource": "agents", "subresource": deed}
+        attributes |= {"namespace": namespace} | ({"name": name} if name else {})
 
         async def ask() -> bool:
-            status = await self._ask(ACCESS_REVIEWS, {**subject, "resourceAttributes": attributes})
-            return bool(status.get("allowed"))
+            spec = {**msgspec.json.decode(subject), "resourceAttributes": attributes}
+            return bool((await self._ask(ACCESS_REVIEWS, spec)).get("allowed"))
 
-        return await self._allowed.get((name, deed, agent), ask)
+        return await self._allowed.get((subject, deed, namespace, name), ask)
 
     async def _review(self, token: str) -> User | None:
         status = await self._ask(TOKEN_REVIEWS, {"token": token})
@@ -101,13 +116,20 @@ class ClusterReviewer:
         return User(self, said) if status.get("authenticated") and said.get("username") else None
 
     async def _ask(self, path: str, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self._under_way >= AT_ONCE + WAITING:
+            message = "the API server is asked who is calling as often as it may be; try again"
+            raise Unavailable(message, reason="ReviewFailed", retry_after=1.0)
         group = path.split("/")[2]
         kind = "TokenReview" if path == TOKEN_REVIEWS else "SubjectAccessReview"
+        self._under_way += 1
         try:
-            told = await self._client.ask(path, {"apiVersion": f"{group}/v1", "kind": kind, "spec": dict(spec)})
+            async with self._turns:
+                told = await self._client.ask(path, {"apiVersion": f"{group}/v1", "kind": kind, "spec": dict(spec)})
         except ApiError as error:
             fix = "give the gateway's account the ClusterRole system:auth-delegator" if error.forbidden else "try again"
             message = f"the API server cannot be asked who is calling ({error.reason or error.status}): {fix}"
             raise Unavailable(message, reason="ReviewFailed", retry_after=5.0) from error
+        finally:
+            self._under_way -= 1
         found: Mapping[str, Any] = told.get("status") or {}
         return found

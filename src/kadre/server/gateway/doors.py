@@ -14,13 +14,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from kadre.base import ids
-from kadre.base.errors import BadRequest, Forbidden, NotFound
+from kadre.base.errors import BadRequest, KadreError, NotFound
 from kadre.plan.types import AgentKey
 from kadre.server import body, errors, names
 from kadre.server.gateway import visitors
 from kadre.server.gateway.fleet import Fleet
 from kadre.server.gateway.relay import Relay
-from kadre.server.gateway.upstream import Call, Upstream, passed_on
+from kadre.server.gateway.upstream import ANSWER_SECONDS, Call, Upstream, passed_on
 from kadre.server.gateway.visitors import Visitor
 
 T = TypeVar("T")
@@ -116,7 +116,13 @@ class Doors:
         headers = passed_on(request.headers)
         if session:
             headers["x-session-id"] = session
-        return await hand_on(request, self._upstream, agent, Call("POST", path, headers, sent, stream), session)
+        return await hand_on(
+            request,
+            self._upstream,
+            agent,
+            Call("POST", path, headers, sent, None if stream else ANSWER_SECONDS),
+            session,
+        )
 
 
 async def hand_on(request: Request, upstream: Upstream, agent: AgentKey, call: Call, session: str) -> Response:
@@ -157,8 +163,10 @@ async def while_there(request: Request, asking: Awaitable[T]) -> T:
         left.cancel()
         if not asked.done():
             asked.cancel()
-            with contextlib.suppress(asyncio.CancelledError, aiohttp.ClientError, Forbidden):
-                await asked
+            with contextlib.suppress(asyncio.CancelledError, aiohttp.ClientError, KadreError):
+                late = await asked  # it may have come just now
+                if isinstance(late, aiohttp.ClientResponse):
+                    late.close()
 
 
 async def _left(request: Request) -> None:

@@ -40,7 +40,7 @@ class Relay(Response):
             length = answer.headers.get("content-length", "")
             if scope["method"] == "HEAD" or self.status_code == HTTPStatus.NO_CONTENT:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
-            elif length.isdigit() and int(length) <= WHOLE:
+            elif (length.isdigit() and int(length) <= WHOLE) or answer.content.at_eof():
                 await send({"type": "http.response.body", "body": await answer.read(), "more_body": False})
             else:
                 await self._stream(receive, send)

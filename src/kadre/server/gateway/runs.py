@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
@@ -24,7 +24,7 @@ from kadre.server.gateway import doors, visitors
 from kadre.server.gateway.doors import while_there
 from kadre.server.gateway.fleet import Fleet
 from kadre.server.gateway.relay import Relay
-from kadre.server.gateway.upstream import Call, Place, Upstream, passed_on
+from kadre.server.gateway.upstream import ANSWER_SECONDS, LOOK_SECONDS, Call, Place, Upstream, passed_on
 from kadre.server.gateway.visitors import Visitor
 
 AT_ONCE = 32
@@ -63,9 +63,9 @@ class RunDoors:
         visitor: Visitor = request.scope["visitor"]
         sent = await body.read(request) if request.method == "POST" else b""
         place = await while_there(request, self._place(request.path_params["id"], visitor))
-        path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        stream = path.endswith("/events")
-        call = Call(request.method, path, passed_on(request.headers), sent, stream)
+        path = quote(request.url.path) + (f"?{request.url.query}" if request.url.query else "")
+        seconds = None if request.url.path.endswith("/events") else ANSWER_SECONDS
+        call = Call(request.method, path, passed_on(request.headers), sent, seconds)
         return Relay(await while_there(request, self._upstream.at(call, place, visitor)))
 
     async def index(self, request: Request) -> Response:
@@ -111,7 +111,7 @@ class RunDoors:
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def ask(agent: AgentKey, host: str) -> None:
-            call = Call("GET", f"{path}?{urlencode({**query, 'agent': agent.short})}", {})
+            call = Call("GET", f"{quote(path)}?{urlencode({**query, 'agent': agent.short})}", {}, seconds=LOOK_SECONDS)
             async with gate:
                 try:
                     answer = await self._upstream.at(call, Place(agent, host), visitor)
@@ -154,14 +154,14 @@ class RunDoors:
     async def _seek(self, run_id: str, visitor: Visitor) -> AsyncIterator[Place]:
         agents = await visitors.allowed(visitor, self._fleet.all())
         places = [Place(agent, host) for agent in agents for host in self._fleet.hosts(agent)]
-        call = Call("HEAD", f"/runs/{run_id}", {})
+        call = Call("HEAD", f"/runs/{quote(run_id, safe='')}", {}, seconds=LOOK_SECONDS)
 
         async def has(place: Place) -> bool:
             try:
                 answer = await self._upstream.at(call, place, visitor)
             except KadreError:
                 return False
-            answer.close()
+            answer.release()
             return answer.status < Refused.status
 
         for start in range(0, len(places), AT_ONCE):

@@ -27,6 +27,8 @@ TRIES = 3
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 900.0
 """For an answer that is no stream: three times the longest that a run may take unless its author says more."""
+LOOK_SECONDS = 10.0
+"""For one host's part of an answer that many give: one that hangs is missing in it, and not waited for."""
 RETRY_AFTER = 5.0
 MOST_PLACES = 10_000
 """Runs of which it is remembered where they are."""
@@ -55,13 +57,13 @@ _told = msgspec.json.Decoder(_Told)
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A request to a host. `stream`: its answer may go on for as long as a run does."""
+    """A request to a host. `seconds`: for its whole answer; None: it may go on for as long as a run does."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes = b""
-    stream: bool = False
+    seconds: float | None = ANSWER_SECONDS
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -126,8 +128,7 @@ class Upstream:
 
     async def send(self, call: Call, host: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """Send it there. Raises Unavailable where it has not been acted on, BadGateway where that is not known."""
-        total = None if call.stream else ANSWER_SECONDS
-        timeout = aiohttp.ClientTimeout(total=total, sock_connect=CONNECT_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=call.seconds, sock_connect=CONNECT_SECONDS)
         try:
             answer = await self._http.request(
                 call.method,

@@ -18,7 +18,7 @@ from kadre.server import errors
 from kadre.server.gateway import visitors
 from kadre.server.gateway.doors import while_there
 from kadre.server.gateway.fleet import Fleet
-from kadre.server.gateway.upstream import Call, Upstream
+from kadre.server.gateway.upstream import LOOK_SECONDS, Call, Upstream
 from kadre.server.gateway.visitors import Visitor
 
 AT_ONCE = 32
@@ -78,7 +78,7 @@ class UsageDoor:
         async def ask(agent: AgentKey, host: str) -> None:
             async with gate:
                 try:
-                    answer = await self._upstream.send(Call("GET", "/metrics", {}), host, {})
+                    answer = await self._upstream.send(Call("GET", "/metrics", {}, seconds=LOOK_SECONDS), host, {})
                     used[agent].add(await answer.text())
                 except (KadreError, aiohttp.ClientError, TimeoutError, ValueError) as error:
                     missing.append(f"{agent.short}: {error}")

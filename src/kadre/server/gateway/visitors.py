@@ -146,14 +146,15 @@ async def allowed(visitor: Visitor, agents: Iterable[AgentKey]) -> Sequence[Agen
 
 
 def _bearer(scope: Scope) -> str:
+    found = ""
     for name, value in scope["headers"]:
         if name == b"authorization":
             scheme, _, token = value.decode("latin-1").strip().partition(" ")
-            return token.strip() if scheme.lower() == "bearer" else ""
-        if name == b"x-api-key":
-            found: str = value.decode("latin-1").strip()
-            return found
-    return ""
+            if scheme.lower() == "bearer" and token.strip():
+                return str(token.strip())
+        elif name == b"x-api-key":
+            found = value.decode("latin-1").strip()
+    return found
 
 
 def _digest(token: str) -> bytes:
