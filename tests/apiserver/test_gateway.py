@@ -18,10 +18,11 @@ from kadre.operator.children.deployment import GATEWAY_KEYS
 from kadre.operator.controller import Operator
 from kadre.operator.gateway import keys, reviewer
 from kadre.operator.gateway.fleet import SERVICE_NAME, ClusterFleet
+from kadre.operator.gateway.publishing import Publisher
 from kadre.operator.gateway.reviewer import ClusterReviewer
 from kadre.operator.gateway.secret import FollowedSecret
 from kadre.plan.types import AgentKey
-from tests.apiserver.conftest import AGENT, SECONDS, World, operating
+from tests.apiserver.conftest import AGENT, SECONDS, World, made, operating
 from tests.apiserver.test_agents import AGENT_YAML, MODEL_YAML
 
 pytestmark = pytest.mark.requirement("gateway")
@@ -57,9 +58,7 @@ async def test_pods_of_every_agent_are_shown_the_keys_of_the_gateway(world: Worl
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         assert "--gateway-keys=/etc/kadre-gateway" in container["args"]
         await world.change(kinds.CONFIG_MAP, GATEWAY_KEYS, lambda obj: obj.update(data={"other.pem": "x"}))
-        await world.when(
-            kinds.CONFIG_MAP, GATEWAY_KEYS, lambda obj: known.public().items() <= (obj.get("data") or {}).items()
-        )
+        await world.when(kinds.CONFIG_MAP, GATEWAY_KEYS, lambda obj: obj.get("data") == known.public())
         await world.client.delete(AGENT, world.namespace, "helper")
         await world.gone(kinds.CONFIG_MAP, GATEWAY_KEYS)
 
@@ -71,6 +70,37 @@ async def test_a_key_that_was_made_stays_when_the_controller_starts_anew(world: 
     async with publishing(world):
         await world.when(kinds.CONFIG_MAP, GATEWAY_KEYS, lambda _: True)
         assert await world.get(kinds.SECRET, SECRET) == before
+
+
+async def test_one_namespace_that_takes_no_keys_keeps_them_from_no_other(world: World) -> None:
+    other = await made(world.client, world.plane)
+    foreign = {"apiVersion": "v1", "kind": "ConfigMap", **world.named(GATEWAY_KEYS), "data": {"mine.pem": "x"}}
+    await world.client.create(kinds.CONFIG_MAP, foreign)
+    namespaces = [world.namespace, other.namespace, "gone-for-good"]
+    secret = Key(world.namespace, SECRET)
+    publisher = Publisher(world.client, secret, lambda: namespaces, dict, SystemClock())
+    failed = await publisher.look()
+    assert sorted(failed) == sorted(f"the ConfigMap {name}/{GATEWAY_KEYS}" for name in (namespaces[0], namespaces[2]))
+    known = keys.of_secret(await world.client.get(kinds.SECRET, *secret))
+    assert known is not None
+    assert (await world.client.get(kinds.CONFIG_MAP, other.namespace, GATEWAY_KEYS))["data"] == known.public()
+    assert (await world.client.get(kinds.CONFIG_MAP, world.namespace, GATEWAY_KEYS))["data"] == {"mine.pem": "x"}
+    await world.client.delete(kinds.NAMESPACE, "", other.namespace)
+
+
+async def test_nothing_is_believed_but_the_gateways_own_keys(world: World) -> None:
+    async with publishing(world):
+        await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+        shown = await world.when(kinds.CONFIG_MAP, GATEWAY_KEYS, lambda obj: bool(obj.get("data")))
+        await world.change(kinds.CONFIG_MAP, GATEWAY_KEYS, lambda obj: obj["data"].update({"mine.pem": "x"}))
+        await world.when(kinds.CONFIG_MAP, GATEWAY_KEYS, lambda obj: obj.get("data") == shown["data"])
+        secret = await world.client.get(kinds.SECRET, world.namespace, SECRET)
+        await world.client.delete(kinds.SECRET, world.namespace, SECRET)
+        uid = secret["metadata"]["uid"]
+        anew = await world.when(kinds.SECRET, SECRET, lambda obj: obj["metadata"]["uid"] != uid)
+        known = keys.of_secret(anew)
+        assert known is not None
+        await world.when(kinds.CONFIG_MAP, GATEWAY_KEYS, lambda obj: obj.get("data") == known.public())
 
 
 def endpoints(world: World, name: str, *hosts: tuple[str, bool]) -> Object:
@@ -137,6 +167,14 @@ async def test_the_api_server_says_whose_a_token_is_and_what_they_may(world: Wor
     assert [await ada.may(deed, helper) for deed in ("chat", "approve", "runs")] == [True, False, False]
     assert not await ada.may("chat", other)
     assert await asked.who("no-token") is None
+
+
+async def test_what_a_caller_may_goes_by_their_groups_too(world: World) -> None:
+    helper = AgentKey(world.namespace, "helper")
+    asked = ClusterReviewer(world.client, SystemClock())
+    full = reviewer.User(asked, {"username": "ann", "groups": ["system:masters"]})
+    narrow = reviewer.User(asked, {"username": "ann"})
+    assert [await full.may("chat", helper), await narrow.may("chat", helper)] == [True, False]
 
 
 async def test_a_right_that_is_given_holds_after_some_seconds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

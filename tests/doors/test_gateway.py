@@ -6,16 +6,20 @@ import asyncio
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import openai
 import pytest
 
 from kadre.plan.types import AgentKey
+from kadre.server.gateway import runs
 from kadre.server.gateway.crowd import Crowd
 from kadre.server.gateway.visitors import Deed, Reception, Visitor
+from kadre.server.identity import Verifier
 from tests.support.gateway import NOWHERE, gateway
 from tests.support.scene import Asking, Scene
+from tests.support.serving import serving
 
 pytestmark = pytest.mark.requirement("gateway")
 A, B = AgentKey("default", "a"), AgentKey("default", "b")
@@ -293,4 +297,120 @@ async def test_what_agents_have_used_is_one_table(tmp_path: Path) -> None:
             header, first, *rest = (await answer.text()).splitlines()
         assert header.split("   ")[0] == "NAMESPACE"
         assert first.split() == ["default", "a", "2", "0", "20", "4"]
-        assert rest[-1].startswith("not counted: default/b: its pod at 127.0.0.1:1 cannot be reached")
+        assert rest[-1].startswith("not counted: default/b: its pod cannot be reached")
+
+
+async def test_a_right_on_one_agent_shows_nothing_of_another_that_shares_its_journal(tmp_path: Path) -> None:
+    """Both agents are in one host here, as their runs are in one journal where replicas share one."""
+    scene = Scene()
+    await scene.says("of a", name="a")
+    await scene.says("SECRET of b", name="b")
+    run = (await scene.ask(name="b", session_id="s-b")).info.run_id
+    eve = Person("user:eve", ("chat", A), ("runs", A), ("approve", A))
+    reception = Reception(reviewer=People(eve), trust_local=False)
+    async with gateway(tmp_path, {"a": [scene]}, reception) as (http, fleet):
+        fleet.at[B] = fleet.at[A]
+        as_eve = bearing("token-user:eve")
+        for path in (f"/runs/{run}", f"/runs/{run}/events", "/sessions/s-b", "/sessions/s-b%23", "/sessions/s-b%3Fx"):
+            async with http.get(path, headers=as_eve) as answer:
+                assert answer.status == 404, path
+                assert "SECRET" not in await answer.text()
+        for deed in ("cancel", "approve"):
+            status, _ = await answered(http.post(f"/runs/{run}/{deed}", json={"decision": "allow"}, headers=as_eve))
+            assert status == 404
+        _, listed = await answered(http.get("/runs", headers=as_eve))
+        assert listed["runs"] == []
+        status, told = await answered(http.get("/agents/zzz", headers=as_eve))
+        assert (status, "b" in told["error"]["message"].partition("there is a")[2]) == (404, False)
+
+
+async def test_a_run_id_sent_again_is_the_same_run_wherever_it_goes(tmp_path: Path) -> None:
+    hosts = [Scene(), Scene(), Scene()]
+    for each in hosts:
+        await each.says(*["text"] * 20)
+    async with gateway(tmp_path, {"a": hosts}) as (http, _):
+        for number in range(4):
+            said = {"message": "hi", "run_id": f"order-{number}"}
+            answers = [await answered(http.post("/agents/a/chat", json=said)) for _ in range(3)]
+            assert {status for status, _ in answers} == {200}
+    assert sum(len(each.models["a"].requests) for each in hosts) == 4
+
+
+async def test_an_id_that_another_caller_chose_too_leads_to_ones_own_run(tmp_path: Path) -> None:
+    one, other = await two(tmp_path)
+    ada = Person("user:ada", ("chat", A))
+    eve = Person("user:eve", ("chat", A), ("chat", B))
+    reception = Reception(reviewer=People(ada, eve), trust_local=False)
+    async with gateway(tmp_path, {"a": [one], "b": [other]}, reception) as (http, _):
+        for name, agent in (("ada", "a"), ("eve", "b")):
+            said = {"agent": agent, "message": "hi", "run_id": "order-17"}
+            status, _ = await answered(http.post("/runs", json=said, headers=bearing(f"token-user:{name}")))
+            assert status == 202
+        for name, agent in (("ada", "default/a"), ("eve", "default/b")):
+            status, run = await answered(http.get("/runs/order-17", headers=bearing(f"token-user:{name}")))
+            assert (status, run["agent"]) == (200, agent)
+
+
+async def test_a_pod_that_hangs_or_talks_nonsense_is_missing_in_lists_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "LOOK_SECONDS", 0.2)
+    one, _ = await two(tmp_path)
+    run = (await one.ask()).info.run_id
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        writer.close()
+
+    servers = [await asyncio.start_server(each, "127.0.0.1", 0) for each in (hang, babble)]
+    async with gateway(tmp_path, {"a": [one]}) as (http, fleet):
+        fleet.at[B] = ["{}:{}".format(*server.sockets[0].getsockname()) for server in servers]
+        _, listed = await answered(http.get("/runs"))
+        assert [each["run_id"] for each in listed["runs"]] == [run]
+        assert listed["missing"] == [
+            "default/b: its pod answers what cannot be read",
+            "default/b: its pod broke off",
+        ]
+        status, _ = await answered(http.get(f"/runs/{run}"))
+        assert status == 200
+    for server in servers:
+        server.close()
+
+
+async def test_a_pod_that_does_not_know_the_key_yet_is_no_fault_of_the_callers(tmp_path: Path) -> None:
+    one, other = Scene(), Scene()
+    await one.says("never")
+    await other.says("one", "two")
+    (tmp_path / "other").mkdir()
+    known_to_nobody = serving(one, Verifier(tmp_path / "other", "default/a"))
+    async with gateway(tmp_path, {"a": [other]}) as (http, fleet), known_to_nobody as url:
+        known = fleet.at[A]
+        fleet.at[A] = [urlsplit(url).netloc]
+        async with http.post("/agents/a/chat", json={"message": "hi"}) as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+            assert "does not know the gateway's key yet" in await answer.text()
+        fleet.at[A] = [*fleet.at[A], *known]
+        for session in ("s", "t"):
+            said = {"message": "hi", "session_id": session}
+            assert (await answered(http.post("/agents/a/chat", json=said)))[0] == 200
+
+
+async def test_who_approves_by_a_key_sees_what_there_is_to_decide_about(tmp_path: Path) -> None:
+    def write() -> str:
+        """Write."""
+        return "written"
+
+    scene = Scene()
+    await scene.says([("write", {})], "done", tools=[Asking(write)])
+    reception = Reception(Fixed(shop="k-1", oncall="k-2"), frozenset({"oncall"}), trust_local=False)
+    async with gateway(tmp_path, {"a": [scene]}, reception) as (http, _):
+        status, waiting = await answered(http.post("/agents/a/chat", json={"message": "w"}, headers=bearing("k-1")))
+        assert status == 202
+        decide = f"/runs/{waiting['run_id']}/approve"
+        status, _ = await answered(http.post(decide, json={"decision": "allow"}, headers=bearing("k-2")))
+        assert status == 200

@@ -222,7 +222,9 @@ class Host:
             return await self._kept(agent.journal, created.run)
         if self._driving.closed:
             await self._driving.leave(agent)
-            raise _shutting_down()
+            # Not as a host that takes nothing more: the run is there, and must not be begun at another one too.
+            message = f"the host has ended as it accepted run {run_id}; look at /runs/{run_id} for what becomes of it"
+            raise Unavailable(message, reason="HostEnded", retry_after=5)
         if created.position:
             first[0] = msgspec.structs.replace(first[0], position=created.position)
         live = Live(created.run, stream=ask.stream)

@@ -17,6 +17,8 @@ from kadre.kube.kinds import DEPLOYMENT, Key, Kind, Object, shared
 
 APPLIED = "kagent.dev/applied"
 """Annotation: the digest of what was applied last."""
+ROUNDS = 3
+"""In which what people add while we write is taken away; later additions are seen as every change is."""
 SCALED = "kadre-replicas"
 """Field manager of a number of pods that an autoscaler has not set yet."""
 
@@ -132,7 +134,7 @@ class Applier:
         self._corrected.discard(place)
         return corrected
 
-    async def _have(self, place: Place, manifest: Object, owner: str) -> Object:
+    async def _have(self, place: Place, manifest: Object, owner: str, rounds: int = ROUNDS) -> Object:
         there = await self._client.find(*place)
         if there is not None:
             if owner_of(there) != owner:
@@ -149,7 +151,7 @@ class Applier:
         made = await self._client.apply(place.kind, manifest)
         # What somebody added between the look and the writing is in it, and would pass for right.
         added = hands.taken_over(made, manifest, self._client.manager) is not None
-        return await self._have(place, manifest, owner) if added else made
+        return await self._have(place, manifest, owner, rounds - 1) if added and rounds else made
 
     async def _take_over(self, place: Place, there: Object, fields: list[Object]) -> None:
         """Have an object's fields belong to whom `fields` says. Raises ApiError: where it has changed since, too."""

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 LINGER = 3.0
 """Seconds a gateway that is told to end goes on taking requests: what sends them hears of its end that much later."""
+DRAIN = 315
+"""Seconds it then waits for requests under way: as long as a run may take unless its author says more, and a bit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,10 @@ async def _serve(settings: GatewaySettings) -> int:
         followed = [*fleet.informers(), signing.informer, *([given.informer] if given is not None else [])]
         for informer in followed:
             tasks.spawn(f"follow-{informer.kind.plural}", informer.run())
-        ports = [settings.port, *([settings.metrics_port] if settings.metrics_port else [])]
-        servers = [serving.Server(serving.listen(settings.host, port), doors) for port in ports]
+        servers = [serving.Server(serving.listen(settings.host, settings.port), doors, DRAIN)]
+        if settings.metrics_port:
+            listening = serving.listen(settings.host, settings.metrics_port, "--metrics-port")
+            servers.append(serving.Server(listening, app.figures(metrics.get)))
         answering = [tasks.spawn("serve", server.serve()) for server in servers]
         log.info("every agent of the cluster at %s is served on port %d", found.server, settings.port)
         collector.settle()
@@ -112,5 +116,5 @@ async def _serve(settings: GatewaySettings) -> int:
         await clock.sleep(settings.linger)
         for server in servers:
             server.should_exit = True
-        await asyncio.wait(answering, timeout=serving.GRACE + 1)
+        await asyncio.wait(answering, timeout=DRAIN + serving.GRACE)
     return 0

@@ -41,7 +41,7 @@ def leave_signals() -> None:
 class Server(uvicorn.Server):
     """uvicorn on a socket that is open already, leaving signals to us."""
 
-    def __init__(self, listening: socket.socket, application: object) -> None:
+    def __init__(self, listening: socket.socket, application: object, grace: int = GRACE) -> None:
         config = uvicorn.Config(
             application,  # type: ignore[arg-type]  # an ASGI 3 callable
             http=BoundedHttp,
@@ -51,7 +51,7 @@ class Server(uvicorn.Server):
             log_config=None,
             proxy_headers=False,  # nobody may say for a caller where it calls from
             server_header=False,
-            timeout_graceful_shutdown=GRACE,
+            timeout_graceful_shutdown=grace,
         )
         super().__init__(config)
         self._listening = listening

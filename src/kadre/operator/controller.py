@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kadre.api.resource import NATIVE
@@ -60,8 +61,9 @@ class Operator:
         if settings.gateway_secret:
             from kadre.operator.gateway.publishing import Publisher  # with the library for keys, which takes 7 MiB
 
-            secret, live = Key(settings.home, settings.gateway_secret), self.owned.live(kinds.CONFIG_MAP)
-            self.publisher = Publisher(client, self.applier, secret, self._populated, live.keys, clock)
+            secret = Key(settings.home, settings.gateway_secret)
+            there = partial(self.owned.live, kinds.CONFIG_MAP)
+            self.publisher = Publisher(client, secret, self._populated, there, clock)
 
     async def run(self) -> None:
         """Follow the cluster and act on it until cancelled."""
@@ -131,6 +133,8 @@ class Operator:
             self._look_at(ref)
             if self.publisher is not None and (before is None or after is None):
                 self.publisher.wake()
+        elif self.publisher is not None and self.publisher.keeps(ref.kind, Key(ref.namespace, ref.name)):
+            self.publisher.wake()
         for copy in self._sharing.copies(ref):
             self._report(copy)
         for known in (self._agents.dependents, self._others.dependents):

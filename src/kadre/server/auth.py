@@ -13,11 +13,17 @@ from urllib.parse import urlsplit
 from starlette.types import Scope
 
 from kadre.base.errors import Forbidden, Unauthorized
+from kadre.plan.types import AgentKey
 from kadre.server.identity import HEADER, Right, Verifier
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 _LOCAL_NAMES = frozenset({"127.0.0.1", "::1", "localhost"})
-_FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"})
+_FORWARDED = frozenset(
+    {
+        *(b"forwarded", b"via", b"x-real-ip", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"),
+        *(b"x-forwarded-port", b"x-forwarded-server", b"x-envoy-external-address", b"x-envoy-original-path"),
+    }
+)
 _IDENTITY = HEADER.encode()
 ALL_RIGHTS: tuple[Right, ...] = ("see-all", "approve")
 NOT_LOCAL = (
@@ -32,6 +38,8 @@ class Caller(NamedTuple):
 
     name: str
     rights: tuple[Right, ...] = ()
+    agent: str = ""
+    """The agent that the gateway has vouched for them to, and all that they see here; empty: everything here."""
 
 
 LOCAL = Caller("local", ALL_RIGHTS)
@@ -60,13 +68,19 @@ def caller(scope: Scope, verifier: Verifier | None = None) -> Caller:
         return ANYBODY
     if said and verifier is not None:
         claims = verifier.heard(said.decode("latin-1"))
-        return Caller(claims.sub, claims.rights)
+        return Caller(claims.sub, claims.rights, claims.aud)
     client = scope.get("client")
     if client is None or client[0] not in _LOOPBACK or forwarded:
         raise Unauthorized(NOT_LOCAL, reason="NotLocal")
     if host and host_name(host.decode("latin-1")) not in _LOCAL_NAMES:
         raise Forbidden("the Host header names another machine; use localhost or 127.0.0.1", reason="ForeignHost")
     return LOCAL
+
+
+def check(caller: Caller, agent: AgentKey) -> None:
+    """Raises Forbidden where the gateway has vouched for them to another agent."""
+    if caller.agent and caller.agent != str(agent):
+        raise Forbidden(f"the gateway has vouched for a caller of {caller.agent}, not of {agent}", reason="OtherAgent")
 
 
 def host_name(host: str) -> str:

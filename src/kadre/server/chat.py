@@ -14,7 +14,7 @@ from kadre.engine import events as ev
 from kadre.engine.host import Ask, Host
 from kadre.engine.live import Live
 from kadre.plan.types import AgentKey
-from kadre.server import body, errors, names, sse
+from kadre.server import auth, body, errors, names, sse
 
 
 class ChatRequest(msgspec.Struct):
@@ -62,12 +62,14 @@ class ChatDoor:
 
 def ask(request: Request, agent: AgentKey, sent: ChatRequest, *, stream: bool) -> Ask:
     """What was sent, as the host takes it."""
+    caller: auth.Caller = request.scope["caller"]
+    auth.check(caller, agent)
     return Ask(
         agent=agent,
         message=sent.message,
         session_id=sent.session_id or request.headers.get("x-session-id", ""),
         run_id=sent.run_id,
-        caller=request.scope["caller"].name,
+        caller=caller.name,
         stream=stream,
     )
 
@@ -96,7 +98,7 @@ def chat_reply(live: Live, finished: ev.RunFinished | None) -> Response:
     if finished.status == "completed":
         usage = msgspec.structs.asdict(finished.usage)
         reply = ChatReply(live.answer(), info.session_id, info.run_id, usage)
-        return Response(_encoder.encode(reply), 200, None, "application/json")
+        return Response(_encoder.encode(reply), 200, ids(live), "application/json")
     failed = errors.failure(live)
     told = {"reason": failed.reason, "message": failed.message, "run_id": info.run_id, "session_id": info.session_id}
     return errors.json_response(

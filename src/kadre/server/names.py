@@ -17,6 +17,8 @@ RESERVED = frozenset(
 )
 """Agents of these names get no short route: the route was there first."""
 
+CANDIDATES = 100
+"""Agents that an answer lists where a name is that of several."""
 LISTED = 10
 """Names that an answer lists where none is close to the one that was asked for."""
 
@@ -31,6 +33,21 @@ class Directory(Protocol):
     def named(self, name: str) -> Sequence[AgentKey]:
         """Those of that bare name, one a namespace; asked for by every request, so no search."""
         ...
+
+
+class Some:
+    """A Directory of some agents."""
+
+    def __init__(self, agents: Iterable[AgentKey]) -> None:
+        self._agents = tuple(agents)
+
+    def all(self) -> Iterable[AgentKey]:
+        """See Directory."""
+        return self._agents
+
+    def named(self, name: str) -> Sequence[AgentKey]:
+        """See Directory."""
+        return [key for key in self._agents if key.name == name]
 
 
 def resolve(directory: Directory, name: str, namespace: str = "", home: str = "") -> AgentKey:
@@ -71,4 +88,5 @@ def only(directory: Directory) -> AgentKey:
 
 
 def _ambiguous(message: str, found: list[AgentKey]) -> Conflict:
-    return Conflict(message, reason="AmbiguousAgent", details={"candidates": sorted(str(key) for key in found)})
+    candidates = sorted(str(key) for key in found)[:CANDIDATES]
+    return Conflict(message, reason="AmbiguousAgent", details={"candidates": candidates})

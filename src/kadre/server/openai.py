@@ -22,7 +22,7 @@ from kadre.engine.host import Ask, Host
 from kadre.engine.live import Live
 from kadre.engine.messages import Message, ToolCall
 from kadre.plan.types import AgentKey
-from kadre.server import body, chat, errors, names, sse
+from kadre.server import auth, body, chat, errors, names, sse
 
 
 class _Function(msgspec.Struct):
@@ -111,12 +111,15 @@ class OpenAIDoor:
         if not messages or messages[-1].role != "user":
             raise BadRequest("the last message must be the user's", reason="NoUserMessage")
         session = request.headers.get("x-session-id", "")
+        caller: auth.Caller = request.scope["caller"]
+        agent = self._agent(request, sent.model)
+        auth.check(caller, agent)
         return Ask(
-            agent=self._agent(request, sent.model),
+            agent=agent,
             message=messages[-1].content,
             session_id=session,
             history=() if session else tuple(messages[:-1]),
-            caller=request.scope["caller"].name,
+            caller=caller.name,
             stream=bool(sent.stream),
         )
 

@@ -117,7 +117,7 @@ class RunsDoor:
         found: list[RunInfo] = []
         for journal in self._host.journals:
             found += await journal.runs(
-                agent=self._agent(query.get("agent")),
+                agent=self._agent(request),
                 session_id=query.get("session_id"),
                 status=_status(query.get("status")),
                 caller=_only(request),
@@ -131,7 +131,7 @@ class RunsDoor:
     async def sessions(self, request: Request) -> Response:
         """Sessions, the latest used first: `?agent= &limit=`."""
         limit = limit_of(request)
-        agent = self._agent(request.query_params.get("agent"))
+        agent = self._agent(request)
         found: list[SessionInfo] = []
         for journal in self._host.journals:
             found += await journal.sessions(agent=agent, caller=_only(request), limit=limit)
@@ -141,7 +141,7 @@ class RunsDoor:
     async def session(self, request: Request) -> Response:
         """One session with what was said in it. `?agent=` where two agents have a session of that name."""
         session_id = request.path_params["id"]
-        agent = self._agent(request.query_params.get("agent"))
+        agent = self._agent(request)
         for journal in self._host.journals:
             runs = await journal.runs(agent=agent, session_id=session_id, caller=_only(request), limit=MAX_PAGE)
             if runs:
@@ -153,16 +153,26 @@ class RunsDoor:
         raise NotFound(f"there is no session {session_id!r}", reason="NoSuchSession")
 
     async def _open(self, request: Request) -> Live:
-        """The run. One of another caller is not there for who may see their own only."""
+        """The run. One of another caller is not there for who may see their own only, nor one of another agent.
+
+        A journal may hold runs of agents to which the gateway has not vouched for the caller.
+        """
         run_id = request.path_params["id"]
         live = await self._host.open(run_id)
-        mine = _only(request)
-        if mine is not None and live.info.caller != mine:
+        mine, caller = _only(request), request.scope["caller"]
+        elsewhere = caller.agent and live.info.agent != caller.agent
+        if elsewhere or (mine is not None and live.info.caller != mine):
             raise NotFound(f"there is no run {run_id!r}", reason="NoSuchRun")
         return live
 
-    def _agent(self, name: str | None) -> str | None:
-        return str(names.resolve(self._directory, name)) if name else None
+    def _agent(self, request: Request) -> str | None:
+        """The agent that a list is of: the one that is asked for, and else the one that the caller may see."""
+        name, caller = request.query_params.get("agent"), request.scope["caller"]
+        if not name:
+            return caller.agent or None
+        found = names.resolve(self._directory, name)
+        auth.check(caller, found)
+        return str(found)
 
     async def _shown(self, live: Live) -> dict[str, Any]:
         info = live.info

@@ -63,3 +63,10 @@ def test_a_secret_that_holds_no_key_counts_as_none(broken: str) -> None:
 def test_a_key_has_the_name_that_pods_look_for() -> None:
     key = load_pem_private_key(FIRST.current, None)
     assert list(FIRST.public()) == [f"{identity.key_id(key.public_key())}.pem"]  # type: ignore[arg-type]  # it is Ed25519
+
+
+def test_of_a_secret_that_is_broken_in_part_the_rest_is_kept() -> None:
+    shown = renewed(FIRST, NOW + LIFE - SETTLED)
+    made = secret(shown)
+    made["data"] = {**keys.secret_data(shown), keys.NEXT: "%%%", keys.PREVIOUS: base64.b64encode(b"no key").decode()}
+    assert keys.of_secret(made) == FIRST

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -66,19 +67,29 @@ def renewed(keys: SigningKeys | None, now: datetime.datetime) -> SigningKeys:
 
 
 def of_secret(secret: Object) -> SigningKeys | None:
-    """What a Secret holds; None where it holds no key that signs."""
-    data = secret.get("data") or {}
+    """What a Secret holds; None where it holds no key that signs. Of what is broken besides, the rest is kept."""
+    name, data = secret["metadata"]["name"], secret.get("data") or {}
+    current, following, previous = [_pem(name, each, data.get(each)) for each in (CURRENT, NEXT, PREVIOUS)]
     try:
-        current, following, previous = [base64.b64decode(data.get(name) or "") for name in (CURRENT, NEXT, PREVIOUS)]
-        for pem in filter(None, (current, following, previous)):
-            _read(pem)
         since = datetime.datetime.fromisoformat((secret["metadata"].get("annotations") or {})[SINCE])
-        if not current or since.tzinfo is None:
-            return None
-    except (ValueError, TypeError, KeyError, binascii.Error) as error:
-        log.warning("the Secret %s holds no usable key (%s): made anew", secret["metadata"]["name"], error)
+        if since.tzinfo is None:
+            raise ValueError("a time without its zone")
+    except (ValueError, TypeError, KeyError) as error:
+        log.warning("the Secret %s does not say since when its key signs (%s): it is made anew", name, error)
         return None
-    return SigningKeys(current, since, following, previous)
+    return SigningKeys(current, since, following, previous) if current else None
+
+
+def _pem(secret: str, key: str, encoded: str | None) -> bytes:
+    """One of its keys; empty where it is not there, or none."""
+    try:
+        pem = base64.b64decode(encoded or "", validate=True)
+        if pem:
+            _read(pem)
+    except (ValueError, TypeError, UnsupportedAlgorithm, binascii.Error) as error:
+        log.warning("%s of the Secret %s is no key (%s)", key, secret, error)
+        return b""
+    return pem
 
 
 def secret_data(keys: SigningKeys) -> dict[str, str]:

@@ -75,7 +75,8 @@ class User:
 
     async def may(self, deed: str, agent: AgentKey) -> bool:
         """See Visitor. Rules are mostly for whole namespaces: those are asked for first, once for all agents there."""
-        return await self._reviewer.allowed(self._subject, deed, agent.namespace) or await self._reviewer.allowed(
+        ask = self._reviewer.allowed
+        return await ask(self._subject, deed, agent.namespace) or await ask(
             self._subject, deed, agent.namespace, agent.name
         )
 

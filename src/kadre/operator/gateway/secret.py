@@ -23,7 +23,8 @@ class FollowedSecret:
 
     def current(self) -> Mapping[str, str]:
         """All its values that are text; none where it is not there. The same object as long as nothing changes."""
-        return self.informer.kept.get(self._secret, _NOTHING)
+        hidden = bool(self.informer.absent)  # what was seen before it was hidden from us may be long gone
+        return _NOTHING if hidden else self.informer.kept.get(self._secret, _NOTHING)
 
 
 _NOTHING: Mapping[str, str] = {}

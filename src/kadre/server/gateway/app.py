@@ -47,6 +47,11 @@ class Entrance:
             self._crowd.leave(visitor.name)
 
 
+def figures(metrics: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
+    """What is at the port of metrics, and nothing else is."""
+    return Router([Route("/metrics", Door(get=metrics))], redirect_slashes=False, default=nowhere)
+
+
 def build(
     fleet: Fleet,
     upstream: Upstream,
@@ -87,6 +92,7 @@ def _talking(doors: Doors) -> dict[str, ASGIApp]:
     talk, completions, models = Door(post=doors.chat), Door(post=doors.completions), Door(get=doors.models)
     agent = Door(get=doors.agent)
     return {
+        "/chat": talk,
         "/agents/{name}/chat": talk,
         "/agents/{namespace}/{name}/chat": talk,
         "/v1/chat/completions": completions,
@@ -106,7 +112,7 @@ def _running(runs: RunDoors) -> dict[str, ASGIApp]:
     return {
         "/runs": Door(get=runs.index, post=runs.create),
         "/runs/{id}": run,
-        "/runs/{id}/events": run,
+        "/runs/{id}/events": Door(get=runs.events),
         "/runs/{id}/blobs/{digest}": run,
         "/runs/{id}/cancel": change,
         "/runs/{id}/approve": change,

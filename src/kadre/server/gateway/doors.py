@@ -14,13 +14,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from kadre.base import ids
-from kadre.base.errors import BadRequest, KadreError, NotFound
+from kadre.base.errors import BadRequest, Conflict, KadreError, NotFound
 from kadre.plan.types import AgentKey
 from kadre.server import body, errors, names
 from kadre.server.gateway import visitors
 from kadre.server.gateway.fleet import Fleet
 from kadre.server.gateway.relay import Relay
-from kadre.server.gateway.upstream import ANSWER_SECONDS, Call, Upstream, passed_on
+from kadre.server.gateway.upstream import ANSWER_SECONDS, Call, Upstream, passed_on, with_session
 from kadre.server.gateway.visitors import Visitor
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ class Talk(msgspec.Struct):
     """What is read of a message to an agent; the rest is the host's to judge."""
 
     session_id: str = ""
+    run_id: str = ""
     agent: str = ""
     model: str = ""
     stream: bool | None = None
@@ -48,29 +49,37 @@ class Doors:
         """The namespace in which a bare name is looked for first."""
 
     async def chat(self, request: Request) -> Response:
-        """`POST /agents/{name}/chat`, `/agents/{namespace}/{name}/chat`."""
-        agent = self._named(request)
+        """`POST /agents/{name}/chat`, `/agents/{namespace}/{name}/chat`, and `/chat` where there is one agent."""
+        agent = await self._named(request)
         sent = await body.read(request)
-        session = read(sent).session_id or request.headers.get("x-session-id") or ids.new_id("ses")
-        stream = "text/event-stream" in request.headers.get("accept", "")
+        told = read(sent)
+        seconds = None if "text/event-stream" in request.headers.get("accept", "") else ANSWER_SECONDS
         path = f"/agents/{agent.namespace}/{agent.name}/chat"
-        return await self._hand_on(request, agent, path, sent, session, stream=stream)
+        session = told.session_id or request.headers.get("x-session-id", "")
+        call = Call("POST", path, passed_on(request.headers), sent, seconds)
+        return await hand_on(request, self._upstream, agent, call, session, told.run_id)
 
     async def completions(self, request: Request) -> Response:
         """`POST /v1/chat/completions` (agent in `model`), `/{name}/v1/…` and `/{namespace}/{name}/v1/…`."""
         sent = await body.read(request)
         told = read(sent)
-        agent = self._completing(request, told.model)
-        session = request.headers.get("x-session-id", "")
+        agent = await self._completing(request, told.model)
         path = f"/{agent.namespace}/{agent.name}/v1/chat/completions"
-        return await self._hand_on(request, agent, path, sent, session, stream=bool(told.stream))
+        call = Call("POST", path, passed_on(request.headers), sent, None if told.stream else ANSWER_SECONDS)
+        # Without a session the client's messages are the history: none is begun here.
+        near = request.headers.get("x-session-id") or ids.new_id("req")
+        visitor: Visitor = request.scope["visitor"]
+        await visitors.check(visitor, "chat", agent)
+        return Relay(await while_there(request, self._upstream.ask(call, agent, visitor, f"{agent} {near}")))
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models` and `/{agent}/v1/models`: agents, as models."""
         if "name" in request.path_params:
-            keys = [self._completing(request, "")]
+            agent = await self._completing(request, "")
+            await visitors.check(request.scope["visitor"], "chat", agent)
+            keys = [agent]
         else:
-            keys = list(await visitors.allowed(_visitor(request), self._fleet.all()))
+            keys = list(await visitors.allowed(request.scope["visitor"], self._fleet.all()))
         named = Counter(key.name for key in keys)
         data = [
             {
@@ -85,66 +94,66 @@ class Doors:
 
     async def agents(self, request: Request) -> Response:
         """`GET /agents`: those that the caller may talk to."""
-        keys = sorted(await visitors.allowed(_visitor(request), self._fleet.all()))
+        keys = sorted(await visitors.allowed(request.scope["visitor"], self._fleet.all()))
         return errors.json_response({"agents": [self._fleet.shown(key) for key in keys]})
 
     async def agent(self, request: Request) -> Response:
         """`GET /agents/{name}`, `/agents/{namespace}/{name}`."""
-        agent = self._named(request)
-        await visitors.check(_visitor(request), "chat", agent)
+        agent = await self._named(request)
+        await visitors.check(request.scope["visitor"], "chat", agent)
         return errors.json_response(self._fleet.shown(agent))
 
-    def _named(self, request: Request) -> AgentKey:
+    async def _named(self, request: Request) -> AgentKey:
         params = request.path_params
-        return self._resolve(params["name"], params.get("namespace", ""))
+        return await resolve(request, self._fleet, params.get("name", ""), params.get("namespace", ""), self._home)
 
-    def _completing(self, request: Request, model: str) -> AgentKey:
+    async def _completing(self, request: Request, model: str) -> AgentKey:
         params = request.path_params
         if "name" not in params:
-            return self._resolve(model) if model else names.only(self._fleet)
+            return await resolve(request, self._fleet, model, "", self._home)
         if params["name"] in names.RESERVED and "namespace" not in params:
             message = f"{params['name']} is an address of Kadre's own; use /NAMESPACE/{params['name']}/v1 for the agent"
             raise NotFound(message, reason="ReservedName")
-        return self._named(request)
-
-    def _resolve(self, name: str, namespace: str = "") -> AgentKey:
-        return names.resolve(self._fleet, name, namespace, self._home)
-
-    async def _hand_on(
-        self, request: Request, agent: AgentKey, path: str, sent: bytes, session: str, *, stream: bool = False
-    ) -> Response:
-        headers = passed_on(request.headers)
-        if session:
-            headers["x-session-id"] = session
-        return await hand_on(
-            request,
-            self._upstream,
-            agent,
-            Call("POST", path, headers, sent, None if stream else ANSWER_SECONDS),
-            session,
-        )
+        return await self._named(request)
 
 
-async def hand_on(request: Request, upstream: Upstream, agent: AgentKey, call: Call, session: str) -> Response:
-    """What one of the agent's hosts answers. Raises Forbidden, Unavailable, BadGateway, ClientDisconnect."""
-    visitor = _visitor(request)
-    await visitors.check(visitor, "chat", agent)
-    near = f"{agent} {session or ids.new_id('req')}"
-    return Relay(await while_there(request, upstream.ask(call, agent, visitor, near)))
+async def resolve(request: Request, fleet: Fleet, name: str, namespace: str, home: str) -> AgentKey:
+    """The agent of that name; the only one where it is empty. Raises NotFound, Conflict with the candidates.
+
+    Of what the caller may not talk to nothing is told: neither as a hint nor as a candidate.
+    """
+    if name:
+        with contextlib.suppress(NotFound, Conflict):
+            return names.resolve(fleet, name, namespace, home)
+    seen = names.Some(await visitors.allowed(request.scope["visitor"], fleet.all()))
+    return names.resolve(seen, name, namespace, home) if name else names.only(seen)
 
 
-def _visitor(request: Request) -> Visitor:
+async def hand_on(
+    request: Request, upstream: Upstream, agent: AgentKey, call: Call, session: str, run_id: str
+) -> Response:
+    """What one of the agent's hosts answers. Raises Forbidden, Unavailable, BadGateway, ClientDisconnect.
+
+    A run that was begun before is asked for where it is; a session, else the run, prefers one host to the others.
+    """
     visitor: Visitor = request.scope["visitor"]
-    return visitor
+    await visitors.check(visitor, "chat", agent)
+    if not session and not run_id:
+        session = ids.new_id("ses")
+    call = msgspec.structs.replace(call, headers=with_session(dict(call.headers), session))
+    known = upstream.place(visitor, run_id) if run_id else None
+    if known is not None and known.agent == agent:
+        return Relay(await while_there(request, upstream.at(call, known, visitor)))
+    return Relay(await while_there(request, upstream.ask(call, agent, visitor, f"{agent} {session or run_id}")))
 
 
 def read(sent: bytes) -> Talk:
-    """What has to be known of it here. What is wrong with the rest the host says."""
+    """What has to be known of it here. What is wrong with the rest the host says. Raises BadRequest."""
     try:
         return _talk.decode(sent)
     except msgspec.ValidationError as error:
         raise BadRequest(f"the body is not what this address takes: {error}", reason="InvalidBody") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise BadRequest(f"the body is not valid JSON: {error}", reason="InvalidJSON") from error
     except RecursionError as error:
         raise BadRequest("the body is nested too deeply", reason="InvalidJSON") from error

@@ -1,26 +1,32 @@
 """Hands a request to one of an agent's hosts, to another where that is safe, and gives back what it answers.
 
 Safe means: nothing of the request can have been acted on. A host that cannot be reached has not seen it, one that is
-ending has said that it takes no more. Whatever else goes wrong is told to the caller, who knows what was asked.
+ending, or that does not know the gateway's key yet, has said that it takes nothing. Whatever else goes wrong is told to
+the caller, who knows what was asked.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 
 import aiohttp
 import msgspec
 from starlette.datastructures import Headers
 
 from kadre.base.errors import Refused, Unavailable
+from kadre.base.ids import is_id
 from kadre.engine import http_client
 from kadre.plan.types import AgentKey
 from kadre.server.gateway import visitors
 from kadre.server.gateway.fleet import Fleet
 from kadre.server.gateway.visitors import Visitor
 from kadre.server.identity import HEADER, Signer
+
+log = logging.getLogger(__name__)
 
 TRIES = 3
 """Hosts that are asked, one after the other."""
@@ -29,12 +35,14 @@ ANSWER_SECONDS = 900.0
 """For an answer that is no stream: three times the longest that a run may take unless its author says more."""
 LOOK_SECONDS = 10.0
 """For one host's part of an answer that many give: one that hangs is missing in it, and not waited for."""
+PART = 4 << 20
+"""Bytes of such a part at most."""
 RETRY_AFTER = 5.0
 MOST_PLACES = 10_000
 """Runs of which it is remembered where they are."""
 _PASSED_ON = ("content-type", "accept", "last-event-id", "x-session-id")
 """Headers that a host is sent. Nobody's credentials are among them, and nothing that says where they call from."""
-_ENDING = frozenset({"ShuttingDown"})
+_TAKES_NOTHING = {"ShuttingDown": "is ending", "UnprovenIdentity": "does not know the gateway's key yet"}
 
 
 class BadGateway(Refused):
@@ -75,11 +83,23 @@ class Place(msgspec.Struct, frozen=True):
 
 def passed_on(headers: Headers) -> dict[str, str]:
     """What a host is sent of a request's headers."""
-    return {name: value for name in _PASSED_ON if (value := headers.get(name))}
+    found = {name: value for name in _PASSED_ON if (value := headers.get(name))}
+    # What is passed back is passed back as it comes.
+    return {**found, "accept-encoding": "identity"}
+
+
+def with_session(headers: dict[str, str], session: str) -> dict[str, str]:
+    """The headers with a session's id. One that is none is in the body, for the host to refuse."""
+    if is_id(session):
+        return {**headers, "x-session-id": session}
+    return {name: value for name, value in headers.items() if name != "x-session-id"}
 
 
 def preferred(hosts: Sequence[str], key: str) -> list[str]:
-    """The hosts, the one first that `key` belongs to: the same one for as long as it is there (rendezvous hashing)."""
+    """The hosts, the one first that `key` belongs to: the same one while they are the same (rendezvous hashing).
+
+    Where one host is added or goes, what belongs to another stays there, but for the added one's share.
+    """
     if len(hosts) < 2:
         return list(hosts)
     return sorted(hosts, key=lambda host: hashlib.blake2b(f"{host}\n{key}".encode(), digest_size=8).digest())
@@ -92,7 +112,8 @@ class Upstream:
         self._fleet = fleet
         self._http = http
         self._signer = signer
-        self._places: OrderedDict[str, Place] = OrderedDict()
+        self._places: OrderedDict[tuple[str, str], Place] = OrderedDict()
+        """By caller and run: an id is whoever's who chose it."""
         self.failures = 0
         """Hosts that did not answer and were asked in vain."""
 
@@ -102,19 +123,18 @@ class Upstream:
         Raises Unavailable where none takes it, BadGateway where one has broken off.
         """
         hosts = self._fleet.hosts(agent)
-        if not hosts:
-            message = f"no pod of agent {agent.short} answers now; kubectl describe agent {agent.name} says why"
-            raise Unavailable(message, reason="AgentNotReady", retry_after=RETRY_AFTER)
+        why = f"no pod of it answers now; kubectl describe agent {agent.name} -n {agent.namespace} says why"
         told = await visitors.rights(visitor, agent)
         headers = {**call.headers, HEADER: self._signer.sign(visitor.name, str(agent), told)}
-        why = ""
         for host in preferred(hosts, near)[:TRIES]:
             try:
                 answer = await self.send(call, host, headers)
             except Unavailable as error:
                 why = str(error)
                 continue
-            self._note(answer, agent, host)
+            run_id = answer.headers.get("x-run-id")
+            if run_id and answer.status < HTTPStatus.BAD_REQUEST:
+                self.note(visitor, run_id, Place(agent, host))
             return answer
         raise Unavailable(f"agent {agent.short}: {why}", reason="AgentNotReady", retry_after=RETRY_AFTER)
 
@@ -122,9 +142,7 @@ class Upstream:
         """What that one host answers. Raises Unavailable, BadGateway."""
         told = await visitors.rights(visitor, place.agent)
         headers = {**call.headers, HEADER: self._signer.sign(visitor.name, str(place.agent), told)}
-        answer = await self.send(call, place.host, headers)
-        self._note(answer, place.agent, place.host)
-        return answer
+        return await self.send(call, place.host, headers)
 
     async def send(self, call: Call, host: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """Send it there. Raises Unavailable where it has not been acted on, BadGateway where that is not known."""
@@ -139,41 +157,60 @@ class Upstream:
                 allow_redirects=False,
             )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, http_client.Stale) as error:
-            self.failures += 1
-            raise Unavailable(f"its pod at {host} cannot be reached") from error
+            raise self._failed(host, "cannot be reached", error) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self.failures += 1
+            unavailable = self._failed(host, "broke off", error)
             if call.method in {"GET", "HEAD"}:
-                raise Unavailable(f"its pod at {host} broke off") from error
-            message = f"the agent's pod at {host} broke off before it answered; look at /runs for what became of it"
+                raise unavailable from error
+            message = "the agent's pod broke off before it answered; look at /runs for what became of it"
             raise BadGateway(message) from error
-        if answer.status == 503 and await _is_ending(answer):
-            self.failures += 1
-            raise Unavailable(f"its pod at {host} is ending")
+        if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE}:
+            reason = await _reason(answer)
+            if reason in _TAKES_NOTHING:
+                raise self._failed(host, _TAKES_NOTHING[reason], None)
         return answer
 
-    def place(self, run_id: str) -> Place | None:
-        """Where a run is, where that is known and its host is there still."""
-        found = self._places.get(run_id)
+    def _failed(self, host: str, how: str, error: BaseException | None) -> Unavailable:
+        """What callers are told, without the address, which the log has."""
+        self.failures += 1
+        log.info("the pod at %s %s%s", host, how, f" ({error!r})" if error is not None else "")
+        return Unavailable(f"its pod {how}", reason="AgentNotReady", retry_after=RETRY_AFTER)
+
+    def place(self, visitor: Visitor, run_id: str) -> Place | None:
+        """Where a caller's run is, where that is known and its host is there still."""
+        found = self._places.get((visitor.name, run_id))
         return found if found is not None and found.host in self._fleet.hosts(found.agent) else None
 
-    def note(self, run_id: str, place: Place) -> None:
-        """A run has been found there."""
-        self._places[run_id] = place
-        self._places.move_to_end(run_id)
+    def note(self, visitor: Visitor, run_id: str, place: Place) -> None:
+        """A run that the caller sees is there."""
+        key = (visitor.name, run_id)
+        self._places[key] = place
+        self._places.move_to_end(key)
         if len(self._places) > MOST_PLACES:
             self._places.popitem(last=False)
 
-    def _note(self, answer: aiohttp.ClientResponse, agent: AgentKey, host: str) -> None:
-        run_id = answer.headers.get("x-run-id")
-        if run_id:
-            self.note(run_id, Place(agent, host))
+
+async def whole(answer: aiohttp.ClientResponse) -> bytes:
+    """A small answer, in full. Raises aiohttp.ClientError, TimeoutError, and ValueError where it is not small."""
+    parts, size = [], 0
+    try:
+        async for part in answer.content.iter_any():
+            parts.append(part)
+            size += len(part)
+            if size > PART:
+                raise ValueError(f"its pod answers with more than {PART >> 20} MiB")
+    finally:
+        answer.close()
+    return b"".join(parts)
 
 
-async def _is_ending(answer: aiohttp.ClientResponse) -> bool:
-    """Whether a host has said that it takes nothing any more. Its answer can be read once more."""
+async def _reason(answer: aiohttp.ClientResponse) -> str:
+    """Why a host refuses. Its answer can be read once more where it is small, and is not read at all elsewhere."""
+    length = answer.headers.get("content-length", "")
+    if not length.isdigit() or int(length) > PART:
+        return ""
     try:
         told = _told.decode(await answer.read()).error
-    except (msgspec.DecodeError, aiohttp.ClientError, TimeoutError):
-        return False
-    return told.reason in _ENDING or told.code in _ENDING
+    except (ValueError, aiohttp.ClientError, TimeoutError):
+        return ""
+    return told.reason or told.code or ""

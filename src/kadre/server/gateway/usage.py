@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 
-import aiohttp
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request
 from starlette.responses import Response
 
-from kadre.base.errors import KadreError
-from kadre.base.tasks import all_of
-from kadre.plan.types import AgentKey
 from kadre.server import errors
 from kadre.server.gateway import visitors
 from kadre.server.gateway.doors import while_there
 from kadre.server.gateway.fleet import Fleet
-from kadre.server.gateway.upstream import LOOK_SECONDS, Call, Upstream
+from kadre.server.gateway.many import Many
+from kadre.server.gateway.upstream import LOOK_SECONDS, Call, Place, Upstream
 from kadre.server.gateway.visitors import Visitor
 
-AT_ONCE = 32
 _COLUMNS = ("NAMESPACE", "AGENT", "REQUESTS", "ERRORS", "PROMPT TOKENS", "COMPLETION TOKENS")
 
 
@@ -60,31 +55,24 @@ class UsageDoor:
 
     def __init__(self, fleet: Fleet, upstream: Upstream) -> None:
         self._fleet = fleet
-        self._upstream = upstream
+        self._many = Many(upstream)
 
     async def get(self, request: Request) -> Response:
         """Of every agent that the caller may talk to. `missing` names pods that could not be asked."""
         visitor: Visitor = request.scope["visitor"]
-        agents = sorted(await visitors.allowed(visitor, self._fleet.all()))
-        used = {agent: Used(agent.namespace, agent.name) for agent in agents}
-        missing = await while_there(request, self._count(used))
+
+        def take(place: Place, content: bytes) -> None:
+            used[place.agent].add(content.decode())
+
+        async with self._many.turn():
+            agents = sorted(await visitors.allowed(visitor, self._fleet.all()))
+            used = {agent: Used(agent.namespace, agent.name) for agent in agents}
+            places = [Place(agent, host) for agent in agents for host in self._fleet.hosts(agent)]
+            call = Call("GET", "/metrics", {}, seconds=LOOK_SECONDS)
+            missing = await while_there(request, self._many.each(places, lambda _: call, visitor, take))
         if "text/plain" in request.headers.get("accept", ""):
             return Response(_table(used.values(), missing), media_type="text/plain; charset=utf-8")
         return errors.json_response({"usage": list(used.values())} | ({"missing": missing} if missing else {}))
-
-    async def _count(self, used: dict[AgentKey, Used]) -> list[str]:
-        gate, missing = asyncio.Semaphore(AT_ONCE), []
-
-        async def ask(agent: AgentKey, host: str) -> None:
-            async with gate:
-                try:
-                    answer = await self._upstream.send(Call("GET", "/metrics", {}, seconds=LOOK_SECONDS), host, {})
-                    used[agent].add(await answer.text())
-                except (KadreError, aiohttp.ClientError, TimeoutError, ValueError) as error:
-                    missing.append(f"{agent.short}: {error}")
-
-        await all_of([ask(agent, host) for agent in used for host in self._fleet.hosts(agent)])
-        return sorted(missing)
 
 
 def _table(rows: Iterable[Used], missing: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from starlette.types import Scope
 
 from kadre.base.errors import Forbidden, Unauthorized
+from kadre.base.tasks import all_of
 from kadre.plan.types import AgentKey
 from kadre.server import auth
 from kadre.server.identity import Right
@@ -24,6 +25,8 @@ Deed = Literal["chat", "approve", "runs"]
 see what others said and were told."""
 _RIGHTS: dict[Deed, Right] = {"runs": "see-all", "approve": "approve"}
 MAX_TOKEN = 16 * 1024
+AT_ONCE = 8
+"""Agents of which it is asked at the same time whether a caller may talk to them."""
 
 
 class Visitor(Protocol):
@@ -61,7 +64,7 @@ class Trusted:
 
 @dataclass(frozen=True, slots=True)
 class KeyHolder:
-    """The holder of an API key: may talk to every agent, and decide nothing unless the installation says so."""
+    """The holder of an API key: may talk to every agent; one who approves also sees what there is to decide about."""
 
     name: str
     approves: bool = False
@@ -69,7 +72,7 @@ class KeyHolder:
     async def may(self, deed: Deed, agent: AgentKey) -> bool:
         """See Visitor."""
         del agent
-        return deed == "chat" or (deed == "approve" and self.approves)
+        return deed == "chat" or self.approves
 
 
 class Keys(Protocol):
@@ -141,8 +144,16 @@ async def check(visitor: Visitor, deed: Deed, agent: AgentKey) -> None:
 
 
 async def allowed(visitor: Visitor, agents: Iterable[AgentKey]) -> Sequence[AgentKey]:
-    """Those of the agents that they may talk to."""
-    return [agent for agent in agents if await visitor.may("chat", agent)]
+    """Those of the agents that they may talk to. Raises Unavailable."""
+    may = dict.fromkeys(agents, False)
+    waiting = iter(list(may))
+
+    async def work() -> None:
+        for agent in waiting:
+            may[agent] = await visitor.may("chat", agent)
+
+    await all_of([work() for _ in range(AT_ONCE)])
+    return [agent for agent in may if may[agent]]
 
 
 def _bearer(scope: Scope) -> str:
