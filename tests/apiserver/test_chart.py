@@ -296,6 +296,20 @@ def test_the_gateway_is_told_whom_to_let_in_and_reads_no_other_secret() -> None:
     assert not any("gateway" in word for word in arguments(off))
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (("auth.trustLocal=false", "auth.tokens=false"), "nobody could come in"),
+        (("agents.kagent.enabled=true",), "has the name of the gateway's Service"),
+        (("serviceAccount.name=kagent-gateway",), "it would have the controller's rights"),
+    ],
+)
+def test_a_gateway_that_could_not_be_or_nobody_could_use_is_refused(values: tuple[str, ...], told: str) -> None:
+    done = chart.templated("kagent", "kagent", *[f"--set={each}" for each in values])
+    assert done.returncode
+    assert told in done.stderr
+
+
 def test_keys_and_addresses_are_told_by_name() -> None:
     made = chart.rendered(
         "kagent",

@@ -414,3 +414,45 @@ async def test_who_approves_by_a_key_sees_what_there_is_to_decide_about(tmp_path
         decide = f"/runs/{waiting['run_id']}/approve"
         status, _ = await answered(http.post(decide, json={"decision": "allow"}, headers=bearing("k-2")))
         assert status == 200
+
+
+async def test_a_key_of_any_letters_is_that_key_and_no_other(tmp_path: Path) -> None:
+    one, _ = await two(tmp_path)
+    reception = Reception(Fixed(ru="\u043f\u0430\u0440\u043e\u043b\u044c"), trust_local=False)
+    async with gateway(tmp_path, {"a": [one]}, reception) as (http, _):
+        for key, expected in (("??????", 401), ("\u043f\u0430\u0440\u043e\u043b\u044c", 200)):
+            async with http.get("/agents", headers={"X-API-Key": key}) as answer:
+                assert answer.status == expected
+
+
+async def test_what_a_host_would_refuse_of_a_list_or_a_body_is_refused(tmp_path: Path) -> None:
+    one, _ = await two(tmp_path)
+    async with gateway(tmp_path, {"a": [one]}) as (http, _):
+        for query, reason in (("status=bogus", "BadStatus"), ("before=garbage", "BadCursor"), ("limit=0", "BadLimit")):
+            status, told = await answered(http.get(f"/runs?{query}"))
+            assert (status, told["error"]["reason"]) == (400, reason)
+        for body in (b'{"message":"x","agent":"a","z":"\xff"}', b'{"message":"x","agent":"a","z":1e999999}', b"[]"):
+            async with http.post("/runs", data=body) as answer:
+                assert answer.status == 400
+        status, told = await answered(http.post("/agents/a/chat", json={"message": "x", "session_id": "a\nb"}))
+        assert (status, told["error"]["reason"]) == (400, "BadId")
+
+
+async def test_who_may_only_decide_finds_what_there_is_to_decide(tmp_path: Path) -> None:
+    def write() -> str:
+        """Write."""
+        return "written"
+
+    scene = Scene()
+    await scene.says([("write", {})], "done", tools=[Asking(write)])
+    ada, boss = Person("user:ada", ("chat", A)), Person("user:boss", ("approve", A))
+    async with gateway(tmp_path, {"a": [scene]}, Reception(reviewer=People(ada, boss), trust_local=False)) as (http, _):
+        as_ada, as_boss = bearing("token-user:ada"), bearing("token-user:boss")
+        await answered(http.post("/agents/a/chat", json={"message": "write"}, headers=as_ada))
+        _, listed = await answered(http.get("/runs?status=waiting", headers=as_boss))
+        (run,) = listed["runs"]
+        decide = f"/runs/{run['run_id']}/approve"
+        status, _ = await answered(http.post(decide, json={"decision": "allow"}, headers=as_boss))
+        assert status == 200
+        status, told = await answered(http.post("/agents/a/chat", json={"message": "hi"}, headers=as_boss))
+        assert (status, told["error"]["reason"]) == (403, "NotAllowed")

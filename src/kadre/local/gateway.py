@@ -82,21 +82,16 @@ async def _serve(settings: GatewaySettings) -> int:
         fleet = ClusterFleet(client, settings.namespaces or ALL)
         signing = FollowedSecret(client, Key(found.namespace, settings.key_secret))
         given = FollowedSecret(client, Key(found.namespace, settings.api_keys)) if settings.api_keys else None
-        upstream = Upstream(fleet, http, Signer(lambda: signing.current().get(keys.CURRENT, "").encode(), clock))
-        reception = Reception(
-            given,
-            frozenset(settings.approvers),
-            ClusterReviewer(client, clock) if settings.tokens else None,
-            trust_local=settings.trust_local,
-            open=settings.open,
-        )
+        signer = Signer(lambda: signing.current().get(keys.CURRENT, "").encode(), clock)
+        upstream = Upstream(fleet, http, signer)
+        reception = _reception(settings, client, given)
         crowd = Crowd()
         metrics = GatewayMetrics(fleet, upstream, crowd)
 
         def waits() -> str:
             if not fleet.synced:
                 return "the agents of the cluster are not known yet"
-            return "" if signing.current() else f"the Secret {settings.key_secret} is not there yet"
+            return signer.lacks()
 
         doors = app.build(fleet, upstream, reception, crowd, metrics.get, found.namespace, waits)
         stack.push_async_callback(tasks.aclose)
@@ -118,3 +113,13 @@ async def _serve(settings: GatewaySettings) -> int:
             server.should_exit = True
         await asyncio.wait(answering, timeout=DRAIN + serving.GRACE)
     return 0
+
+
+def _reception(settings: GatewaySettings, client: Client, keys: FollowedSecret | None) -> Reception:
+    return Reception(
+        keys,
+        frozenset(settings.approvers),
+        ClusterReviewer(client) if settings.tokens else None,
+        trust_local=settings.trust_local,
+        open=settings.open,
+    )

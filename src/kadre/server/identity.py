@@ -103,6 +103,14 @@ class Signer:
         self._said.put((self._head, caller, host, rights), (word, ends))
         return word
 
+    def lacks(self) -> str:
+        """What is missing before anything can be said; empty: nothing."""
+        try:
+            self._current()
+        except Unavailable as error:
+            return str(error)
+        return ""
+
     def _current(self) -> Ed25519PrivateKey:
         pem = self._pem()
         if self._key is None or pem != self._read:

@@ -184,6 +184,12 @@ class RunsDoor:
         return {**msgspec.structs.asdict(info), "approvals": live.pending_approvals()}
 
 
+def check_filters(request: Request) -> None:
+    """Raises BadRequest for what no list can be narrowed to."""
+    _status(request.query_params.get("status"))
+    _age(request.query_params.get("before"))
+
+
 def limit_of(request: Request) -> int:
     """How many entries a list is to have. Raises BadRequest."""
     text = request.query_params.get("limit", "100")

@@ -104,11 +104,11 @@ def _pod(plan: AgentPlan, settings: Settings) -> Object:
             {"name": "data", "emptyDir": {}},
             {"name": "tmp", "emptyDir": {}},
             {"name": "logging", "configMap": {"name": LOGGING, "optional": True}},
+            # Whether there is a gateway or not: a pod is none the worse for it, and stays as it is when there is one.
+            {"name": "gateway", "configMap": {"name": GATEWAY_KEYS, "optional": True}},
             *secret_volumes,
         ],
     }
-    if settings.gateway_secret:
-        pod["volumes"].append({"name": "gateway", "configMap": {"name": GATEWAY_KEYS, "optional": True}})
     if settings.pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in settings.pull_secrets]
     if settings.node_selector:
@@ -119,13 +119,10 @@ def _pod(plan: AgentPlan, settings: Settings) -> Object:
 def _container(plan: AgentPlan, settings: Settings, mounts: Sequence[Object]) -> Object:
     ports = [{"name": "http", "containerPort": HTTP_PORT}]
     arguments = ["host", f"--plan={PLAN_FOLDER}/{plan_map.KEY}", f"--port={HTTP_PORT}", f"--data-dir={DATA_FOLDER}"]
-    arguments.append(f"--logging={LOGGING_FOLDER}/{LOGGING_KEY}")
+    arguments += [f"--logging={LOGGING_FOLDER}/{LOGGING_KEY}", f"--gateway-keys={GATEWAY_FOLDER}"]
     if journal.installed(plan, settings):
         mounts = [*mounts, journal.mount()]
         arguments.append(f"--journal={journal.FOLDER}")
-    if settings.gateway_secret:
-        mounts = [*mounts, {"name": "gateway", "mountPath": GATEWAY_FOLDER, "readOnly": True}]
-        arguments.append(f"--gateway-keys={GATEWAY_FOLDER}")
     if has_metrics(plan) and metrics_port(plan) != HTTP_PORT:
         ports.append({"name": "metrics", "containerPort": metrics_port(plan)})
         arguments.append(f"--metrics-port={metrics_port(plan)}")
@@ -148,6 +145,7 @@ def _container(plan: AgentPlan, settings: Settings, mounts: Sequence[Object]) ->
             {"name": "data", "mountPath": DATA_FOLDER},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own
             {"name": "logging", "mountPath": LOGGING_FOLDER, "readOnly": True},
+            {"name": "gateway", "mountPath": GATEWAY_FOLDER, "readOnly": True},
             *mounts,
         ],
         **_probes(plan.workload.get("healthCheck", {})),

@@ -52,7 +52,7 @@ UPGRADE_SECONDS = 60.0
 FOREIGN_SECONDS = 60.0
 """Between two looks at an autoscaler that is not ours."""
 CORRECTED_SECONDS = 60.0
-"""In which no more than one change that is put back is told of an agent: whoever makes it may do so again at once."""
+"""In which no more than one change that is put back is told of an object: whoever makes it may do so again at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,8 @@ class Agents:
         self.dependents = Dependents()
         self._worked: dict[Ref, Worked] = {}
         self._stale: set[Ref] = set()
-        self._corrected: dict[Ref, float] = {}
-        """When it was told last of each that a change by hand was put back."""
+        self._corrected: dict[Ref, dict[Place, float]] = {}
+        """When it was told last of each child that a change by hand was put back."""
         self._failures: dict[Ref, int] = {}
         """How often in a row each could not be worked on."""
         self.upgrades = upgrades
@@ -241,9 +241,10 @@ class Agents:
 
     async def _told_corrected(self, ref: Ref, agent: Declared, place: Place) -> None:
         now = self._clock.monotonic()
-        if now - self._corrected.get(ref, -CORRECTED_SECONDS) < CORRECTED_SECONDS:
+        told = self._corrected.setdefault(ref, {})
+        if now - told.get(place, -CORRECTED_SECONDS) < CORRECTED_SECONDS:
             return
-        self._corrected[ref] = now
+        told[place] = now
         kind, name = place.kind.kind, place.key.name
         message = (
             f"somebody had changed {kind} {name}, which this agent makes: it is put back; change the agent instead"
@@ -384,5 +385,5 @@ def _refused(error: ApiError, kind: Kind, known: Sequence[Problem]) -> Problem:
 
 
 def _name_taken(taken: NameTaken) -> Problem:
-    fix = f"rename the agent, or delete that {taken.place.kind.kind}"
+    fix = f"rename the agent; or delete that {taken.place.kind.kind}, where nobody needs it"
     return Problem(TAKEN, str(taken), fix, path="metadata.name")

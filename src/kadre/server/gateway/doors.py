@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
@@ -32,10 +32,11 @@ class Talk(msgspec.Struct):
     session_id: str = ""
     run_id: str = ""
     agent: str = ""
-    model: str = ""
+    model: str | None = ""
     stream: bool | None = None
 
 
+_fields = msgspec.json.Decoder(dict[str, Any])
 _talk = msgspec.json.Decoder(Talk)
 
 
@@ -63,7 +64,7 @@ class Doors:
         """`POST /v1/chat/completions` (agent in `model`), `/{name}/v1/…` and `/{namespace}/{name}/v1/…`."""
         sent = await body.read(request)
         told = read(sent)
-        agent = await self._completing(request, told.model)
+        agent = await self._completing(request, told.model or "")
         path = f"/{agent.namespace}/{agent.name}/v1/chat/completions"
         call = Call("POST", path, passed_on(request.headers), sent, None if told.stream else ANSWER_SECONDS)
         # Without a session the client's messages are the history: none is begun here.
@@ -149,8 +150,17 @@ async def hand_on(
 
 def read(sent: bytes) -> Talk:
     """What has to be known of it here. What is wrong with the rest the host says. Raises BadRequest."""
+    return _decoded(sent, _talk)
+
+
+def fields(sent: bytes) -> dict[str, Any]:
+    """All that is in it. Raises BadRequest."""
+    return _decoded(sent, _fields)
+
+
+def _decoded(sent: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
-        return _talk.decode(sent)
+        return decoder.decode(sent)
     except msgspec.ValidationError as error:
         raise BadRequest(f"the body is not what this address takes: {error}", reason="InvalidBody") from error
     except ValueError as error:

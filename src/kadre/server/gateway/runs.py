@@ -52,7 +52,7 @@ class RunDoors:
         sent = await body.read(request)
         told = doors.read(sent)
         agent = await doors.resolve(request, self._fleet, told.agent, "", self._home)
-        written = msgspec.json.encode({**_object.decode(sent), "agent": agent.short})
+        written = msgspec.json.encode({**doors.fields(sent), "agent": agent.short})
         call = Call("POST", "/runs", passed_on(request.headers), written)
         return await doors.hand_on(request, self._upstream, agent, call, told.session_id, told.run_id)
 
@@ -67,6 +67,7 @@ class RunDoors:
     async def index(self, request: Request) -> Response:
         """`GET /runs`, as a host answers it. `missing` names agents whose hosts could not be asked."""
         limit = runs.limit_of(request)
+        runs.check_filters(request)
         query = {name: value for name in _FILTERS if (value := request.query_params.get(name))}
         kept: dict[tuple[str, str], Item] = {}
         more = False
@@ -137,7 +138,8 @@ class RunDoors:
         if not name:
             return await visitors.allowed(visitor, self._fleet.all())
         agent = await doors.resolve(request, self._fleet, name, "", self._home)
-        await visitors.check(visitor, "chat", agent)
+        if not await visitors.sees(visitor, agent):
+            await visitors.check(visitor, "chat", agent)
         return [agent]
 
     def _places(self, agents: Sequence[AgentKey]) -> list[Place]:
@@ -151,7 +153,7 @@ class RunDoors:
         path = f"/runs/{quote(run_id, safe='')}{quote(request.url.path.removeprefix(f'/runs/{run_id}'))}"
         call = Call(request.method, path, passed_on(request.headers), sent, seconds)
         known = self._upstream.place(visitor, run_id)
-        if known is not None and await visitor.may("chat", known.agent):
+        if known is not None and await visitors.sees(visitor, known.agent):
             answer = await while_there(request, self._upstream.at(call, known, visitor))
             if answer.status != NotFound.status:
                 return Relay(answer)

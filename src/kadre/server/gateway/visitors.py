@@ -23,7 +23,7 @@ from kadre.server.identity import Right
 Deed = Literal["chat", "approve", "runs"]
 """What may be done with an agent, by the part of it that Kubernetes' rules name: talk to it, decide about its calls,
 see what others said and were told."""
-_RIGHTS: dict[Deed, Right] = {"runs": "see-all", "approve": "approve"}
+DEEDS: tuple[Deed, ...] = ("chat", "approve", "runs")
 MAX_TOKEN = 16 * 1024
 AT_ONCE = 8
 """Agents of which it is asked at the same time whether a caller may talk to them."""
@@ -108,7 +108,23 @@ class Reception:
             with contextlib.suppress(Unauthorized):
                 auth.caller(scope)
                 return Trusted()
-        raise _unknown(token)
+        raise self._unknown(token)
+
+    def _unknown(self, token: str) -> Unauthorized:
+        ways = []
+        if self.keys is not None:
+            ways.append("send `Authorization: Bearer` with an API key of this installation")
+        if self.reviewer is not None:
+            ways.append("send `Authorization: Bearer` with a token of Kubernetes (kubectl create token NAME)")
+        if self.trust_local:
+            ways.append("come through kubectl port-forward")
+        how = (
+            ", or ".join(ways) or "nobody can come in as this is installed: auth.apiKeys, auth.tokens, auth.trustLocal"
+        )
+        if token:
+            known = "the token is none that is known here, or it is no longer valid"
+            return Unauthorized(f"{known}; {how}", reason="BadToken")
+        return Unauthorized(f"who is calling is not known; {how}", reason="NoCredentials")
 
     async def _by_token(self, token: str) -> Visitor | None:
         if len(token) > MAX_TOKEN:
@@ -120,8 +136,8 @@ class Reception:
     def _holder(self, token: str) -> str:
         current = self.keys.current() if self.keys is not None else {}
         if current is not self._digests[0]:
-            self._digests = (current, {_digest(key): name for name, key in current.items() if key})
-        wanted, found = _digest(token), ""
+            self._digests = (current, {_digest(key.encode()): name for name, key in current.items() if key})
+        wanted, found = _digest(token.encode("latin-1")), ""  # as it came: a header is bytes
         for digest, name in self._digests[1].items():
             if hmac.compare_digest(digest, wanted):
                 found = name
@@ -129,8 +145,18 @@ class Reception:
 
 
 async def rights(visitor: Visitor, agent: AgentKey) -> tuple[Right, ...]:
-    """What a host is told that the caller may there."""
-    return tuple([right for deed, right in _RIGHTS.items() if await visitor.may(deed, agent)])
+    """What a host is told that the caller may there. Who decides about calls sees them."""
+    if await visitor.may("approve", agent):
+        return ("see-all", "approve")
+    return ("see-all",) if await visitor.may("runs", agent) else ()
+
+
+async def sees(visitor: Visitor, agent: AgentKey) -> bool:
+    """Whether the agent is there for them: they may do something with it."""
+    for deed in DEEDS:
+        if await visitor.may(deed, agent):
+            return True
+    return False
 
 
 async def check(visitor: Visitor, deed: Deed, agent: AgentKey) -> None:
@@ -144,13 +170,13 @@ async def check(visitor: Visitor, deed: Deed, agent: AgentKey) -> None:
 
 
 async def allowed(visitor: Visitor, agents: Iterable[AgentKey]) -> Sequence[AgentKey]:
-    """Those of the agents that they may talk to. Raises Unavailable."""
+    """Those of the agents that are there for them. Raises Unavailable."""
     may = dict.fromkeys(agents, False)
     waiting = iter(list(may))
 
     async def work() -> None:
         for agent in waiting:
-            may[agent] = await visitor.may("chat", agent)
+            may[agent] = await sees(visitor, agent)
 
     await all_of([work() for _ in range(AT_ONCE)])
     return [agent for agent in may if may[agent]]
@@ -168,18 +194,5 @@ def _bearer(scope: Scope) -> str:
     return found
 
 
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("latin-1", "replace")).digest()
-
-
-def _unknown(token: str) -> Unauthorized:
-    if token:
-        message = (
-            "the token is no API key of this installation, and none that the cluster knows, or it is no longer valid"
-        )
-        return Unauthorized(message, reason="BadToken")
-    message = (
-        "who is calling is not known; send `Authorization: Bearer` with an API key or with a Kubernetes token (kubectl"
-        " create token NAME), or come through kubectl port-forward"
-    )
-    return Unauthorized(message, reason="NoCredentials")
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()
