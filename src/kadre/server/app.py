@@ -16,7 +16,7 @@ from kadre.base.tasks import Tasks
 from kadre.engine.agent import HostedAgent
 from kadre.engine.host import Host
 from kadre.plan.types import AgentKey
-from kadre.server import agents, auth, chat, errors, metrics, openai, runs
+from kadre.server import agents, asking, auth, chat, errors, metrics, openai, runs
 from kadre.server.identity import Verifier
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,8 @@ def build(
     """
     directory = HostDirectory(host)
     talk = Door(post=chat.ChatDoor(host, directory).post)
-    ai = openai.OpenAIDoor(host, directory, Tasks("server"))
+    tasks = Tasks("server")
+    ai = openai.OpenAIDoor(host, directory, tasks)
     completions, models = Door(post=ai.completions), Door(get=ai.models)
     run = runs.RunsDoor(host, directory)
     listed = agents.AgentsDoor(host, directory, problems)
@@ -146,6 +147,7 @@ def build(
         Route("/runs/{id}/fork", Door(post=run.fork)),
         Route("/sessions", Door(get=run.sessions)),
         Route("/sessions/{id}", Door(get=run.session)),
+        Route("/mcp", asking.McpDoor(asking.HostAgents(host, directory), tasks)),
         Route("/v1/models", models),
         Route("/{name}/v1/chat/completions", completions),
         Route("/{namespace}/{name}/v1/chat/completions", completions),

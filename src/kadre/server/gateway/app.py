@@ -10,9 +10,12 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kadre.base.errors import KadreError, Unavailable
+from kadre.base.tasks import Tasks
 from kadre.server import errors
 from kadre.server.app import Door, nowhere
+from kadre.server.asking import McpDoor
 from kadre.server.auth import OPEN_PATHS
+from kadre.server.gateway.asking import GatewayAgents
 from kadre.server.gateway.crowd import Crowd
 from kadre.server.gateway.doors import Doors
 from kadre.server.gateway.fleet import Fleet
@@ -83,7 +86,9 @@ def build(
         "/metrics": Door(get=metrics),
     }
     around["/usage"] = Door(get=UsageDoor(fleet, upstream).get)
-    served = around | _talking(Doors(fleet, upstream, home)) | _running(RunDoors(fleet, upstream, home))
+    runs = RunDoors(fleet, upstream, home)
+    around["/mcp"] = McpDoor(GatewayAgents(fleet, upstream, runs), Tasks("gateway"))
+    served = around | _talking(Doors(fleet, upstream, home)) | _running(runs)
     routes = [Route(path, door) for path, door in served.items()]
     return Entrance(Router(routes, redirect_slashes=False, default=nowhere), reception, crowd)
 

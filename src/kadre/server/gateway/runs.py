@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import aiohttp
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -147,19 +148,25 @@ class RunDoors:
 
     async def _there(self, request: Request, seconds: float | None) -> Response:
         """What the host answers at which the run is."""
+        sent = await body.read(request) if request.method == "POST" else b""
+        return Relay(await self.found(request, passed_on(request.headers), sent, seconds))
+
+    async def found(
+        self, request: Request, headers: Mapping[str, str], sent: bytes = b"", seconds: float | None = ANSWER_SECONDS
+    ) -> aiohttp.ClientResponse:
+        """The same, as it comes. Raises Refused."""
         visitor: Visitor = request.scope["visitor"]
         run_id = request.path_params["id"]
-        sent = await body.read(request) if request.method == "POST" else b""
         path = f"/runs/{quote(run_id, safe='')}{quote(request.url.path.removeprefix(f'/runs/{run_id}'))}"
-        call = Call(request.method, path, passed_on(request.headers), sent, seconds)
+        call = Call(request.method, path, headers, sent, seconds)
         known = self._upstream.place(visitor, run_id)
         if known is not None and await visitors.sees(visitor, known.agent):
             answer = await while_there(request, self._upstream.at(call, known, visitor))
             if answer.status != NotFound.status:
-                return Relay(answer)
+                return answer
             answer.release()
         place = await self._seek(request, run_id, visitor)
-        return Relay(await while_there(request, self._upstream.at(call, place, visitor)))
+        return await while_there(request, self._upstream.at(call, place, visitor))
 
     async def _seek(self, request: Request, run_id: str, visitor: Visitor) -> Place:
         """Where the run is. Raises NotFound: nowhere that the caller may look."""
