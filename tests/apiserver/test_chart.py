@@ -300,7 +300,7 @@ def test_the_gateway_is_told_whom_to_let_in_and_reads_no_other_secret() -> None:
     ("values", "told"),
     [
         (("auth.trustLocal=false", "auth.tokens=false"), "nobody could come in"),
-        (("agents.kagent.enabled=true",), "has the name of the gateway's Service"),
+        (("agents.kagent.enabled=true", "agents.kagent.spec.modelConfig=m"), "has the name of the gateway's Service"),
         (("serviceAccount.name=kagent-gateway",), "it would have the controller's rights"),
     ],
 )

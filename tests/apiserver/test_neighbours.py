@@ -37,6 +37,7 @@ def test_their_kinds_take_what_the_chart_makes(neighbours: ControlPlane) -> None
     assert neighbours.kubectl("get", "servicemonitors", "-o", "name").split() == [
         "servicemonitor.monitoring.coreos.com/kagent-agents",
         "servicemonitor.monitoring.coreos.com/kagent-controller",
+        "servicemonitor.monitoring.coreos.com/kagent-gateway",
     ]
     assert "openai" in neighbours.kubectl("describe", "externalsecret", "openai")
 

@@ -25,7 +25,8 @@ async def at_work(world: World, *further: str) -> AsyncIterator[Process]:
     """The controller of a release, as a process that leads, with the rights and the Deployment that the chart gives."""
     release = f"kagent-{world.namespace}"
     config = await chart.controller(world, release)
-    (deployment,) = [each for each in chart.rendered(world.namespace, release) if each["kind"] == "Deployment"]
+    made = chart.rendered(world.namespace, release, "gateway.enabled=false")
+    (deployment,) = [each for each in made if each["kind"] == "Deployment"]
     await world.client.apply(kinds.DEPLOYMENT, deployment)
     (said,) = deployment["spec"]["template"]["spec"]["containers"]
     (port,) = free_ports(1)
