@@ -456,3 +456,20 @@ async def test_who_may_only_decide_finds_what_there_is_to_decide(tmp_path: Path)
         assert status == 200
         status, told = await answered(http.post("/agents/a/chat", json={"message": "hi"}, headers=as_boss))
         assert (status, told["error"]["reason"]) == (403, "NotAllowed")
+
+
+async def test_a_client_of_openais_is_sent_to_the_gateway_to_decide(tmp_path: Path) -> None:
+    def write() -> str:
+        """Write."""
+        return "written"
+
+    scene = Scene()
+    await scene.says([("write", {})], "done", tools=[Asking(write)])
+    async with gateway(tmp_path, {"a": [scene]}) as (http, _):
+        told = {"model": "a", "messages": [{"role": "user", "content": "write"}]}
+        _, completion = await answered(http.post("/v1/chat/completions", json=told))
+        said = completion["choices"][0]["message"]["content"]
+        link = said.rpartition("POST ")[2]
+        assert link.startswith(str(http._build_url("/runs/")))
+        status, _ = await answered(http.post(link, json={"decision": "allow"}))
+        assert status == 200

@@ -62,6 +62,8 @@ class CompletionRequest(msgspec.Struct):
     tools: list[Any] | None = None
 
 
+BASE = "x-kadre-base"
+"""Header by which the gateway says at which address its client has called it."""
 _decoder = msgspec.json.Decoder(CompletionRequest)
 _encode = msgspec.json.Encoder().encode
 
@@ -175,7 +177,10 @@ def _neutral(message: _Message) -> Message:
 
 
 def _link(request: Request, live: Live) -> str:
-    return f"{str(request.base_url).rstrip('/')}/runs/{live.info.run_id}"
+    """Where the client finds the run: at the gateway, where that has vouched for it, and not at a pod's own address."""
+    caller: auth.Caller = request.scope["caller"]
+    base = request.headers.get(BASE, "") if caller.agent else ""
+    return f"{(base or str(request.base_url)).rstrip('/')}/runs/{live.info.run_id}"
 
 
 def waiting_text(live: Live, link: str) -> str:

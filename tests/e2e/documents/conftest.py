@@ -65,9 +65,10 @@ def outside(testbed: Cluster) -> str:
 
 @pytest.fixture(scope="session")
 def neighbours(testbed: Cluster) -> None:
-    """The kinds of the Prometheus operator and of External Secrets, on whose objects nobody acts here."""
+    """The kinds of the Prometheus operator, External Secrets and the Gateway API: nobody acts on their objects."""
     addons.crds(testbed, "prometheus-operator")
     addons.crds(testbed, "external-secrets")
+    addons.crds(testbed, "gateway-api")
 
 
 @contextmanager

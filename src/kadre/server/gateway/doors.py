@@ -22,6 +22,7 @@ from kadre.server.gateway.fleet import Fleet
 from kadre.server.gateway.relay import Relay
 from kadre.server.gateway.upstream import ANSWER_SECONDS, Call, Upstream, passed_on, with_session
 from kadre.server.gateway.visitors import Visitor
+from kadre.server.openai import BASE
 
 T = TypeVar("T")
 
@@ -66,7 +67,8 @@ class Doors:
         told = read(sent)
         agent = await self._completing(request, told.model or "")
         path = f"/{agent.namespace}/{agent.name}/v1/chat/completions"
-        call = Call("POST", path, passed_on(request.headers), sent, None if told.stream else ANSWER_SECONDS)
+        headers = {**passed_on(request.headers), BASE: str(request.base_url)}
+        call = Call("POST", path, headers, sent, None if told.stream else ANSWER_SECONDS)
         # Without a session the client's messages are the history: none is begun here.
         near = request.headers.get("x-session-id") or ids.new_id("req")
         visitor: Visitor = request.scope["visitor"]
