@@ -50,6 +50,15 @@ class Still:
         del key
         return self._hosts
 
+    def comes(self, key: AgentKey) -> bool:
+        """See Fleet."""
+        del key
+        return False
+
+    async def arrives(self, key: AgentKey) -> None:
+        """See Fleet."""
+        del key
+
     def shown(self, key: AgentKey) -> Mapping[str, Any]:
         """See Fleet."""
         return {"name": key.name}

@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from kadre.plan.types import AgentKey
-from kadre.server.gateway import runs
+from kadre.server.gateway import runs, upstream
 from kadre.server.gateway.crowd import Crowd
 from kadre.server.gateway.visitors import Deed, Reception, Visitor
 from kadre.server.identity import Verifier
@@ -473,3 +473,25 @@ async def test_a_client_of_openais_is_sent_to_the_gateway_to_decide(tmp_path: Pa
         assert link.startswith(str(http._build_url("/runs/")))
         status, _ = await answered(http.post(link, json={"decision": "allow"}))
         assert status == 200
+
+
+async def test_a_message_waits_for_a_pod_that_is_about_to_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _ = await two(tmp_path)
+    async with gateway(tmp_path, {"a": [one]}) as (http, fleet):
+        hosts, fleet.at[A] = fleet.at[A], []
+        fleet.coming.add(A)
+        asked = asyncio.create_task(answered(http.post("/agents/a/chat", json={"message": "hi"})))
+        async with asyncio.timeout(5):
+            while "kagent_gateway_requests_held 1.0" not in await (await http.get("/metrics")).text():
+                pass
+        fleet.at[A] = hosts
+        fleet.news.set()
+        assert (await asked)[0] == 200
+        fleet.at[A] = []
+        monkeypatch.setattr(upstream, "HOLD_SECONDS", 0.05)
+        async with http.post("/agents/a/chat", json={"message": "hi"}) as late:
+            assert (late.status, late.headers["Retry-After"]) == (503, "5")
+        fleet.coming.clear()  # it crashes, say: nobody waits
+        monkeypatch.setattr(upstream, "HOLD_SECONDS", 60.0)
+        status, told = await answered(http.post("/agents/a/chat", json={"message": "hi"}))
+        assert (status, told["error"]["reason"]) == (503, "AgentNotReady")

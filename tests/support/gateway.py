@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -32,6 +33,8 @@ class Hosts:
 
     def __init__(self) -> None:
         self.at: dict[AgentKey, list[str]] = {}
+        self.coming: set[AgentKey] = set()
+        self.news = asyncio.Event()
 
     def all(self) -> Sequence[AgentKey]:
         """See Directory."""
@@ -44,6 +47,16 @@ class Hosts:
     def hosts(self, key: AgentKey) -> Sequence[str]:
         """See Fleet."""
         return self.at.get(key, ())
+
+    def comes(self, key: AgentKey) -> bool:
+        """See Fleet."""
+        return key in self.coming
+
+    async def arrives(self, key: AgentKey) -> None:
+        """See Fleet."""
+        del key
+        await self.news.wait()
+        self.news.clear()
 
     def shown(self, key: AgentKey) -> Mapping[str, Any]:
         """See Fleet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ SERVICE_NAME = "kubernetes.io/service-name"
 """Label of an EndpointSlice: the Service that it is of."""
 _AGENTS = {kind.group: kind for kind in our_kinds() if kind.kind == "Agent"}
 _READY = "Ready"
+_COMING = frozenset({"ScaledToZero", "Starting", "Pending", "RollingOut", "Scaling", "Unknown"})
+"""What is said of an agent that has no pod and is about to have one; all else needs somebody."""
 
 
 class Told(NamedTuple):
@@ -47,6 +50,8 @@ class ClusterFleet:
         self._parts: dict[Key, dict[Key, tuple[str, ...]]] = {}
         """Addresses of a Service, by the slices that hold them."""
         self._hosts: dict[Key, tuple[str, ...]] = {}
+        self._awaited: dict[Key, asyncio.Event] = {}
+        """Set when something may have come for those that wait for a host."""
 
     def informers(self) -> list[Informer[Any]]:
         """All of them, to be run."""
@@ -69,6 +74,20 @@ class ClusterFleet:
         """See Fleet."""
         return self._hosts.get(Key(key.namespace, key.name), ())
 
+    def comes(self, key: AgentKey) -> bool:
+        """See Fleet."""
+        told = self._agents.kept.get(Key(key.namespace, key.name))
+        return told is not None and told.status in _COMING
+
+    async def arrives(self, key: AgentKey) -> None:
+        """See Fleet."""
+        await self._awaited.setdefault(Key(key.namespace, key.name), asyncio.Event()).wait()
+
+    def _arrived(self, key: Key) -> None:
+        awaited = self._awaited.pop(key, None)
+        if awaited is not None:
+            awaited.set()
+
     def shown(self, key: AgentKey) -> Mapping[str, Any]:
         """See Fleet."""
         told = self._agents.kept.get(Key(key.namespace, key.name)) or Told("", "", "", "Unknown")
@@ -76,6 +95,7 @@ class ClusterFleet:
         return {"name": key.name, "namespace": key.namespace, "group": key.group, **told._asdict(), "hosts": hosts}
 
     def _agent_changed(self, key: Key, before: Told | None, after: Told | None) -> None:
+        self._arrived(key)
         if before is not None and after is not None:
             return
         agent = AgentKey(*key)
@@ -93,6 +113,7 @@ class ClusterFleet:
         self._set(parts, key, addresses)
         hosts = tuple(dict.fromkeys(address for part in parts.values() for address in part))
         self._set(self._hosts, service, hosts)
+        self._arrived(service)
         if not parts:
             del self._parts[service]
 

@@ -10,10 +10,18 @@ from kadre.server import names
 
 
 class Fleet(names.Directory, Protocol):
-    """Who is served, and where. It is asked by every request: nothing here waits."""
+    """Who is served, and where. It is asked by every request: nothing waits here but who waits for a host."""
 
     def hosts(self, key: AgentKey) -> Sequence[str]:
         """Addresses of the agent's hosts that take requests now, as `10.0.0.7:8080`; none while it has none."""
+        ...
+
+    def comes(self, key: AgentKey) -> bool:
+        """Whether an agent that has no host now is about to have one: it starts, or it was scaled to none."""
+        ...
+
+    async def arrives(self, key: AgentKey) -> None:
+        """Come back when the agent has a host, or may have one: it is to be looked again."""
         ...
 
     def shown(self, key: AgentKey) -> Mapping[str, Any]:

@@ -37,6 +37,9 @@ class GatewayMetrics(Collector):
         yield CounterMetricFamily(
             "kagent_gateway_host_failures", "Times a host did not answer or was ending.", failures
         )
+        yield GaugeMetricFamily(
+            "kagent_gateway_requests_held", "Requests that wait for a first pod.", self._upstream.held
+        )
         keys = list(self._fleet.all())
         yield GaugeMetricFamily("kagent_gateway_agents", "Agents there are.", len(keys))
         active = sum(1 for key in keys if self._fleet.hosts(key))

@@ -7,6 +7,7 @@ the caller, who knows what was asked.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from collections import OrderedDict
@@ -37,6 +38,10 @@ LOOK_SECONDS = 10.0
 """For one host's part of an answer that many give: one that hangs is missing in it, and not waited for."""
 PART = 4 << 20
 """Bytes of such a part at most."""
+HOLD_SECONDS = 120.0
+"""For which a message waits for an agent's first pod, where one is about to come."""
+HELD = 1000
+"""Messages that wait so at once."""
 RETRY_AFTER = 5.0
 MOST_PLACES = 10_000
 """Runs of which it is remembered where they are."""
@@ -116,13 +121,15 @@ class Upstream:
         """By caller and run: an id is whoever's who chose it."""
         self.failures = 0
         """Hosts that did not answer and were asked in vain."""
+        self.held = 0
+        """Messages that wait for an agent's first pod."""
 
     async def ask(self, call: Call, agent: AgentKey, visitor: Visitor, near: str) -> aiohttp.ClientResponse:
         """What a host of the agent answers. `near`: what prefers one host to the others, such as a session's id.
 
         Raises Unavailable where none takes it, BadGateway where one has broken off.
         """
-        hosts = self._fleet.hosts(agent)
+        hosts = self._fleet.hosts(agent) or await self._held(agent)
         why = f"no pod of it answers now; kubectl describe agent {agent.name} -n {agent.namespace} says why"
         told = await visitors.rights(visitor, agent)
         headers = {**call.headers, HEADER: self._signer.sign(visitor.name, str(agent), told)}
@@ -137,6 +144,21 @@ class Upstream:
                 self.note(visitor, run_id, Place(agent, host))
             return answer
         raise Unavailable(f"agent {agent.short}: {why}", reason="AgentNotReady", retry_after=RETRY_AFTER)
+
+    async def _held(self, agent: AgentKey) -> Sequence[str]:
+        """The agent's hosts, as soon as it has one; none where none is about to come, or does not come in time."""
+        if self.held >= HELD:
+            return ()
+        self.held += 1
+        try:
+            async with asyncio.timeout(HOLD_SECONDS):
+                while not (hosts := self._fleet.hosts(agent)) and self._fleet.comes(agent):
+                    await self._fleet.arrives(agent)
+                return hosts
+        except TimeoutError:
+            return ()
+        finally:
+            self.held -= 1
 
     async def at(self, call: Call, place: Place, visitor: Visitor) -> aiohttp.ClientResponse:
         """What that one host answers. Raises Unavailable, BadGateway."""
