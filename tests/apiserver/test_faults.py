@@ -155,11 +155,12 @@ async def test_an_api_server_that_restarts_is_followed_again(world: World, opera
 async def test_a_controller_that_starts_over_a_cluster_that_is_right_writes_nothing(
     world: World, api: ControlPlane
 ) -> None:
-    async with operating(api.kubeconfig) as first:
+    # In this namespace alone: what an earlier test has left may be on its way out still.
+    async with operating(api.kubeconfig, namespaces=[world.namespace]) as first:
         await world.apply(MODEL_YAML + "---" + AGENT_YAML)
         await world.when(AGENT, "helper", rolled_out)
         await idle(first)
-    async with operating(api.kubeconfig) as second:
+    async with operating(api.kubeconfig, namespaces=[world.namespace]) as second:
         await second.acting.wait()
         await idle(second)
         assert second.controller.reconciled > 0
@@ -192,7 +193,7 @@ async def test_two_hundred_agents_with_twenty_wrong_ones_come_right(world: World
 async def test_a_pod_that_no_node_takes_is_told_in_the_agents_status_until_one_does(
     world: World, api: ControlPlane
 ) -> None:
-    async with operating(api.kubeconfig) as first:
+    async with operating(api.kubeconfig, namespaces=[world.namespace]) as first:
         await world.apply(MODEL_YAML + "---" + AGENT_YAML)
         pod = await world.some(kinds.POD, lambda _: True)
         said = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "1 Insufficient cpu."}
@@ -201,7 +202,7 @@ async def test_a_pod_that_no_node_takes_is_told_in_the_agents_status_until_one_d
         assert f"pod {pod['metadata']['name']}: 1 Insufficient cpu. (lower spec.resources" in found["message"]
         await world.when(AGENT, "helper", lambda obj: obj["status"].get("replicas") == 1)
         await idle(first)
-    async with operating(api.kubeconfig) as second:
+    async with operating(api.kubeconfig, namespaces=[world.namespace]) as second:
         await second.acting.wait()
         await idle(second)
         assert second.controller.reconciled > 0
