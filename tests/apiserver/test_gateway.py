@@ -72,6 +72,19 @@ async def test_a_key_that_was_made_stays_when_the_controller_starts_anew(world: 
         assert await world.get(kinds.SECRET, SECRET) == before
 
 
+async def test_pods_believe_nobody_once_there_is_no_gateway_any_more(world: World) -> None:
+    async with publishing(world):
+        await world.apply(MODEL_YAML + "---" + AGENT_YAML)
+        await world.when(kinds.CONFIG_MAP, GATEWAY_KEYS, lambda obj: bool(obj.get("data")))
+        before = await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
+    async with operating(world.plane.kubeconfig, Settings(image="kadre:test"), [world.namespace]) as operator:
+        await operator.acting.wait()
+        await world.gone(kinds.CONFIG_MAP, GATEWAY_KEYS)
+        after = await world.get(kinds.DEPLOYMENT, "helper")
+    assert after is not None
+    assert after["spec"] == before["spec"]  # and no pod is replaced for it
+
+
 async def test_one_namespace_that_takes_no_keys_keeps_them_from_no_other(world: World) -> None:
     other = await made(world.client, world.plane)
     foreign = {"apiVersion": "v1", "kind": "ConfigMap", **world.named(GATEWAY_KEYS), "data": {"mine.pem": "x"}}

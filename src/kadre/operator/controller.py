@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,12 @@ from kadre.kube import kinds
 from kadre.kube.apply import Applier, Place
 from kadre.kube.client import ALL, Client
 from kadre.kube.controller import Controller
+from kadre.kube.errors import ApiError
 from kadre.kube.informer import Informer
 from kadre.kube.kinds import Key, Kind
 from kadre.kube.outcome import Outcome
 from kadre.operator.children.common import Settings
+from kadre.operator.children.deployment import GATEWAY_KEYS
 from kadre.operator.cluster import Cluster, Declared, Ref
 from kadre.operator.owned import Owned
 from kadre.operator.reconcilers.agent import Agents
@@ -31,6 +34,8 @@ from kadre.operator.upgrades import Upgrades
 if TYPE_CHECKING:
     from kadre.operator.gateway.publishing import Publisher
 
+log = logging.getLogger(__name__)
+
 _NATIVE_AGENT = (NATIVE.partition("/")[0], "Agent")
 
 
@@ -41,6 +46,7 @@ class Operator:
         self, client: Client, settings: Settings, clock: Clock | None = None, namespaces: Sequence[str] = ALL
     ) -> None:
         clock = clock or SystemClock()
+        self._client = client
         self._tasks = Tasks("operator")
         self.acting = asyncio.Event()
         """Everything that was there has been queued, and is acted on."""
@@ -85,10 +91,21 @@ class Operator:
         # What has changed while another replica led was its business; from here on everything is ours.
         self.acting.set()
         self._look_at_everything()
+        if self.publisher is None:
+            await self._withdraw()
         try:
             await all_of([self.controller.run(), *([self.publisher.run()] if self.publisher is not None else [])])
         finally:
             self.acting.clear()
+
+    async def _withdraw(self) -> None:
+        """Have pods believe nobody: there was a gateway before, and there is none now."""
+        for key, seen in list(self.owned.live(kinds.CONFIG_MAP).items()):
+            if key.name == GATEWAY_KEYS and not seen.owner:
+                try:
+                    await self._client.delete(kinds.CONFIG_MAP, *key, uid=seen.uid)
+                except ApiError as error:
+                    log.warning("the ConfigMap %s of a gateway that is gone stays: %s", key, error)
 
     def _populated(self) -> set[str]:
         """Namespaces that have agents."""
