@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kadre.cli.options import examples, grouped
+from kadre.cli.options import Address, MetricsPort, Port, examples, grouped
 from kadre.cli.output import log_to_output
 
 KeySecret = Annotated[
@@ -16,11 +16,6 @@ KeySecret = Annotated[
         metavar="NAME",
         help="The Secret of the key by which agents believe who is calling; the controller makes it.",
     ),
-]
-Port = Annotated[int, typer.Option("--port", metavar="PORT", min=1, max=65535, help="Port to serve on.")]
-Address = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")]
-MetricsPort = Annotated[
-    int, typer.Option("--metrics-port", metavar="PORT", min=0, max=65535, help="Port of metrics besides; 0: none.")
 ]
 Namespaces = Annotated[
     list[str] | None,

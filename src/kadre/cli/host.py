@@ -7,15 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from kadre.cli.options import examples, grouped
+from kadre.cli.options import Address, MetricsPort, Port, examples, grouped
 from kadre.cli.output import log_level, log_to_output
 
 Plan = Annotated[Path, typer.Option("--plan", metavar="FILE", help="The plan, as the controller writes it.")]
-Port = Annotated[int, typer.Option("--port", metavar="PORT", min=1, max=65535, help="Port to serve on.")]
-Address = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")]
-MetricsPort = Annotated[
-    int, typer.Option("--metrics-port", metavar="PORT", min=0, max=65535, help="Port of metrics besides; 0: none.")
-]
 DataDir = Annotated[Path, typer.Option("--data-dir", metavar="DIR", help="Where conversations are kept.")]
 Secrets = Annotated[
     Path, typer.Option("--secrets", metavar="DIR", help="Where Secrets are mounted: a folder each, a file a key.")

@@ -39,6 +39,14 @@ NoColor = Annotated[
 ]
 
 
+Port = Annotated[int, typer.Option("--port", metavar="PORT", min=1, max=65535, help="Port to serve on.")]
+Address = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")]
+MetricsPort = Annotated[
+    int, typer.Option("--metrics-port", metavar="PORT", min=0, max=65535, help="Port of metrics besides; 0: none.")
+]
+"""Of what serves in a pod: an agent's host, and the gateway."""
+
+
 def examples(*lines: str) -> str:
     """An epilog of example lines, kept as they are."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

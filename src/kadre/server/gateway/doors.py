@@ -19,7 +19,7 @@ from kadre.plan.types import AgentKey
 from kadre.server import body, errors, names
 from kadre.server.gateway import visitors
 from kadre.server.gateway.fleet import Fleet
-from kadre.server.gateway.relay import Relay
+from kadre.server.gateway.relay import Relay, left
 from kadre.server.gateway.upstream import ANSWER_SECONDS, Call, Upstream, passed_on, with_session
 from kadre.server.gateway.visitors import Visitor
 from kadre.server.openai import BASE
@@ -174,22 +174,17 @@ def _decoded(sent: bytes, decoder: msgspec.json.Decoder[T]) -> T:
 async def while_there(request: Request, asking: Awaitable[T]) -> T:
     """What is asked for, as long as the client waits for it. Raises ClientDisconnect."""
     asked = asyncio.ensure_future(asking)
-    left = asyncio.ensure_future(_left(request))
+    gone = asyncio.ensure_future(left(request.receive))
     try:
-        await asyncio.wait({asked, left}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({asked, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not asked.done():
             raise ClientDisconnect
         return asked.result()
     finally:
-        left.cancel()
+        gone.cancel()
         if not asked.done():
             asked.cancel()
             with contextlib.suppress(asyncio.CancelledError, aiohttp.ClientError, KadreError):
                 late = await asked  # it may have come just now
                 if isinstance(late, aiohttp.ClientResponse):
                     late.close()
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

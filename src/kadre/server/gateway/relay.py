@@ -63,8 +63,13 @@ class Relay(Response):
             watcher.cancel()
 
 
-async def _leave(receive: Receive, stream: asyncio.Task[object] | None) -> None:
+async def left(receive: Receive) -> None:
+    """Come back when the client has gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def _leave(receive: Receive, stream: asyncio.Task[object] | None) -> None:
+    await left(receive)
     if stream is not None:
         stream.cancel()
