@@ -71,8 +71,8 @@ test: .venv/.tools ## Every test that needs no root, no Go and no system package
 	@$(PYTEST) -n $(JOBS) --ignore=tests/apiserver --ignore=tests/e2e -m "not stores" tests
 
 .PHONY: test-stores
-test-stores: .venv/.tools ## The journal's contract on servers of its own (Debian: install postgresql-15): half a minute
-	@$(PYTEST) -n $(JOBS) -m stores tests/contract/journal
+test-stores: .venv/.tools ## The contracts of journals and vector stores on servers of their own (Debian: postgresql-15, redis-server): a minute
+	@$(PYTEST) -n $(JOBS) -m stores tests/contract/journal tests/contract/vectors
 
 KUBERNETES ?= 1.35
 TEST_API := KADRE_TEST_KUBERNETES=$(KUBERNETES)
@@ -88,7 +88,7 @@ e2e: .venv/.tools ## The whole on a real node of Kubernetes (`make machine`), or
 	@$(PYTEST) $(SLOWEST) tests/e2e
 
 .PHONY: machine
-machine: ## Install what the tests need of a Debian machine: a container runtime, PostgreSQL (root)
+machine: ## Install what the tests need of a Debian machine: a container runtime, PostgreSQL, Redis (root)
 	@scripts/machine.sh
 
 .PHONY: cluster-up
@@ -111,6 +111,10 @@ gen: .venv/.tools ## Renew the reference pages and every golden file
 .PHONY: bench-gateway
 bench-gateway: .venv/.bench ## Measure what the gateway adds to a request, beside a bare reverse proxy
 	@$(BIN)/python -m benchmarks.gateway --out benchmarks/results
+
+.PHONY: bench-pool
+bench-pool: .venv/.bench ## Measure what 200 agents cost in one pod, beside a floor that only follows and forwards
+	@$(BIN)/python -m benchmarks.pool --out benchmarks/results
 
 .PHONY: bench-operator
 bench-operator: .venv/.bench ## Measure the controller beside a floor that sends the same writes

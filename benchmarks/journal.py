@@ -1,8 +1,8 @@
-"""What keeping a hello turn costs, in memory, in SQLite and in PostgreSQL, side by side in one process.
+"""What keeping a hello turn costs, in memory, in SQLite, in PostgreSQL and in Redis, side by side in one process.
 
 A turn is what the host does: create with two events, read the history, append three. Both stores run the same turns at
 concurrency 1 and 32; the figure is CPU of the whole process per turn, less that of the same turns with no journal.
-Run: `python -m benchmarks.journal [--turns N] [--rounds N] [--postgres ADDRESS]`.
+Run: `python -m benchmarks.journal [--turns N] [--rounds N] [--postgres ADDRESS] [--redis ADDRESS]`.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ async def measure(
 
 
 @contextlib.asynccontextmanager
-async def stores(dsn: str) -> AsyncIterator[dict[str, Journal | None]]:
-    """Each store by name, and none; PostgreSQL where its address is given."""
+async def stores(dsn: str, redis: str) -> AsyncIterator[dict[str, Journal | None]]:
+    """Each store by name, and none; a server where its address is given."""
     with tempfile.TemporaryDirectory(dir=".") as folder:
         sqlite = await SqliteJournal.open(folder)
         kept: dict[str, Journal | None] = {"none": None, "in memory": InMemoryJournal(), "sqlite": sqlite}
@@ -100,15 +100,19 @@ async def stores(dsn: str) -> AsyncIterator[dict[str, Journal | None]]:
             from kadre.engine.memory.postgres import PostgresJournal
 
             kept["postgres"] = await PostgresJournal.open(dsn, schema="kadre_bench")
+        if redis:
+            from kadre.engine.memory.redis import RedisJournal
+
+            kept["redis"] = await RedisJournal.open(redis, prefix="kadre_bench:")
         yield kept
         for journal in kept.values():
             if journal is not None:
                 await journal.aclose()
 
 
-async def main(turns: int, rounds: int, dsn: str) -> None:
+async def main(turns: int, rounds: int, dsn: str, redis: str) -> None:
     """Print the medians of all rounds; rounds take turns, so that a busy machine is busy for all."""
-    async with stores(dsn) as journals:
+    async with stores(dsn, redis) as journals:
         for concurrency in (1, 32):
             for per_session in (1, 20):
                 results: dict[str, list[tuple[float, float, float]]] = {name: [] for name in journals}
@@ -131,5 +135,6 @@ if __name__ == "__main__":
     parser.add_argument("--turns", type=int, default=3200)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--postgres", default="", help="the address of a database to measure too")
+    parser.add_argument("--redis", default="", help="the address of a Redis server to measure too")
     options = parser.parse_args()
-    uvloop.run(main(options.turns, options.rounds, options.postgres))
+    uvloop.run(main(options.turns, options.rounds, options.postgres, options.redis))

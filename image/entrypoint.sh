@@ -1,6 +1,5 @@
 #!/bin/sh
 # The image's entry point. Flags alone are the controller's: manifests that run it name no command.
-export PYTHONPATH=/opt/kadre
 case "${1:-}" in
     -h | --help | --version) ;;
     --*) set -- operator "$@" ;;

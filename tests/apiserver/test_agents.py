@@ -211,22 +211,19 @@ async def test_each_tool_has_a_condition_and_heals_by_itself(world: World, opera
     await world.apply(search + ", spec: {type: mcp, mcp: {endpoint: http://search}}}")
     await world.condition(AGENT, "helper", "tool/search", "Resolved")
     await world.condition(AGENT, "helper", "Ready", "MissingTool")  # of the other one
-    pay = "{apiVersion: kagent.dev/v1alpha1, kind: Tool, metadata: {name: pay}, spec: {type: human}}"
-    await world.apply(pay)
+    store = "{type: retrieval, retrieval: {vectorStore: {type: qdrant, collection: bills}}}"
+    await world.apply(f"{{apiVersion: kagent.dev/v1alpha1, kind: Tool, metadata: {{name: pay}}, spec: {store}}}")
     await world.condition(AGENT, "helper", "tool/pay", "NotSupportedYet")
     agent = await world.when(AGENT, "helper", lambda obj: not is_true(obj, "Stalled"))
     assert {each["type"]: each["status"] for each in agent["status"]["conditions"]}["ModelResolved"] == "True"
     await world.condition(TOOL, "search", "Ready", "Valid")
     told = await world.condition(TOOL, "pay", "Supported", "NotSupportedYet")
-    assert "tools of type human are not supported yet" in told["message"]
+    assert "searches in qdrant are not supported yet" in told["message"]
 
 
-async def test_kinds_of_which_nothing_runs_on_a_cluster_say_so(world: World, operator: Operator) -> None:
-    kind = OURS["kaos.tools/v1alpha1", "MCPServer"]
-    server = "{apiVersion: kaos.tools/v1alpha1, kind: MCPServer, metadata: {name: echo}"
-    await world.apply(server + ", spec: {type: python-runtime, config: {mcp: test-mcp-echo-server}}}")
-    told = await world.condition(kind, "echo", "Ready", "NotSupportedYet")
-    assert "name its Service" in told["message"]
+async def test_a_tool_that_would_be_started_beside_an_agent_is_told_of(world: World, operator: Operator) -> None:
+    tool = "{apiVersion: kagent.dev/v1alpha1, kind: Tool, metadata: {name: echo}"
+    await world.apply(tool + ", spec: {type: mcp, mcp: {command: [echo-server]}}}")
     await world.apply(MODEL_YAML + "---" + AGENT_YAML + "  tools: [echo]\n")
     told = await world.condition(AGENT, "helper", "tool/echo", "NotSupportedYet")
     assert "runs without echo" in told["message"]

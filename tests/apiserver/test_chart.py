@@ -291,6 +291,11 @@ def test_the_gateway_is_told_whom_to_let_in_and_reads_no_other_secret() -> None:
     ] == []
     services = {each["metadata"]["name"]: each["spec"]["ports"][0] for each in made if each["kind"] == "Service"}
     assert (services["kagent"]["port"], services["kagent-metrics"]["port"]) == (80, 9090)
+    spoken = chart.rendered("kagent", "kagent", "gateway.grpcPort=9000", "auth.webhookNetworks={10.1.0.0/16}")
+    (container,) = of(spoken, "Deployment", "kagent")["spec"]["template"]["spec"]["containers"]
+    assert "--grpc-port=9000" in container["args"]
+    assert [port["name"] for port in of(spoken, "Service", "kagent")["spec"]["ports"]] == ["http", "grpc"]
+    assert "--agent-webhook-network=10.1.0.0/16" in arguments(spoken)
     off = chart.rendered("kagent", "kagent", "gateway.enabled=false")
     assert [each["metadata"]["name"] for each in off if "gateway" in each["metadata"]["name"]] == []
     assert not any("gateway" in word for word in arguments(off))
@@ -359,6 +364,7 @@ REFUSED = [
     ("providers.openai.externalSecret.key=k", "install the External Secrets operator first"),
     ("providers.vllm.externalSecret.key=k", "name the Secret to be made of it, providers.vllm.existingSecret"),
     ("watchNamespaces={a},shareSecretsWith={b}", "add it to watchNamespaces"),
+    ("gateway.grpcPort=9095", "'/gateway/grpcPort'"),
     ("controller.metrics.port=8081", "controller.metrics.port is 8081, where the controller's health is"),
     ("controller.metrics.port=9443", "controller.metrics.port is 9443, where the controller's webhook is"),
     ("controller.replicaCount=0", "'/controller/replicaCount': minimum: got 0, want 1"),

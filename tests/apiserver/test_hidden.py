@@ -57,7 +57,7 @@ metadata: {name: knowledge}
 spec:
   type: retrieval
   retrieval:
-    vectorStore: {type: milvus, host: milvus, secretRef: {name: keys, key: vectors}}
+    vectorStore: {type: milvus, host: milvus, collection: pages, secretRef: {name: keys, key: vectors}}
     embedding: {provider: openai, model: e, apiKeySecretRef: {name: keys, key: embedding}}
 ---
 apiVersion: kagent.dev/v1alpha1

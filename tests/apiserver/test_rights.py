@@ -15,10 +15,12 @@ from kadre.base.clock import FakeClock
 from kadre.base.tasks import Tasks
 from kadre.kube import access, kinds
 from kadre.kube.client import Client
+from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Object
 from kadre.kube.leader import ANNOTATION
 from kadre.operator import rights
 from kadre.operator.children.common import MANAGER, Settings
+from kadre.operator.children.pool import accepted
 from kadre.operator.controller import Operator
 from kadre.operator.main import LOCK
 from tests.apiserver.chart import RIGHTS
@@ -59,6 +61,15 @@ spec:
   model: {provider: scripted, name: script}
   systemPrompt: You help.
   scaling: {minReplicas: 2, maxReplicas: 5, targetCPUUtilization: 70}
+"""
+POOLED_YAML = """
+apiVersion: kagent.dev/v1alpha1
+kind: Agent
+metadata: {name: helper}
+spec:
+  model: {provider: scripted, name: script}
+  systemPrompt: You help.
+  runtime: {mode: Pooled}
 """
 ALL_OF_THEM: list[Object] = [
     {"apiGroups": [rule.group], "resources": list(rule.resources), "verbs": list(rule.verbs)} for rule in rights.RULES
@@ -127,6 +138,25 @@ async def test_a_controller_of_some_namespaces_needs_rights_in_those_alone(
     assert "forbidden" not in caplog.text
     assert "status" not in await outside.client.get(AGENT, outside.namespace, "helper")
     assert await outside.get(kinds.DEPLOYMENT, "helper") is None
+
+
+@pytest.mark.requirement("controller-role", "pool-serves-what-is-made")
+async def test_who_may_not_serve_plans_can_give_no_pool_the_right_to(world: World) -> None:
+    config = await account(world, [rule for rule in ALL_OF_THEM if rule["resources"] != ["plans"]], [world.namespace])
+    async with operating(config, namespaces=[world.namespace]):
+        await world.apply(POOLED_YAML)
+        told = await world.condition(AGENT, "helper", "Ready", "MissingRights")
+        assert "the controller may not serve plans: no agent can be in a pool" in told["message"]
+        assert await world.get(kinds.ROLE, "kadre-pool-default") is None
+    mine = {"apiVersion": kinds.ROLE.api_version, "kind": kinds.ROLE.kind, **world.named("kadre-pool-default")}
+    rule = {"apiGroups": ["kagent.dev"], "resources": ["plans"], "verbs": ["serve"], "resourceNames": ["0123456789"]}
+    async with Client(access.by_kubeconfig(config), MANAGER) as client:
+        with pytest.raises(ApiError) as refused:
+            await client.create(kinds.ROLE, {**mine, "rules": [rule]})
+    assert refused.value.forbidden
+    await account(world, ALL_OF_THEM, [world.namespace])
+    async with operating(config, namespaces=[world.namespace]):
+        await world.when(kinds.ROLE, "kadre-pool-default", lambda obj: bool(accepted(obj)))
 
 
 def said(obj: Object, condition: str) -> str:

@@ -162,9 +162,12 @@ async def test_an_agent_stays_kedas_while_the_adapter_restarts_and_not_once_it_i
             await world.condition(AGENT, "helper", "Scalable", "Scaled")
             after = await world.client.get(kinds.SCALED_OBJECT, world.namespace, "helper")
             assert after["metadata"]["uid"] == before["metadata"]["uid"]
+            await world.change(kinds.DEPLOYMENT, "helper", lambda obj: obj["spec"].update(replicas=0))
         await world.condition(AGENT, "helper", "Scalable", "MissingKeda")
         await world.when(kinds.AUTOSCALER, "helper", lambda _: True)
         await world.gone(kinds.SCALED_OBJECT, "helper")
+        # No autoscaler brings an agent back that KEDA has left without pods.
+        await world.when(kinds.DEPLOYMENT, "helper", lambda obj: obj["spec"]["replicas"] == 1)
         async with served(world.client, EXTERNAL):
             await world.apply((MODEL_YAML + "---" + AGENT_YAML + KEDA).replace("name: helper", "name: another"))
             await world.condition(AGENT, "another", "Scalable", "MissingKeda")

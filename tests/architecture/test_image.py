@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from kadre.operator.children.deployment import USER
+from kadre.operator.children.pod import USER
 from tests.architecture import code
 from tests.cluster import images
 

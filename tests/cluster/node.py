@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from tests.cluster import images, processes, programs
+from tests.cluster import images, leftovers, processes, programs
 from tests.cluster.cluster import Cluster
 from tests.cluster.control_plane import SERVICES, ControlPlane
 from tests.cluster.processes import Process
@@ -25,6 +25,7 @@ PODS = "10.244.0.0/24"
 DNS = "10.96.0.10"
 DOMAIN = "cluster.local"
 BRIDGE = "kadre0"
+NETWORK = "kadre"
 PAUSE = "kadre.test/pause:1"
 PLUGINS = Path("/usr/lib/cni")
 CLAIM = Path("/run/kadre-test-cluster")
@@ -107,7 +108,7 @@ class Node(Cluster):
             "ipam": {"type": "host-local", "dataDir": str(self.folder / "ipam"), "subnet": PODS},
         }
         ports = {"type": "portmap", "capabilities": {"portMappings": True}}
-        conflist = {"cniVersion": "0.4.0", "name": "kadre", "plugins": [bridge, ports]}
+        conflist = {"cniVersion": "0.4.0", "name": NETWORK, "plugins": [bridge, ports]}
         (network / "10-kadre.conflist").write_text(json.dumps(conflist))
         cri = 'plugins."io.containerd.grpc.v1.cri"'
         config = self.folder / "containerd.toml"
@@ -185,9 +186,7 @@ state = "{self.folder}/containerd-state"
         return [f"--config={file}"]
 
     def _runs_containers(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as asked:
-            asked.connect(str(_socket(self.folder)))
-        return True
+        return _answers(self.folder)
 
     def _is_ready(self) -> bool:
         answer = self.kubectl("get", "node", NAME, "-o", "json")
@@ -243,6 +242,12 @@ def _claim(folder: Path) -> None:
     CLAIM.symlink_to(folder)
 
 
+def _answers(folder: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as asked:
+        asked.connect(str(_socket(folder)))
+    return True
+
+
 def _socket(folder: Path) -> Path:
     return folder / "containerd.sock"
 
@@ -253,7 +258,13 @@ def _ctr(folder: Path, *words: str) -> str:
 
 
 def _clear(folder: Path) -> None:
-    """End every container: containerd's own end leaves them running."""
+    """End every container: containerd's own end leaves them running. Where it was killed it is needed once more."""
+    config = folder / "containerd.toml"
+    if config.exists() and not processes.running(folder / "containerd.log"):
+        again = Process("containerd", ["containerd", "--config", config], folder / "containerd.log")
+        again.start()
+        with contextlib.suppress(RuntimeError):
+            again.until(partial(_answers, folder), 20)
     with contextlib.suppress(subprocess.CalledProcessError):
         for name in _ctr(folder, "tasks", "list", "-q").split():
             with contextlib.suppress(subprocess.CalledProcessError):
@@ -268,7 +279,8 @@ def _fence(action: str, uplink: str) -> None:
 
 
 def _clean_network() -> None:
-    """Take away the rules and the bridge that kube-proxy, the kubelet and the network plugin made."""
+    """Take away the rules, the bridge and the pods' ends that kube-proxy, the kubelet and the network plugin made."""
+    leftovers.take_down_pods(NETWORK)
     for command in (
         [str(programs.node()), "kube-proxy", "--cleanup"],
         ["iptables", "-D", "INPUT", "-j", "KUBE-FIREWALL"],

@@ -62,6 +62,7 @@ class Teller:
         commands = step.text.replace("localhost:8080", f"localhost:{self._port}")
         env = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "KADRE_DATA_DIR": str(self._folder / "data"),
             "KADRE_SERVER": f"http://127.0.0.1:{self._port}",
             "XDG_STATE_HOME": str(self._folder / "state"),
         }

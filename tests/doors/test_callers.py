@@ -16,6 +16,7 @@ from kadre.engine import events as ev
 from kadre.server.identity import Right, Signer, Verifier, key_id
 from tests.support.scene import Asking, Scene
 from tests.support.serving import serving
+from tests.support.unsteady import Unsteady
 
 HOST = "default/a"
 pytestmark = pytest.mark.requirement("callers-apart")
@@ -36,7 +37,7 @@ def signer(tmp_path: Path) -> Signer:
 async def caller(scene: Scene, signer: Signer, tmp_path: Path) -> AsyncIterator[As]:
     """A client of the host for whom the gateway vouches, by name."""
     sessions: list[aiohttp.ClientSession] = []
-    async with serving(scene, Verifier(tmp_path, HOST)) as url:
+    async with serving(scene, Verifier(tmp_path, HOST.__eq__)) as url:
 
         def make(name: str, *rights: Right, host: str = HOST) -> aiohttp.ClientSession:
             headers = {"X-Kadre-Identity": signer.sign(name, host, rights), "X-Forwarded-For": "10.0.0.9"}
@@ -75,6 +76,24 @@ async def test_a_caller_sees_their_own_runs_and_sessions_only(scene: Scene, call
         assert (await answered(client.get(f"/runs/{run}")))[1]["caller"] == "user:ada"
 
 
+@pytest.mark.requirement("session-keeping")
+async def test_nobody_names_forks_or_forgets_anothers_session(scene: Scene, caller: As) -> None:
+    await scene.says("one", "two")
+    ada, bob, auditor = caller("user:ada"), caller("user:bob"), caller("user:eve", "see-all")
+    _, reply = await answered(ada.post("/chat", json={"message": "the kettle", "session_id": "s"}))
+    fork = f"/runs/{reply['run_id']}/fork"
+    for refused in (bob.patch("/sessions/s", json={"title": "x"}), bob.delete("/sessions/s"), bob.post(fork, json={})):
+        assert (await answered(refused))[0] == 404
+    assert (await answered(bob.get("/sessions?q=kettle")))[1]["sessions"] == []
+    status, made = await answered(auditor.post(fork, json={"session_id": "f"}))
+    assert (status, made["caller"]) == (201, "user:eve")
+    assert [each["session_id"] for each in (await answered(ada.get("/sessions?q=kettle")))[1]["sessions"]] == ["s"]
+    assert (await answered(ada.patch("/sessions/s", json={"title": "mine"})))[1]["title"] == "mine"
+    _, offer = await answered(ada.get("/agents/default/a/offer"))
+    assert "prompt" not in offer
+    assert "prompt" in (await answered(auditor.get("/agents/default/a/offer")))[1]
+
+
 async def test_deciding_a_call_is_a_right_of_its_own(scene: Scene, caller: As) -> None:
     def write() -> str:
         """Write."""
@@ -105,3 +124,15 @@ async def test_a_word_for_another_host_is_refused_and_without_one_a_stranger_is_
     assert (status, told["error"]["reason"]) == (401, "NotLocal")
     status, _ = await answered(stranger.get("/health", headers={"X-Kadre-Identity": ""}))
     assert status == 200
+
+
+async def test_the_dead_store_of_another_agent_is_nothing_to_a_caller_of_this_one(scene: Scene, caller: As) -> None:
+    await scene.says("one")
+    scene.host.journals = (Unsteady("is down", 1), *scene.host.journals)
+    ada = caller("user:ada")
+    status, run = await answered(ada.post("/runs", json={"message": "hi", "run_id": "run-1", "session_id": "s"}))
+    assert (status, run["run_id"]) == (202, "run-1")
+    await (await scene.host.open("run-1")).wait()
+    assert (await answered(ada.get("/runs/run-1")))[1]["response"] == "one"
+    for path in ("/runs", "/sessions", "/sessions/s"):
+        assert (await answered(ada.get(path)))[0] == 200, path

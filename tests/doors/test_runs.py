@@ -187,14 +187,13 @@ async def test_a_session_shows_what_was_said_in_it(scene: Scene, http: Http) -> 
         assert answer.status == 404
 
 
-async def test_what_is_not_there_or_not_built_yet_says_so(scene: Scene, http: Http) -> None:
+async def test_what_is_not_there_says_so(scene: Scene, http: Http) -> None:
     await scene.says("hello")
     async with http.get("/runs/run-none") as answer:
         assert answer.status == 404
     live = await scene.ask()
-    async with http.post(f"/runs/{live.info.run_id}/fork") as answer:
-        assert answer.status == 501
-        assert (await answer.json())["error"]["reason"] == "NotSupportedYet"
+    async with http.post("/runs/run-none/fork") as answer:
+        assert answer.status == 404
     async with http.post(f"/runs/{live.info.run_id}/approve", json={"decision": "allow"}) as answer:
         assert answer.status == 409
 

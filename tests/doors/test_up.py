@@ -238,7 +238,7 @@ async def test_a_folder_that_was_away_for_a_while_is_followed_again(files: Path,
     away = tmp_path / "away"
     async with up(files, "--data-dir", tmp_path / "data") as upped:
         move(files, away)
-        await upped.until_said("no such file or folder", 10)
+        await upped.until_said("no such file or folder", 25)
         assert len((await upped.get("/agents"))["agents"]) == 1
         move(away, files)
         await upped.until_said("the files can be used again", 10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import subprocess
 import urllib.error
 import urllib.request
@@ -13,13 +14,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from tests.cluster import addons, images, programs
+from tests.cluster import node as nodes
+from tests.cluster import ollama as ollamas
 from tests.cluster.cluster import Cluster
 from tests.cluster.node import Node
 from tests.cluster.processes import Process, free_ports
+from tests.support import postgres
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "kadre"
@@ -30,6 +36,14 @@ THERE = os.environ.get("KADRE_TEST_KUBECONFIG")
 IMAGE = os.environ.get("KADRE_TEST_IMAGE") or images.KADRE
 REPOSITORY, _, TAG = IMAGE.rpartition(":")
 
+_BUNDLE = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
+TRUST = f"configmap packages-ca --from-file=ca.crt={_BUNDLE}"
+"""Package servers trust whom this machine does: a company's proxy signs for the index."""
+VALUES = (
+    *(f"image.repository={REPOSITORY}", f"image.tag={TAG}", "kaos.packages.caConfigMap=packages-ca"),
+    *(f"kaos.images.litellm={images.LITELLM}", f"kaos.images.ollama={ollamas.IMAGE}"),
+)
+"""Of the chart, as `key=value`: what is elsewhere here than where people have it."""
 LOOKS = 100
 """Each takes the time of a kubectl: half a minute in all."""
 NEVER_RIGHT = """
@@ -89,6 +103,38 @@ class Terminal:
             process.stop()
 
 
+def scripted(name: str, script: str, port: int) -> str:
+    """A model's API in the cluster, at a Service of that name: a program of Python alone."""
+    return f"""
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: {name}}}
+data: {{model.py: {json.dumps(script)}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{app: {name}}}}}
+spec:
+  automountServiceAccountToken: false
+  terminationGracePeriodSeconds: 0
+  securityContext: {{runAsNonRoot: true, runAsUser: 10001, seccompProfile: {{type: RuntimeDefault}}}}
+  containers:
+    - name: model
+      image: {IMAGE}
+      imagePullPolicy: IfNotPresent
+      command: [python3, /script/model.py]
+      readinessProbe: {{tcpSocket: {{port: {port}}}, periodSeconds: 1}}
+      securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
+      volumeMounts: [{{name: script, mountPath: /script}}]
+  volumes: [{{name: script, configMap: {{name: {name}}}}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{selector: {{app: {name}}}, ports: [{{port: {port}}}]}}
+"""
+
+
 def post(url: str, body: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
     """What a door answers to JSON."""
     data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
@@ -106,8 +152,9 @@ def install(terminal: Terminal, *settings: str) -> None:
     if not terminal.run("kubectl", "get", "namespace", terminal.namespace, "--ignore-not-found"):
         terminal.run("kubectl", "create", "namespace", terminal.namespace)
         terminal.run("kubectl", "label", "namespace", terminal.namespace, RESTRICTED)
-    values = (f"image.repository={REPOSITORY}", f"image.tag={TAG}", *settings)
-    chosen = [f"--set={each}" for each in values]
+    made = terminal.kubectl(*f"create {TRUST} --dry-run=client -o yaml".split())
+    terminal.kubectl("apply", "--server-side", "-f", "-", stdin=made)
+    chosen = [f"--set={each}" for each in (*VALUES, *settings)]
     terminal.helm("upgrade", "kagent", str(CHART), "--install", "--wait", *chosen)
     _until_admission(terminal)
 
@@ -152,6 +199,33 @@ def cert_manager(request: pytest.FixtureRequest) -> None:
         addons.certificates(request.getfixturevalue("node"))
 
 
+@pytest.fixture(scope="module")
+def running_keda(testbed: Cluster) -> Iterator[Cluster]:
+    """A cluster with KEDA in it, which the other tests' has not."""
+    ours = addons.is_ours(testbed)
+    if ours:
+        addons.keda(testbed)
+    yield testbed
+    if ours:
+        addons.without_keda(testbed)
+
+
+@pytest.fixture(scope="session")
+def running_ollama(testbed: Cluster) -> str:
+    """Where Ollama is in the cluster; see `tests.cluster.ollama` for its image and its models."""
+    if addons.is_ours(testbed):
+        addons.ollamas(testbed)
+    return "http://ollama.ollama:11434"
+
+
+@pytest.fixture(scope="session")
+def running_traefik(testbed: Cluster) -> Cluster:
+    """A cluster with Traefik as its Gateway API, at the Service `traefik` of the namespace `traefik`."""
+    if addons.is_ours(testbed):
+        addons.traefik(testbed)
+    return testbed
+
+
 @pytest.fixture(scope="session")
 def installed(testbed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     """Kadre, installed as its chart does."""
@@ -163,10 +237,47 @@ def installed(testbed: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
         terminal.run("kubectl", "delete", "namespace", INSTALLED)
 
 
+def _given(archive: Path) -> None:
+    """Have the node of this machine have an image; a cluster that is given to the tests has it."""
+    folder = nodes.running()
+    if folder is not None:
+        nodes.load(folder, archive)
+
+
+@pytest.fixture(scope="session")
+def litellm(testbed: Cluster) -> None:
+    """LiteLLM's image."""
+    _given(images.litellm())
+
+
+@pytest.fixture
+def journal(testbed: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where a PostgreSQL server beside the cluster is."""
+    if THERE and nodes.running() is None:
+        request.getfixturevalue("node")  # which says why there is none
+    server = yaml.safe_load(testbed.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
+    with postgres.Cluster(urlsplit(server).hostname or "") as cluster:
+        yield cluster.dsn()
+
+
 @pytest.fixture
 def terminal(installed: Terminal, testbed: Cluster, tmp_path: Path) -> Iterator[Terminal]:
     """A namespace in which the restricted Pod Security Standard holds."""
-    made = Terminal(testbed.kubeconfig, f"team-{uuid.uuid4().hex[:8]}", tmp_path)
+    with a_team(testbed, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def neighbour(installed: Terminal, testbed: Cluster, tmp_path: Path) -> Iterator[Terminal]:
+    """Another one."""
+    with a_team(testbed, tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def a_team(testbed: Cluster, folder: Path) -> Iterator[Terminal]:
+    """A namespace of a team's, for as long as it is wanted."""
+    made = Terminal(testbed.kubeconfig, f"team-{uuid.uuid4().hex[:8]}", folder)
     made.run("kubectl", "create", "namespace", made.namespace)
     made.run("kubectl", "label", "namespace", made.namespace, RESTRICTED)
     yield made

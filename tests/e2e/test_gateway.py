@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,57 +11,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.e2e.conftest import IMAGE, INSTALLED, Terminal
+from tests.e2e.calling import CALLERS, asked, bearing, gateways, lines
+from tests.e2e.conftest import INSTALLED, Terminal, scripted
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.requirement("gateway-on-a-cluster")]
 SCRIPT = (Path(__file__).parent / "slow_model.py").read_text()
-COUNTING = f"""
-apiVersion: v1
-kind: ConfigMap
-metadata: {{name: counting}}
-data: {{model.py: {json.dumps(SCRIPT)}}}
----
-apiVersion: v1
-kind: Pod
-metadata: {{name: counting, labels: {{app: counting}}}}
-spec:
-  automountServiceAccountToken: false
-  terminationGracePeriodSeconds: 0
-  securityContext: {{runAsNonRoot: true, runAsUser: 10001, seccompProfile: {{type: RuntimeDefault}}}}
-  containers:
-    - name: model
-      image: {IMAGE}
-      imagePullPolicy: IfNotPresent
-      command: [python3, /script/model.py]
-      readinessProbe: {{tcpSocket: {{port: 8000}}, periodSeconds: 1}}
-      securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
-      volumeMounts: [{{name: script, mountPath: /script}}]
-  volumes: [{{name: script, configMap: {{name: counting}}}}]
----
-apiVersion: v1
-kind: Service
-metadata: {{name: counting}}
-spec: {{selector: {{app: counting}}, ports: [{{port: 8000}}]}}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {{name: caller}}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {{name: stranger}}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {{name: talk}}
-rules: [{{apiGroups: [kagent.dev], resources: [agents/chat], verbs: [create]}}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {{name: talk}}
-roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: talk}}
-subjects: [{{kind: ServiceAccount, name: caller}}]
-"""
+COUNTING = scripted("counting", SCRIPT, 8000)
 AGENT = """
 apiVersion: kagent.dev/v1alpha1
 kind: Agent
@@ -72,46 +25,23 @@ spec:
   model: {{provider: vllm, name: m, endpoint: "http://counting:8000/v1"}}
   systemMessage: {message}
 """
+STREAMS = 50
 RUNS = 1000
+FEW = 32
+BOUNDED = f"""  maxConcurrentRuns: {FEW}
+"""
+MOST_MEMORY = 128 << 20
+"""Bytes more that a gateway may have taken while a thousand requests were under way: see `crowd.ROOM`."""
 
 
 @pytest.fixture
 def counter(terminal: Terminal) -> Terminal:
     """An agent whose answers take their time, ready."""
-    terminal.kubectl("apply", "-f", "-", stdin=COUNTING)
+    terminal.kubectl("apply", "-f", "-", stdin=COUNTING + "---" + CALLERS)
     terminal.kubectl("wait", "--for=condition=Ready", "pod/counting", "--timeout=60s")
     terminal.kubectl("apply", "-f", "-", stdin=AGENT.format(message="Count."))
     terminal.kubectl("wait", "--for=condition=Ready", "agent/counter", "--timeout=60s")
     return terminal
-
-
-def bearing(terminal: Terminal, account: str) -> dict[str, str]:
-    """The headers of a caller with a token of that account's."""
-    return {"Authorization": f"Bearer {terminal.kubectl('create', 'token', account).strip()}"}
-
-
-def gateways(terminal: Terminal) -> dict[str, str]:
-    """The addresses of the gateway's pods, by their names."""
-    chosen = ["get", "pods", "-n", INSTALLED, "-l", "app.kubernetes.io/component=gateway", "-o", "json"]
-    items = json.loads(terminal.run("kubectl", *chosen))["items"]
-    running = [each for each in items if "deletionTimestamp" not in each["metadata"]]
-    return {each["metadata"]["name"]: f"http://{each['status']['podIP']}:8080" for each in running}
-
-
-async def lines(answer: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """The events of a stream: the id of each, and what it says."""
-    name = ""
-    async for raw in answer.content:
-        line = raw.decode().rstrip("\n")
-        if line.startswith("id: "):
-            name = line.removeprefix("id: ")
-        elif line.startswith("data: "):
-            yield name, json.loads(line.removeprefix("data: "))
-
-
-async def asked(http: aiohttp.ClientSession, url: str, **more: Any) -> tuple[int, dict[str, Any]]:
-    async with http.request("POST" if "json" in more else "GET", url, **more) as answer:
-        return answer.status, await answer.json()
 
 
 async def test_a_caller_is_who_the_cluster_says_and_may_what_its_rules_say(counter: Terminal) -> None:
@@ -182,30 +112,48 @@ async def test_streams_end_well_though_the_agent_rolls_under_them(counter: Termi
             return str(last.get("status"))
 
     async with aiohttp.ClientSession() as http:
-        begun = [asyncio.Event() for _ in range(30)]
+        begun = [asyncio.Event() for _ in range(STREAMS)]
         followed = [asyncio.create_task(follow(http, number, each)) for number, each in enumerate(begun)]
         await asyncio.gather(*[each.wait() for each in begun])
         rolled = AGENT.format(message="Count again.")
         await asyncio.to_thread(counter.kubectl, "apply", "-f", "-", stdin=rolled)
-        assert Counter(await asyncio.gather(*followed)) == {"completed": 30}
+        assert Counter(await asyncio.gather(*followed)) == {"completed": STREAMS}
+
+
+def memory(terminal: Terminal) -> dict[str, int]:
+    """The bytes that each gateway's process has had at most, by its pod."""
+    found = {}
+    for pod in gateways(terminal):
+        status = terminal.run("kubectl", "-n", INSTALLED, "exec", pod, "--", "cat", "/proc/1/status")
+        (peak,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
+        found[pod] = int(peak) << 10
+    return found
 
 
 async def test_of_a_thousand_at_once_each_is_answered_or_told_when_to_come_back(counter: Terminal) -> None:
+    few = AGENT.format(message="Count.").replace("name: counter", "name: few") + BOUNDED
+    counter.kubectl("apply", "-f", "-", stdin=few)
+    counter.kubectl("wait", "--for=condition=Ready", "agent/few", "--timeout=60s")
     caller = bearing(counter, "caller")
     urls = list(gateways(counter).values())
     told: Counter[int] = Counter()
+    reasons: set[str] = set()
+    before = memory(counter)
 
     async def ask(http: aiohttp.ClientSession, number: int) -> None:
-        chat = f"{urls[number % len(urls)]}/agents/{counter.namespace}/counter/chat"
+        chat = f"{urls[number % len(urls)]}/agents/{counter.namespace}/few/chat"
         async with http.post(chat, json={"message": "count 1"}, headers=caller) as answer:
             body = await answer.json()
             told[answer.status] += 1
             if answer.status != 200:
-                assert body["error"]["reason"]
+                reasons.add(body["error"]["reason"])
                 assert answer.headers["Retry-After"]
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         await asyncio.gather(*[ask(http, number) for number in range(RUNS)])
     assert sum(told.values()) == RUNS
     assert set(told) <= {200, 429, 503}
-    assert told[200] >= 32
+    assert told[200] >= FEW
+    assert "TooManyRuns" in reasons
+    for pod, peak in memory(counter).items():
+        assert peak - before[pod] < MOST_MEMORY

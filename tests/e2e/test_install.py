@@ -73,3 +73,26 @@ def test_the_plain_manifests_install_the_same_without_helm(
         terminal.kubectl("wait", "--for=condition=Ready", "agent/moved", "--timeout=90s")
     finally:
         elsewhere.run("kubectl", "delete", "-f", "-", stdin=plain)
+
+
+@pytest.mark.requirement("kaos-install")
+def test_kaos_installs_and_takes_away_what_it_has_installed(
+    installed: Terminal, elsewhere: Terminal, terminal: Terminal
+) -> None:
+    kaos = (sys.executable, "-c", "from kadre.cli.kaos import main; main()")
+    with pytest.raises(AssertionError, match="a controller is at work in namespace kagent"):
+        elsewhere.run(*kaos, "install", "--image", f"{REPOSITORY}:{TAG}")
+    with pytest.raises(AssertionError, match="Helm has installed this in namespace kagent"):
+        elsewhere.run(*kaos, "install", "-n", "kagent")
+    installed.helm("uninstall", "kagent", "--wait")
+    done = elsewhere.run(*kaos, "install", "--image", f"{REPOSITORY}:{TAG}", seconds=240, warnings=True)
+    assert "waiting for deployment/kagent-controller" in done
+    terminal.kubectl("apply", "-f", "-", stdin=AGENT)
+    terminal.kubectl("wait", "--for=condition=Ready", "agent/moved", "--timeout=60s")
+    elsewhere.run(*kaos, "install", "--image", f"{REPOSITORY}:{TAG}", seconds=240)  # once more: as it is
+    with pytest.raises(AssertionError, match="no web page"):
+        elsewhere.run(*kaos, "ui")
+    elsewhere.run(*kaos, "uninstall")
+    elsewhere.kubectl("wait", "--for=delete", "deployment/kagent-controller", "--timeout=60s")
+    assert terminal.get("agent/moved")["metadata"]["name"] == "moved"
+    assert elsewhere.kubectl("get", "deployments,services,roles", "-o", "name") == ""

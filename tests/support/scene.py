@@ -13,8 +13,10 @@ import msgspec
 from kadre.base.clock import Clock, FakeClock
 from kadre.base.errors import ModelError
 from kadre.engine import events as ev
+from kadre.engine.accepting import Ask
+from kadre.engine.afar import Afar
 from kadre.engine.agent import HostedAgent
-from kadre.engine.host import Ask, Host
+from kadre.engine.host import Host
 from kadre.engine.live import Live
 from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.memory.port import Journal
@@ -74,17 +76,33 @@ class Asking(Functions):
         return tuple(msgspec.structs.replace(spec, ask=True) for spec in await super().specs())
 
 
+CALL: list[tuple[str, dict[str, Any] | str]] = [("write", {"text": "hi"})]
+"""A call of a `Pen`."""
+
+
+class Pen:
+    """Counts what was written."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+
+    def write(self, text: str) -> str:
+        """Write it down."""
+        self.written.append(text)
+        return f"wrote {text}"
+
+
 class Scene:
     """One host, by a clock of the test's own unless another is given.
 
     `says` adds an agent; `ask` runs a message to its end.
     """
 
-    def __init__(self, journal: Journal | None = None, clock: Clock | None = None) -> None:
+    def __init__(self, journal: Journal | None = None, clock: Clock | None = None, afar: Afar | None = None) -> None:
         self.clock = FakeClock()
         self._clock = clock or self.clock
         self.journal: Journal = journal or InMemoryJournal()
-        self.host = Host([self.journal], clock=self._clock)
+        self.host = Host([self.journal], clock=self._clock, afar=afar)
         self.models: dict[str, Told] = {}
 
     async def says(
@@ -125,3 +143,16 @@ class Scene:
     @staticmethod
     def tool_ends(live: Live) -> list[ev.ToolCallState]:
         return [event.tool_call for event in live.events if isinstance(event, ev.ToolEnd)]
+
+
+async def restarted(scene: Any) -> Any:
+    """Another host on the store of one that has ended; the store outlives it, as a file would."""
+    journal = scene.journal
+    kept, journal.aclose = journal.aclose, _nothing
+    await scene.host.aclose(0.01)
+    journal.aclose = kept
+    return type(scene)(journal)
+
+
+async def _nothing() -> None:
+    pass

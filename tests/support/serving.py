@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from kadre.base.addresses import Policy
+from kadre.local.serving import speak_grpc
 from kadre.server import app
 from kadre.server.identity import Verifier
 from kadre.server.metrics import Metrics
@@ -25,11 +27,15 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(scene: Scene, verifier: Verifier | None = None) -> AsyncIterator[str]:
+async def serving(
+    scene: Scene, verifier: Verifier | None = None, policy: Policy | None = None, grpc_port: int = 0
+) -> AsyncIterator[str]:
     """Serve the scene's host; yields the base URL. `verifier`: hears whom a gateway vouches for."""
     metrics = Metrics(scene.clock)
     scene.host.observer = metrics
-    async with answering(app.build(scene.host, metrics, verifier=verifier)) as url:
+    doors = app.build(scene.host, metrics, verifier=verifier, policy=policy)
+    async with AsyncExitStack() as stack, answering(doors) as url:
+        await speak_grpc(stack, doors.grpc, "127.0.0.1", grpc_port, 0.1)
         try:
             yield url
         finally:

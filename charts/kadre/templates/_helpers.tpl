@@ -25,8 +25,17 @@
 {{- printf "%s-key" (include "kadre.gateway" . | trunc 59 | trimSuffix "-") }}
 {{- end }}
 
+{{- /* The Gateway that routes lead from: NAMESPACE/NAME. */}}
+{{- define "kadre.gatewayAPI" -}}
+{{- printf "%s/%s" (default .Release.Namespace .Values.gatewayAPI.gatewayNamespace) (default (include "kadre.fullname" .) .Values.gatewayAPI.gatewayName) }}
+{{- end }}
+
 {{- define "kadre.metrics" -}}
 {{- printf "%s-metrics" (include "kadre.fullname" . | trunc 55 | trimSuffix "-") }}
+{{- end }}
+
+{{- define "kadre.scaler" -}}
+{{- printf "%s-scaler" (include "kadre.fullname" . | trunc 55 | trimSuffix "-") }}
 {{- end }}
 
 {{- define "kadre.account" -}}

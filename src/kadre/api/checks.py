@@ -9,10 +9,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kadre.api.parts import PATH_PARAMETER, Parameter
-from kadre.base import patterns
+from kadre.base import patterns, schemas
 from kadre.base.problems import Problem, did_you_mean
 
 _PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+_OWN_HEADERS = frozenset(
+    {"connection", "content-length", "host", "idempotency-key", "te", "trailer", "transfer-encoding"}
+)
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
@@ -89,15 +93,32 @@ def check_parameter(parameter: Parameter, path: str) -> Iterator[Problem]:
             path=path,
         )
     yield from _check_bounds(parameter, path)
-    wrong = patterns.fault(parameter.pattern) if parameter.pattern is not None else None
-    if wrong:
+    if parameter.pattern is not None:
+        yield from check_pattern(parameter.pattern, f"{path}.pattern")
+    if parameter.items is not None:
+        yield from check_schema(parameter.items, f"{path}.items")
+    for name, inner in (parameter.properties or {}).items():
+        yield from check_schema(inner, f"{path}.properties.{name}")
+    yield from _check_values(parameter, path)
+
+
+def check_pattern(pattern: str, path: str) -> Iterator[Problem]:
+    """A regular expression that is none."""
+    if wrong := patterns.fault(pattern):
         yield Problem(
             "InvalidPattern",
             f"the pattern is not a regular expression: {wrong}",
             fix="mend it; it is RE2, without (?=…) and \\1; a backslash in double quotes must be written twice",
-            path=f"{path}.pattern",
+            path=path,
         )
-    yield from _check_values(parameter, path)
+
+
+def check_schema(schema: Any, path: str) -> Iterator[Problem]:
+    """A JSON Schema that is none, or that nothing can be checked by."""
+    wrong = schemas.fault(schema)
+    if wrong:
+        fix = "mend it; it is JSON Schema, draft 2020-12, with RE2 as patterns: type, properties, items, required, enum"
+        yield Problem("InvalidSchema", f"this is no JSON Schema: {wrong}", fix=fix, path=path)
 
 
 def _check_bounds(parameter: Parameter, path: str) -> Iterator[Problem]:
@@ -138,6 +159,20 @@ def _check_values(parameter: Parameter, path: str) -> Iterator[Problem]:
             fix="change the default, or what is allowed",
             path=f"{path}.default",
         )
+
+
+def check_headers(headers: Mapping[str, Any], path: str, *, field: bool = True) -> Iterator[Problem]:
+    """Names that no header can have, and values of several lines. `path`: the mapping's, without `field` a name's."""
+    for name, value in headers.items():
+        here = f"{path}.{name}" if field else path
+        if not _HEADER_NAME.fullmatch(name):
+            fix = "use letters, digits and -, as in X-Team"
+            yield Problem("InvalidName", f"{name!r} can't be the name of an HTTP header", fix=fix, path=here)
+        elif name.lower() in _OWN_HEADERS:
+            yield Problem("InvalidName", f"{name} is set by what sends the request", fix="remove it", path=here)
+        if isinstance(value, str) and not value.replace("\t", " ").isprintable():
+            message = f"the value of {name} has a line break or another control character in it"
+            yield Problem("InvalidValue", message, fix="write it on one line", path=here)
 
 
 def check_values(parameters: list[Parameter], values: Mapping[str, Any], path: str) -> Iterator[Problem]:

@@ -22,6 +22,7 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "code": ("config",),
     "human": ("config",),
     "mcp": ("config",),
+    "a2a": ("config",),
 }
 """Where a canonical field isn't in a document, it may have been written under one of these."""
 

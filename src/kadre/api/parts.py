@@ -125,6 +125,17 @@ class EnvValueFrom(Spec):
     """A resource limit or request of the container; a cluster only."""
 
 
+class AgentReference(Spec):
+    """An agent, whichever group it is of."""
+
+    namespace: str
+    """Where it is."""
+    name: str
+    """Its name."""
+    group: str
+    """Its API group."""
+
+
 class EnvVar(Spec):
     """An environment variable."""
 

@@ -59,6 +59,11 @@ SERVICE_NAME = NameRule(
     " name",
 )
 
+POOL_NAME = NameRule(
+    re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?"),
+    f"{_LETTERS}, beginning and ending with a letter or digit, at most 40 of them",
+)
+
 
 class Mistake(ValueError):
     """A value that no field of its type takes, with what to write instead."""

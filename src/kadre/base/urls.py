@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 EXAMPLE = "http://tools.team.svc:8080/mcp"
 _HOST = re.compile(r"[\w.-]+")
 _BRACKETED = re.compile(r"\[[^]]*\](:.*)?")
+_ORIGIN = re.compile(r"(?i)https?://([^/?#\\]*)")
+_ONE_LABEL = re.compile(r"\{[^{}]*\}(\.[^{}.:@]+){2,}\.?(:[0-9]*)?")
+_AT = re.compile(r"://[^/\s@]*@")
 _LOGIN = (
     "the URL says who logs in, before its @: everybody who may read the object, or what is made of it, would know",
     "take that out, and have it in a Secret: a model's apiKeySecretRef, a tool's secretHeaders",
@@ -37,6 +40,17 @@ def fault(url: str) -> tuple[str, str] | None:
         return "the URL names no host", f"write one after ://, as in {EXAMPLE}"
     wrong = _host_fault(host, parts.netloc) or _port_fault(parts.netloc)
     return _LOGIN if wrong and "@" in url else wrong  # a / in a password ends what counts as the host
+
+
+def sure_of_host(template: str) -> bool:
+    """Whether `{name}` in a URL's host is none of what says whose host it is: not there, or one label of a domain."""
+    origin = _ORIGIN.match(template)
+    return origin is not None and ("{" not in origin[1] or bool(_ONE_LABEL.fullmatch(origin[1])))
+
+
+def without_login(text: str) -> str:
+    """A text without the user and the password that URLs in it may have."""
+    return _AT.sub("://", text)
 
 
 def _host_fault(host: str, netloc: str) -> tuple[str, str] | None:

@@ -33,7 +33,7 @@ def chat(
     server: Server = "",
     no_color: NoColor = False,
 ) -> None:
-    """Talk to an agent that runs under `kadre up`.
+    """Talk to an agent that runs under `kadre up`, or on a cluster: `--server` is then the gateway's address.
 
     The answer streams to standard output; tool calls, notices and questions go to standard error. Where a call
     needs your approval you are shown the whole call and asked. Ctrl-C cancels the answer that is being written, a
@@ -60,5 +60,6 @@ def chat(
         with history.remembered() as remember:
             conversation.talk(talk, conversation.read_line, console, remember)
     if talk.begun:
-        console.say(console.style(f"to go on: kadre chat {agent} --session {talk.session}", "dim"))
+        there = f" --server {server}" if server else ""
+        console.say(console.style(f"to go on: kadre chat {agent} --session {talk.session}{there}", "dim"))
     raise typer.Exit(0 if status == "completed" else 1)

@@ -11,7 +11,7 @@ import functools
 import http.client
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import quote, urlencode, urlsplit
@@ -20,7 +20,7 @@ import msgspec
 
 from kadre.base.errors import KadreError, shorten
 from kadre.engine import events as ev
-from kadre.engine.models import sse
+from kadre.engine import sse
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 STREAM = "text/event-stream"
@@ -70,8 +70,7 @@ class Client:
 
     def get(self, path: str, **query: str | int) -> Any:
         """The JSON at `path`; empty query values are left out. Raises Unreachable, Answered."""
-        given = {name: value for name, value in query.items() if value != ""}
-        with self._request("GET", quote(path) + (f"?{urlencode(given)}" if given else "")) as response:
+        with self._request("GET", _with(path, query)) as response:
             return self._json(response)
 
     def post(self, path: str, body: Any = None) -> Any:
@@ -79,9 +78,27 @@ class Client:
         with self._request("POST", quote(path), body) as response:
             return self._json(response)
 
-    def decide(self, run_id: str, approval_id: str, decision: Literal["allow", "deny"], note: str) -> None:
-        """Decide a call that a run waits with. Raises Unreachable, Answered."""
-        self.post(f"/runs/{run_id}/approve", {"approval_id": approval_id, "decision": decision, "note": note})
+    def patch(self, path: str, body: Any, **query: str) -> Any:
+        """Change what is at `path` and return the JSON that comes back. Raises Unreachable, Answered."""
+        with self._request("PATCH", _with(path, query), body) as response:
+            return self._json(response)
+
+    def delete(self, path: str, **query: str) -> None:
+        """Delete what is at `path`. Raises Unreachable, Answered."""
+        with self._request("DELETE", _with(path, query)):
+            pass
+
+    def text(self, path: str, **query: str) -> bytes:
+        """What is at `path`, as it is. Raises Unreachable, Answered."""
+        with self._request("GET", _with(path, query)) as response:
+            return response.read()
+
+    def decide(
+        self, run_id: str, approval_id: str, decision: Literal["allow", "deny"], note: str, answer: str | None = None
+    ) -> None:
+        """Decide a call that a run waits with, or answer its question. Raises Unreachable, Answered."""
+        body = {"approval_id": approval_id, "decision": decision, "note": note, "answer": answer}
+        self.post(f"/runs/{run_id}/approve", body)
 
     def chat(self, agent: str, message: str, session_id: str, run_id: str) -> Iterator[ev.Event]:
         """Say something to an agent (`name` or `namespace/name`); its run's events until the end. Raises Lost too."""
@@ -136,6 +153,12 @@ class Client:
         return Unreachable(f"{self.server} does not answer as kadre up does: {shorten(why)}")
 
 
+def _with(path: str, query: Mapping[str, str | int]) -> str:
+    """The address with what is asked there; what is empty is left out."""
+    given = {name: value for name, value in query.items() if value != ""}
+    return quote(path) + (f"?{urlencode(given)}" if given else "")
+
+
 def _stream(response: http.client.HTTPResponse) -> Iterator[ev.Event]:
     """The events of a stream until its run has finished. Raises Lost."""
     parser = sse.Parser()
@@ -159,15 +182,6 @@ def event_id(event: ev.Event) -> str:
     return f"{event.seq}.{event.offset}" if isinstance(event, ev.Token) else str(event.seq)
 
 
-def events(told: Iterable[Any]) -> list[ev.Event]:
-    """Events that came as plain JSON, without those of types this version does not know."""
-    known = []
-    for item in told:
-        with contextlib.suppress(msgspec.ValidationError):
-            known.append(msgspec.convert(item, ev.Event))
-    return known
-
-
 def _fed(parser: sse.Parser, chunk: bytes) -> list[sse.ServerEvent]:
     try:
         return parser.feed(chunk)
@@ -180,10 +194,9 @@ def _decode(data: bytes) -> ev.Event | None:
     try:
         return ev.decode(data)
     except msgspec.DecodeError as error:
-        try:
-            told = json.loads(data)
-        except ValueError:
+        why = ev.lost(data)
+        if why is not None:
+            raise Lost(why) from error
+        if not isinstance(error, msgspec.ValidationError):
             raise Lost("the server sent something that is no event") from error
-        if isinstance(told, dict) and told.get("type") == "error":  # an error without a number is not of the run
-            raise Lost(str(told.get("message", ""))) from error
         return None

@@ -77,13 +77,16 @@ class Conversation:
         """Have every call of the event decided; False where nobody can be asked."""
         for approval in event.approvals:
             self._screen.ask(approval)
-            answer = None if self._read is None else _answer(self._read)
+            asks = approval.kind == "question"
+            answer = None if self._read is None else (_reply if asks else _answer)(self._read)
             if answer is None:
-                self._screen.note(f"the run waits for a decision: kadre runs approve {run_id} [--deny]")
+                ways = f"approvals answer {approval.id} TEXT" if asks else f"runs approve {run_id} [--deny]"
+                self._screen.note(f"the run waits for {'an answer' if asks else 'a decision'}: kadre {ways}")
                 return False
-            decision, note = answer
+            decision, said = answer
+            note, reply = ("", said) if asks and decision == "allow" else (said, None)
             try:
-                self._server.decide(run_id, approval.id, decision, note)
+                self._server.decide(run_id, approval.id, decision, note, reply)
             except client.Answered as error:  # somebody else was faster, or the time was up
                 self._screen.note(str(error))
         return True
@@ -100,6 +103,15 @@ def _answer(read: Read) -> tuple[Literal["allow", "deny"], str] | None:
             return "allow", ""
         if answer:
             return "deny", "" if answer.lower() in NO else answer
+
+
+def _reply(read: Read) -> tuple[Literal["allow", "deny"], str] | None:
+    """The person's answer, or that there is none; None where they are gone."""
+    try:
+        answer = read("Your answer (nothing: none): ").strip()
+    except EOFError:
+        return None
+    return ("allow", answer) if answer else ("deny", "")
 
 
 def talk(conversation: Conversation, read: Read, console: Console, remember: Callable[[str], None]) -> None:

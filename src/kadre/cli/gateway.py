@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kadre.cli.options import Address, MetricsPort, Port, examples, grouped
+from kadre.cli.options import Address, GrpcPort, MetricsPort, Port, examples, grouped
 from kadre.cli.output import log_to_output
 
 KeySecret = Annotated[
@@ -54,6 +54,20 @@ TrustLocal = Annotated[
 Auth = Annotated[
     str, typer.Option("--auth", metavar="required|none", help="none: nobody has to say who they are, from anywhere.")
 ]
+ScalerPort = Annotated[
+    int,
+    typer.Option(
+        "--scaler-port",
+        metavar="PORT",
+        min=0,
+        max=65535,
+        help="Port at which KEDA, once the cluster has it, is told which agents somebody waits for; 0: none.",
+    ),
+]
+ScalerService = Annotated[
+    str,
+    typer.Option("--scaler-service", metavar="NAME", help="The Service of that port: by it replicas find one another."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -72,14 +86,20 @@ def _served(
     address: Address = "0.0.0.0",  # noqa: S104 - a pod is reached from outside or not at all
     metrics_port: MetricsPort = 0,
     namespaces: Namespaces = None,
+    grpc_port: GrpcPort = 0,
 ) -> Any:
     return {
         "key_secret": key_secret,
         "port": port,
         "host": address,
         "metrics_port": metrics_port,
+        "grpc_port": grpc_port,
         "namespaces": tuple(dict.fromkeys(namespaces or ())),
     }
+
+
+def _scaling(scaler_port: ScalerPort = 0, scaler_service: ScalerService = "") -> Any:
+    return {"scaler_port": scaler_port, "scaler_service": scaler_service}
 
 
 def _let_in(
@@ -100,8 +120,8 @@ def _let_in(
     }
 
 
-@grouped(_served, _let_in)
-def gateway(served: Any, let_in: Any) -> None:
+@grouped(_served, _scaling, _let_in)
+def gateway(served: Any, scaling: Any, let_in: Any) -> None:
     """Serve every agent of a cluster at one address: chat, chat completions, runs and sessions.
 
     The cluster is the one it runs in, else that of the kubeconfig's current context.
@@ -109,4 +129,4 @@ def gateway(served: Any, let_in: Any) -> None:
     from kadre.local import gateway as process
 
     log_to_output()
-    raise typer.Exit(process.run(process.GatewaySettings(**served, **let_in)))
+    raise typer.Exit(process.run(process.GatewaySettings(**served, **scaling, **let_in)))

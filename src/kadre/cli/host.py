@@ -7,10 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from kadre.cli.options import Address, MetricsPort, Port, examples, grouped
+from kadre.cli.options import Address, GrpcPort, MetricsPort, Port, examples, grouped
 from kadre.cli.output import log_level, log_to_output
 
 Plan = Annotated[Path, typer.Option("--plan", metavar="FILE", help="The plan, as the controller writes it.")]
+Digest = Annotated[
+    str,
+    typer.Option("--plan-sha256", metavar="HEX", help="The SHA-256 of the plan: no other is served in its place."),
+]
 DataDir = Annotated[Path, typer.Option("--data-dir", metavar="DIR", help="Where conversations are kept.")]
 Secrets = Annotated[
     Path, typer.Option("--secrets", metavar="DIR", help="Where Secrets are mounted: a folder each, a file a key.")
@@ -42,6 +46,30 @@ GatewayKeys = Annotated[
 ]
 
 
+GatewayUrl = Annotated[
+    str,
+    typer.Option("--gateway-url", metavar="URL", help="Where the gateway is, through which other agents are asked."),
+]
+GatewayToken = Annotated[
+    Path,
+    typer.Option(
+        "--gateway-token",
+        metavar="FILE",
+        help="The token that says to the gateway whose pod this is; read again with every request.",
+    ),
+]
+WebhookNetworks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--webhook-network",
+        metavar="CIDR",
+        show_default=False,
+        help="Where a run's webhooks may be besides public addresses, as in 10.1.0.0/16. Repeatable.",
+    ),
+]
+# By no variable: an agent's author sets those, and what callers may reach is the installation's to say.
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(epilog=examples("kadre host --plan /etc/kadre/plan.json --metrics-port 9090"))(host)
@@ -54,7 +82,7 @@ def _served(
     metrics_port: MetricsPort = 0,
     data_dir: DataDir = Path("/var/lib/kadre"),
     secrets: Secrets = Path("/var/run/kadre/secrets"),
-    journal: JournalDir = None,
+    digest: Digest = "",
 ) -> Any:
     from kadre.local import pod
 
@@ -65,12 +93,27 @@ def _served(
         metrics_port=metrics_port,
         data_dir=data_dir,
         secrets=secrets,
-        journal=journal,
+        digest=digest,
     )
 
 
-def _told(logging: LoggingFile = None, gateway_keys: GatewayKeys = None) -> Any:
-    return logging, gateway_keys
+def _told(
+    journal: JournalDir = None,
+    logging: LoggingFile = None,
+    gateway_keys: GatewayKeys = None,
+    gateway_url: GatewayUrl = "",
+    gateway_token: GatewayToken = Path("/var/run/kadre/gateway/token"),
+    webhook_networks: WebhookNetworks = None,
+    grpc_port: GrpcPort = 0,
+) -> Any:
+    return logging, {
+        "journal": journal,
+        "gateway_keys": gateway_keys,
+        "gateway_url": gateway_url,
+        "gateway_token": gateway_token,
+        "webhook_networks": tuple(webhook_networks or ()),
+        "grpc_port": grpc_port,
+    }
 
 
 @grouped(_served, _told)
@@ -85,6 +128,6 @@ def host(settings: Any, told: Any) -> None:
     from kadre.local.logs import Logging
 
     log_to_output()
-    logging, gateway_keys = told
-    settings = dataclasses.replace(settings, gateway_keys=gateway_keys)
+    logging, more = told
+    settings = dataclasses.replace(settings, **more)
     raise typer.Exit(pod.run(settings, Logging(logging, log_level()) if logging is not None else None))

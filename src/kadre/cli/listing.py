@@ -71,6 +71,36 @@ def approvals(run: Item) -> str:
     return "\n".join(render.printable(f"{approval.id}  {render.call(approval.tool_call)}") for approval in waiting)
 
 
+def approval(item: Item) -> str:
+    """One approval, whole: what is asked, why, and how it is decided."""
+    asked = msgspec.convert(item, ev.Approval)
+    lines = [
+        f"{asked.id} of {item['agent']}, run {asked.run_id}, asked for {item['caller'] or 'somebody unknown'}",
+        f"{asked.tool_call.name}",
+        *(f"    {line}" for line in render.arguments(asked.tool_call).split("\n")),
+        f"why: {asked.reason}",
+        f"when nobody decides by {asked.expires.astimezone():%Y-%m-%d %H:%M:%S}: {_expiry(asked)}",
+        f"digest: {asked.digest}",
+    ]
+    way = "answer ID TEXT" if asked.kind == "question" else "allow ID [--arguments JSON]"
+    lines.append(f"decide: kadre approvals {way.replace('ID', asked.id)}, or: kadre approvals deny {asked.id}")
+    return "\n".join(map(render.printable, lines))
+
+
+def _expiry(asked: ev.Approval) -> str:
+    if asked.kind == "question":
+        return f"the answer is {asked.default!r}" if asked.default is not None else "an error for the model"
+    return "it is allowed" if asked.on_expiry == "allow" else "it is denied"
+
+
+def _asked(item: Item, _: datetime) -> str:
+    return _text(render.call(msgspec.convert(item["tool_call"], ev.ToolCallState)))
+
+
+def _left(item: Item, now: datetime) -> str:
+    return output.age(datetime.fromisoformat(item["expires"]).astimezone(UTC) - now)
+
+
 def _field(title: str, name: str, *, wide: bool = False) -> Column:
     return Column(title, lambda item, _: _text(item.get(name)), wide)
 
@@ -86,11 +116,16 @@ def _text(value: Any) -> str:
 
 
 def _notices(item: Item, _: datetime) -> str:
-    return _text([notice["reason"] for notice in item["notices"]])
+    return _text([notice["reason"] for notice in item.get("notices") or ()])
 
 
 def _tools(item: Item, _: datetime) -> str:
-    """What the agent can use, the agents it hands work to after its servers, as `kadre up` shows them."""
+    """What the agent can use, the agents it hands work to after its servers, as `kadre up` shows them.
+
+    A cluster's gateway tells of none: it knows an agent by its status.
+    """
+    if "tools" not in item:
+        return "<unknown>"
     return _text([*item["tools"], *(agent.rpartition("/")[2].partition(".")[0] for agent in item["agents"])])
 
 
@@ -143,8 +178,39 @@ SESSIONS = Listing(
         _field("AGENT", "agent"),
         _field("RUNS", "runs"),
         _age("LAST USED", "updated"),
+        _field("TITLE", "title"),
         _field("CALLER", "caller", wide=True),
     ),
+)
+
+FOUND = Listing(
+    "session", "sessions", "session_id", (*SESSIONS.columns[:2], *SESSIONS.columns[3:], _field("SAID", "excerpt"))
+)
+"""Sessions that were searched for."""
+
+APPROVALS = Listing(
+    "approval",
+    "approvals",
+    "id",
+    (
+        _field("APPROVAL", "id"),
+        _field("AGENT", "agent"),
+        _field("KIND", "kind"),
+        Column("CALL", _asked),
+        _age("ASKED", "asked"),
+        Column("LEFT", _left),
+        _field("RUN", "root_run_id", wide=True),
+        _field("SESSION", "session_id", wide=True),
+        _field("CALLER", "caller", wide=True),
+        _field("REASON", "reason", wide=True),
+    ),
+)
+
+MEMORIES = Listing(
+    "memory",
+    "memories",
+    "id",
+    (_field("MEMORY", "id"), _age("KEPT", "kept"), _field("TEXT", "text"), _field("RUN", "run_id", wide=True)),
 )
 
 LISTINGS = (AGENTS, RUNS, SESSIONS)

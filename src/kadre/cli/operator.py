@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -77,6 +78,59 @@ GatewaySecret = Annotated[
         help="The Secret, in the controller's namespace, of the key that the gateway signs with; made where missing.",
     ),
 ]
+GatewayService = Annotated[
+    str,
+    typer.Option(
+        "--gateway-service",
+        metavar="NAME",
+        help="The gateway's Service, in the controller's namespace: through it agents ask each other.",
+    ),
+]
+GatewayApi = Annotated[
+    str,
+    typer.Option(
+        "--gateway-api",
+        metavar="NAMESPACE/NAME",
+        help="The Gateway, of the Kubernetes Gateway API, for which each agent is given an HTTPRoute.",
+    ),
+]
+AgentWebhookNetworks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--agent-webhook-network",
+        metavar="CIDR",
+        show_default=False,
+        help="Where webhooks of agents' runs may be besides public addresses, as in 10.1.0.0/16. Repeatable.",
+    ),
+]
+Scaler = Annotated[
+    str,
+    typer.Option(
+        "--gateway-scaler",
+        metavar="HOST:PORT",
+        help="Where the gateway tells KEDA which agents somebody waits for, for those that may have no pods.",
+    ),
+]
+Prometheus = Annotated[
+    str,
+    typer.Option(
+        "--prometheus", metavar="URL", help="Where Prometheus is for an author who lets KEDA scale by it and says not."
+    ),
+]
+PoolLeast = Annotated[int, typer.Option("--pool-replicas", metavar="NUMBER", min=1, help="The fewest pods of a pool.")]
+PoolMost = Annotated[
+    int,
+    typer.Option(
+        "--pool-max-replicas",
+        metavar="NUMBER",
+        min=1,
+        help="The most, where no agent of the pool keeps its conversations in the pod; by their CPU.",
+    ),
+]
+PoolResources = Annotated[
+    str,
+    typer.Option("--pool-resources", metavar="JSON", help="CPU and memory of a pool's pods, as a container has them."),
+]
 Webhook = Annotated[
     str,
     typer.Option("--webhook-bind-address", metavar="ADDRESS", help="Where the admission webhook answers; 0: nowhere."),
@@ -141,6 +195,30 @@ ShareWith = Annotated[
     ),
 ]
 
+OllamaImage = Annotated[
+    str, typer.Option("--ollama-image", metavar="IMAGE", help="The image of ModelAPIs with mode Hosted.")
+]
+LitellmImage = Annotated[
+    str, typer.Option("--litellm-image", metavar="IMAGE", help="The image of ModelAPIs with mode Proxy.")
+]
+PackageIndex = Annotated[
+    str,
+    typer.Option(
+        "--package-index", metavar="URL", help="Where MCPServers that are packages are got from; without it PyPI."
+    ),
+]
+PackageCa = Annotated[
+    Path | None,
+    typer.Option(
+        "--package-ca",
+        metavar="FILE",
+        help="Whom to trust there, as PEM, read at the start; without it, or the file, the usual authorities.",
+    ),
+]
+
+
+PROMETHEUS = "http://prometheus.observability.svc:9090"
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -177,6 +255,8 @@ def _agents(
     pull_secrets: PullSecrets = None,
     network_policy: NetworkPolicy = False,
     gateway_secret: GatewaySecret = "",
+    gateway_service: GatewayService = "",
+    gateway_api: GatewayApi = "",
 ) -> Any:
     from kadre.operator.children.common import Settings
 
@@ -187,7 +267,43 @@ def _agents(
         pull_secrets=secrets,
         network_policy=network_policy,
         gateway_secret=gateway_secret,
+        gateway_service=gateway_service,
+        gateway_api=_place("--gateway-api", gateway_api) if gateway_api else None,
     )
+
+
+def _place(flag: str, value: str) -> Any:
+    from kadre.kube.kinds import Key
+
+    namespace, _, name = value.partition("/")
+    if not (namespace and name):
+        raise typer.BadParameter(f"{value}: write it as NAMESPACE/NAME", param_hint=flag)
+    return Key(namespace, name)
+
+
+def _scaling(scaler: Scaler = "", prometheus: Prometheus = PROMETHEUS) -> Any:
+    from kadre.base import urls
+
+    if wrong := urls.fault(prometheus):
+        raise typer.BadParameter(wrong[0], param_hint="--prometheus")
+    return {"scaler": scaler, "prometheus": prometheus}
+
+
+def _pools(least: PoolLeast = 1, most: PoolMost = 3, resources: PoolResources = "") -> Any:
+    import dataclasses
+
+    import msgspec
+
+    from kadre.operator.children.common import PoolSettings
+
+    made = PoolSettings(least=least, most=max(least, most))
+    if not resources:
+        return made
+    try:
+        given = msgspec.json.decode(resources, type=dict[str, dict[str, str | int | float]])
+    except msgspec.DecodeError as error:
+        raise typer.BadParameter(f'{error}: write {{"requests": {{…}}}}', param_hint="--pool-resources") from error
+    return dataclasses.replace(made, resources=given)
 
 
 def _shared(
@@ -195,7 +311,10 @@ def _shared(
     endpoints: ProviderEndpoints = None,
     journal_secret: JournalSecret = "",
     share_with: ShareWith = None,
+    webhook_networks: AgentWebhookNetworks = None,
 ) -> Any:
+    import ipaddress
+
     from kadre.operator.children.common import KeySecret
 
     keys = {}
@@ -206,12 +325,35 @@ def _shared(
                 f"{provider}={place}: write it as {provider}=NAME/KEY", param_hint="--provider-secret"
             )
         keys[provider] = KeySecret(name, key)
+    for network in webhook_networks or ():
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--agent-webhook-network") from error
     return {
         "provider_secrets": keys,
         "provider_endpoints": _addresses("--provider-endpoint", endpoints or ()),
         "journal_secret": journal_secret,
         "share_with": tuple(share_with or ()),
+        "webhook_networks": tuple(webhook_networks or ()),
     }
+
+
+def _kaos(
+    ollama: OllamaImage = "",
+    litellm: LitellmImage = "",
+    index: PackageIndex = "",
+    ca: PackageCa = None,
+) -> Any:
+    from kadre.base import urls
+    from kadre.operator.children.common import Images, Packages
+
+    if index and (wrong := urls.fault(index)):
+        raise typer.BadParameter(wrong[0], param_hint="--package-index")
+    trusted = ca.read_text(encoding="utf-8") if ca is not None and ca.is_file() else ""
+    usual = Images()
+    images = Images(ollama=ollama or usual.ollama, litellm=litellm or usual.litellm)
+    return {"images": images, "packages": Packages(index_url=index, ca=trusted)}
 
 
 def _by_provider(flag: str, values: Iterable[str]) -> dict[str, str]:
@@ -251,8 +393,8 @@ def _webhook(
     return webhook.Options(address=address, cert_dir=folder, service=service, secret=secret)
 
 
-@grouped(_reconciling, _agents, _shared, _webhook)
-def operator(options: Any, agents: Any, shared: Any, webhook: Any) -> None:
+@grouped(_reconciling, _agents, _scaling, _pools, _shared, _kaos, _webhook)
+def operator(options: Any, agents: Any, scaling: Any, pools: Any, shared: Any, kaos: Any, webhook: Any) -> None:
     """Run the controller: what people declare in the cluster becomes running agents.
 
     The cluster is the one it runs in, else that of the kubeconfig's current context.
@@ -265,6 +407,6 @@ def operator(options: Any, agents: Any, shared: Any, webhook: Any) -> None:
     from kadre.operator import main
 
     log_to_output()
-    agents = dataclasses.replace(agents, **shared)
+    agents = dataclasses.replace(agents, pools=pools, **scaling, **shared, **kaos)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         raise typer.Exit(runner.run(main.run(dataclasses.replace(options, agents=agents, webhook=webhook))))

@@ -44,6 +44,9 @@ Address = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address
 MetricsPort = Annotated[
     int, typer.Option("--metrics-port", metavar="PORT", min=0, max=65535, help="Port of metrics besides; 0: none.")
 ]
+GrpcPort = Annotated[
+    int, typer.Option("--grpc-port", metavar="PORT", min=0, max=65535, help="Port of A2A over gRPC besides; 0: none.")
+]
 """Of what serves in a pod: an agent's host, and the gateway."""
 
 

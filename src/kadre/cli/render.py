@@ -66,11 +66,9 @@ class Screen:
     def ask(self, approval: ev.Approval) -> None:
         """What a person decides about: the exact call, nothing cut off."""
         self.end_line()
-        arguments = approval.tool_call.arguments
-        shown = arguments if isinstance(arguments, str) else json.dumps(arguments, indent=2, ensure_ascii=False)
         console = self._console
         console.say(f"{console.style('?', 'yellow')} {console.style(printable(approval.tool_call.name), 'bold')}")
-        for line in printable(shown).split("\n"):
+        for line in printable(arguments(approval.tool_call)).split("\n"):
             console.say(f"    {line}")
         console.say(console.style(printable(approval.reason), "dim"))
 
@@ -115,11 +113,17 @@ def _aside(event: ev.Event) -> str:
         case ev.DelegateEnd():
             return f"⇠ {event.agent} {event.status}"
         case ev.ApprovalDecided():
-            return f"{'allowed' if event.decision == 'allow' else 'denied'} by {event.by}"
+            return f"{_decided(event)} by {event.by}"
         case ev.RunStarted() if event.position:
             runs = "a run" if event.position == 1 else f"{event.position} runs"
             return f"waiting for {runs} of this session to end"
     return ""  # the person knows what they said; questions are asked by whoever can take the answer
+
+
+def arguments(state: ev.ToolCallState) -> str:
+    """All arguments of a call, on as many lines as they take."""
+    given = state.arguments
+    return given if isinstance(given, str) else json.dumps(given, indent=2, ensure_ascii=False)
 
 
 def call(state: ev.ToolCallState) -> str:
@@ -130,6 +134,14 @@ def call(state: ev.ToolCallState) -> str:
     else:
         shown = _short_json(arguments)
     return f"{state.name}({shorten(shown, ARGUMENTS_SHOWN)})"
+
+
+def _decided(event: ev.ApprovalDecided) -> str:
+    if event.decision == "deny":
+        return "denied"
+    if event.answer is not None:
+        return "answered"
+    return "allowed" if event.arguments is None else f"allowed with {shorten(_short_json(event.arguments))}"
 
 
 def _short_json(value: Any) -> str:
@@ -152,6 +164,10 @@ def _said(event: ev.Event) -> tuple[str, str] | None:
             return "note", f"{event.message} ({event.reason})"
         case ev.UserMessage():
             return "user", event.content
+        case ev.Recalled():
+            return "recalled", "; ".join(memory.text for memory in event.memories)
+        case ev.Summary():
+            return "summary", f"{shorten(event.content)} ({event.model})"
         case ev.AssistantMessage():
             calls = ", ".join(asked.name for asked in event.tool_calls)
             return "answer", event.content or f"calls {calls}"
@@ -178,7 +194,9 @@ def _done(event: ev.Event) -> tuple[str, str]:
             return "question", asked
         case ev.ApprovalDecided():
             note = f": {event.note}" if event.note else ""
-            return "decided", f"{event.decision} by {event.by} [{event.approval_id}]{note}"
+            changed = f"; arguments {shorten(_short_json(event.arguments))}" if event.arguments is not None else ""
+            answer = f"; answer {shorten(event.answer)}" if event.answer is not None else ""
+            return "decided", f"{event.decision} by {event.by} [{event.approval_id}]{note}{changed}{answer}"
         case ev.DelegateStart():
             return "asks", f"{event.agent} ({event.child_run_id}): {shorten(event.message)}"
         case ev.DelegateEnd():

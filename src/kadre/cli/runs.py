@@ -92,13 +92,15 @@ def show(
     if output is None:
         out.show(f"{run} of {told['agent']}, session {told['session_id']}: {told['status']}")
     with interrupts.heeded():
-        for event in kadre.follow(run) if follow else client.events(told["events"]):
+        for event in kadre.follow(run) if follow else ev.known(told["events"]):
             if not isinstance(event, ev.Token):
                 out.show(ev.encode(event).decode() if output else render.record(event))
             if follow and isinstance(event, ev.RunFinished):
                 raise typer.Exit(0 if event.status == "completed" else 1)
     if told["approvals"]:
-        out.show(f"waits for you: kadre runs approve {run} [--deny]\n{listing.approvals(told)}")
+        asks = all(each.get("kind") == "question" for each in told["approvals"])
+        way = "kadre approvals answer ID TEXT" if asks else f"kadre runs approve {run} [--deny]"
+        out.show(f"waits for you: {way}\n{listing.approvals(told)}")
 
 
 @app.command()

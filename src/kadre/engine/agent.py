@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from kadre.base.clock import Clock
 from kadre.base.errors import ToolError
 from kadre.base.tasks import all_of
+from kadre.engine import policy
 from kadre.engine.limits import RateLimit
+from kadre.engine.masking import NO_MASKS, Masks
 from kadre.engine.memory.port import Journal
 from kadre.engine.messages import ToolSpec
 from kadre.engine.models.port import Model
 from kadre.engine.tools.port import Toolset
 from kadre.plan import names
 from kadre.plan.types import AgentPlan, Notice
+
+if TYPE_CHECKING:
+    from kadre.engine.memory.longterm import LongTermMemory
 
 
 class Bound(msgspec.Struct, frozen=True):
@@ -39,12 +45,23 @@ class HostedAgent:
     """A plan, ready to run. Owns its model and toolsets; shares its journal."""
 
     def __init__(
-        self, plan: AgentPlan, model: Model, toolsets: Sequence[Toolset], journal: Journal, clock: Clock
+        self,
+        plan: AgentPlan,
+        model: Model,
+        toolsets: Sequence[Toolset],
+        journal: Journal,
+        clock: Clock,
+        masks: Masks = NO_MASKS,
     ) -> None:
         self.plan = plan
         self.model = model
         self.toolsets = tuple(toolsets)
         self.journal = journal
+        self.masks = masks
+        self.memories: LongTermMemory | None = None
+        """What it remembers across sessions, where its author wants it to."""
+        self.summarizer: Model | None = None
+        """Sums up long conversations; None: `model` does."""
         self.requests = RateLimit(plan.limits.requests_per_minute, "requests", clock)
         self.tokens = RateLimit(plan.limits.tokens_per_minute, "tokens", clock)
         self.running = 0
@@ -87,13 +104,18 @@ class HostedAgent:
             for spec in specs:
                 name = _free_name(spec, tools)
                 shown = spec if name == spec.name else msgspec.structs.replace(spec, name=name)
-                tools[name] = Bound(toolset, spec.name, shown)
+                if policy.offered(self.plan.approvals, shown, spec.name):
+                    tools[name] = Bound(toolset, spec.name, shown)
         return Offer(tuple(bound.spec for bound in tools.values()), tools, tuple(notices))
 
     async def aclose(self) -> None:
         """Close the model and the toolsets, all of them though one fails. Once."""
         async with AsyncExitStack() as rest:
             rest.push_async_callback(self.model.aclose)
+            if self.memories is not None:
+                rest.push_async_callback(self.memories.aclose)
+            if self.summarizer is not None:
+                rest.push_async_callback(self.summarizer.aclose)
             for toolset in self.toolsets:
                 rest.push_async_callback(toolset.aclose)
 

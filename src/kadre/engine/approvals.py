@@ -1,7 +1,8 @@
 """What a run asks people before it makes a call, and what they say.
 
 A run asks about its own calls only. What a run below it asks is told again in its events, because people watch the
-root; it is decided in the run that asked, which every approval names.
+root; it is decided in the run that asked, which every approval names. A question to a person, which a tool of type
+human is, is asked in the same way: its answer is the call's result.
 """
 
 from __future__ import annotations
@@ -9,68 +10,124 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
+
+import msgspec
 
 from kadre.base.clock import Clock
-from kadre.base.errors import NotFound
+from kadre.base.errors import BadRequest, Conflict, NotFound, Unavailable, shorten
 from kadre.base.ids import new_id
 from kadre.base.tasks import first_of
 from kadre.engine import events as ev
+from kadre.engine import policy
 from kadre.engine.calling import Prepared
 from kadre.engine.deadline import Deadline
 from kadre.engine.recorder import Recorder
-
-EXPIRY = timedelta(hours=1)
-"""How long a question to a person stays open before it is denied: the wait of a lunch, not of a weekend."""
+from kadre.engine.tools import validity
+from kadre.plan.types import ApprovalPlan
 
 Decision = Literal["allow", "deny"]
 OWN = "own questions"
 """Who holds the deadline while this run waits for a person."""
+KNOWN_SECONDS = 30.0
+"""In which a run that was taken up knows its tools again, for whoever changes a call of it."""
+AT_ONCE = 16
+"""Questions in one event: with the beginnings of large arguments and defaults it has room for them."""
+EXPIRED = "nobody answered in time"
+
+
+class Said(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a person says besides their decision.
+
+    `digest`: that of the call they saw; `arguments`: those that the call is to be made with instead of its own;
+    `answer`: to a question.
+    """
+
+    digest: str = ""
+    arguments: dict[str, Any] | None = None
+    answer: str | None = None
+
+
+NOTHING = Said()
+
+
+def check(approval: ev.Approval, decision: Decision, said: Said) -> None:
+    """Raises Conflict where another call was seen than the one that waits, BadRequest for what makes no sense."""
+    if said.digest and said.digest != approval.digest:
+        message = f"the call that waits has the digest {approval.digest}, not {said.digest}: look at it again"
+        raise Conflict(message, reason="DigestMismatch")
+    if decision == "deny" and (said.arguments is not None or said.answer is not None):
+        raise BadRequest("a call that is denied has no arguments and no answer; say why in note", reason="BadDecision")
+    if approval.kind == "question":
+        if said.arguments is not None:
+            raise BadRequest("this is a question: send the answer as `answer`", reason="BadDecision")
+        if decision == "allow" and said.answer is None:
+            message = 'this is a question: send {"decision": "allow", "answer": …}, or deny it'
+            raise BadRequest(message, reason="AnswerMissing")
+    elif said.answer is not None:
+        raise BadRequest("this is a call to be allowed or denied: it takes no answer", reason="BadDecision")
 
 
 class Approvals:
     """One run's own questions."""
 
-    def __init__(self, recorder: Recorder, deadline: Deadline, clock: Clock) -> None:
+    def __init__(self, recorder: Recorder, deadline: Deadline, clock: Clock, plan: ApprovalPlan) -> None:
         self._recorder = recorder
         self._deadline = deadline
         self._clock = clock
+        self._plan = plan
         self._open: dict[str, ev.Approval] = {}
+        self._calls: dict[str, Prepared] = {}
+        """What is asked about, by approval: not known yet where the run has just been taken up."""
         self._decisions: dict[str, ev.ApprovalDecided] = {}
         self._decided = asyncio.Event()
+        self._known = asyncio.Event()
 
     def take_up(self, asked: Sequence[ev.Approval], decisions: dict[str, ev.ApprovalDecided]) -> None:
         """Go on with what was asked, and in part decided, before the process ended."""
         self._decisions.update(decisions)
         self._open.update((approval.id, approval) for approval in asked if approval.id not in decisions)
 
-    async def settle(self, calls: Sequence[Prepared], asked: Sequence[ev.Approval] = ()) -> dict[str, str]:
-        """Wait until a person has decided every call that needs it; returns call id -> why it was denied.
+    async def settle(self, calls: Sequence[Prepared], asked: Sequence[ev.Approval] = ()) -> None:
+        """Wait until a person has decided every call that needs it, and make of each what they said.
 
         `asked`: questions about some of these calls that were asked before.
         """
         by_call = {approval.tool_call.id: approval for approval in asked}
         fresh = [self._question(item) for item in calls if item.asks and item.call.id not in by_call]
         by_call.update((approval.tool_call.id, approval) for approval in fresh)
+        mine = [(item, by_call[item.call.id]) for item in calls if item.call.id in by_call]
+        self._calls = {approval.id: item for item, approval in mine}
+        self._known.set()
         if fresh:
             self._open.update((approval.id, approval) for approval in fresh)
-            await self._recorder.tell(ev.ApprovalRequired, approvals=tuple(fresh))
+            for start in range(0, len(fresh), AT_ONCE):
+                self._recorder.emit(ev.ApprovalRequired, approvals=tuple(fresh[start : start + AT_ONCE]))
+            await self._recorder.commit()
         await self._wait([approval.id for approval in by_call.values()])
-        denied = {}
-        for call_id, approval in by_call.items():
-            decision = self._decisions[approval.id]
-            if decision.decision == "deny":
-                note = f": {decision.note}" if decision.note else ""
-                denied[call_id] = f"this call was denied by {decision.by}{note}"
-        return denied
+        self._known.clear()
+        for item, approval in mine:
+            _apply(item, approval, self._decisions[approval.id])
 
     def _question(self, item: Prepared) -> ev.Approval:
+        question, reason, seconds = item.question, item.verdict.reason, self._plan.expires
+        default: str | None = None
+        lets = self._plan.on_expiry == "allow" and not item.verdict.lapsed
+        if question is not None:
+            default = question.default
+            lets = default is not None
+            reason = question.prompt or f"{item.call.name} asks a person"
+            seconds = question.seconds or seconds
         return ev.Approval(
             id=new_id("apr"),
             run_id=self._recorder.live.info.run_id,
             tool_call=item.state("pending"),
-            reason=f"{item.call.name} may change something, and its author has not allowed it in advance",
-            expires=self._clock.now() + EXPIRY,
+            reason=reason,
+            expires=self._clock.now() + timedelta(seconds=seconds),
+            digest=policy.digest(item.call.name, item.arguments),
+            kind="call" if question is None else "question",
+            on_expiry="allow" if lets else "deny",
+            default=default,
         )
 
     async def _wait(self, ids: Sequence[str]) -> None:
@@ -84,25 +141,79 @@ class Approvals:
                     await self._recorder.commit()  # what somebody decided who left before it was durable
                 for approval in undecided:
                     if approval.id in self._open and approval.expires <= self._clock.now():
-                        await self.decide(approval.id, "deny", "expiry", "nobody answered in time")
+                        said = Said(answer=approval.default)
+                        await self.decide(approval.id, approval.on_expiry, "expiry", EXPIRED, said)
         finally:
             self._deadline.release(OWN)
 
-    async def decide(self, approval_id: str, decision: Decision, by: str, note: str = "") -> None:
-        """Record a decision; committed when it returns. Raises NotFound where the question is not open."""
-        if self._open.pop(approval_id, None) is None:
-            raise NotFound(f"there is no open approval {approval_id!r}", reason="NoSuchApproval")
+    async def decide(self, approval_id: str, decision: Decision, by: str, note: str = "", said: Said = NOTHING) -> None:
+        """Record a decision; committed when it returns.
+
+        Raises NotFound where the question is not open, BadRequest for arguments that the tool does not take, and what
+        `check` does.
+        """
+        approval = self._open.get(approval_id)
+        if approval is None:
+            raise _none(approval_id)
+        check(approval, decision, said)
+        if said.arguments is not None:
+            await self._check_arguments(approval_id, said.arguments)
+        if self._open.pop(approval_id, None) is None:  # decided while the arguments were checked
+            raise _none(approval_id)
         self._decisions[approval_id] = self._recorder.emit(
-            ev.ApprovalDecided, approval_id=approval_id, decision=decision, by=by, note=note
+            ev.ApprovalDecided,
+            approval_id=approval_id,
+            decision=decision,
+            by=by,
+            note=note,
+            arguments=said.arguments,
+            answer=said.answer,
         )
         try:
             await self._recorder.commit()
         finally:
             self._decided.set()  # where it could not be recorded the run must find out, not wait for another
 
+    async def _check_arguments(self, approval_id: str, arguments: dict[str, Any]) -> None:
+        if not self._known.is_set():
+            await first_of(self._known.wait(), self._clock.sleep(KNOWN_SECONDS))
+        item = self._calls.get(approval_id)
+        if item is None or item.bound is None:
+            message = "what the tool of this call takes is not known just now; decide again, or without arguments"
+            raise Unavailable(message, reason="ToolsUnavailable", retry_after=5.0)
+        spec = item.bound.spec
+        if wrong := validity.fault(spec.parameters, arguments):
+            raise BadRequest(f"{spec.name} does not take these arguments: {wrong}", reason="InvalidArguments")
+        verdict = policy.decide(self._plan, spec, item.bound.name, arguments, "")
+        if verdict.action == "deny":
+            raise BadRequest(f"with these arguments {verdict.reason}", reason="DeniedByPolicy")
+
     def close(self) -> None:
         """The run is ending: a decision that comes now comes too late."""
         self._open.clear()
+
+
+def _none(approval_id: str) -> NotFound:
+    return NotFound(f"there is no open approval {approval_id!r}", reason="NoSuchApproval")
+
+
+def _apply(item: Prepared, approval: ev.Approval, decided: ev.ApprovalDecided) -> None:
+    """Make of a call what was decided about it."""
+    if item.problem:
+        return
+    note = f": {decided.note}" if decided.note else ""
+    if decided.decision == "deny":
+        question = approval.kind == "question"
+        told = f"{decided.by}{note}"
+        item.problem = f"nobody answered this question ({told})" if question else f"this call was denied by {told}"
+    elif approval.digest and approval.digest != policy.digest(item.call.name, item.arguments):
+        item.problem = "this is not the call that was allowed: ask again"
+    elif approval.kind == "question":
+        item.answer = decided.answer or ""
+    elif decided.arguments is not None and decided.arguments != item.arguments:
+        item.arguments = decided.arguments
+        told = shorten(msgspec.json.encode(decided.arguments).decode())
+        item.note = f"{decided.by} allowed this call with other arguments: {told}"
 
 
 async def retell(recorder: Recorder, event: ev.ApprovalRequired | ev.ApprovalDecided) -> None:
@@ -116,6 +227,5 @@ async def retell(recorder: Recorder, event: ev.ApprovalRequired | ev.ApprovalDec
         if event.approvals not in asked:
             await recorder.tell(ev.ApprovalRequired, approvals=event.approvals)
     elif event.approval_id in {approval.id for approval in live.pending_approvals()}:
-        await recorder.tell(
-            ev.ApprovalDecided, approval_id=event.approval_id, decision=event.decision, by=event.by, note=event.note
-        )
+        names = ("approval_id", "decision", "by", "note", "arguments", "answer")
+        await recorder.tell(ev.ApprovalDecided, **{name: getattr(event, name) for name in names})

@@ -9,11 +9,16 @@ from typing import Any
 
 import msgspec
 
+from kadre.base.errors import ToolError
 from kadre.base.ids import new_id
 from kadre.engine import events as ev
-from kadre.engine import loop
+from kadre.engine import loop, policy
 from kadre.engine.agent import Bound, Offer
-from kadre.engine.messages import Message, ToolCall
+from kadre.engine.masking import Masks
+from kadre.engine.messages import Message, Question, ToolCall
+from kadre.engine.policy import ALLOWED, Verdict
+from kadre.engine.tools import parameters
+from kadre.plan.types import ApprovalPlan
 
 MAX_NAME = 256
 """Characters of a call's id and of the name of its tool: no provider's are as long, and events keep them whole."""
@@ -26,11 +31,23 @@ class Prepared(msgspec.Struct):
     arguments: Any
     bound: Bound | None = None
     problem: str = ""
+    verdict: Verdict = ALLOWED
+    answer: str | None = None
+    """What a person answered, which is its outcome: it is not sent."""
+    note: str = ""
+    """What the model is told of it before its outcome."""
+    outside: str = ""
+    """Where the text of its outcome comes from that nobody has vouched for."""
+
+    @property
+    def question(self) -> Question | None:
+        """How a person is asked, where that is what the call does."""
+        return None if self.bound is None else self.bound.spec.question
 
     @property
     def asks(self) -> bool:
-        """Whether a person must decide before it is sent."""
-        return self.bound is not None and self.bound.spec.ask
+        """Whether a person must decide before it is sent, or answers it."""
+        return not self.problem and (self.verdict.action == "ask" or self.question is not None)
 
     @property
     def repeatable(self) -> bool:
@@ -39,7 +56,25 @@ class Prepared(msgspec.Struct):
 
     def state(self, status: ev.ToolStatus, output: str = "", error: str = "") -> ev.ToolCallState:
         """The call as events tell it."""
-        return ev.ToolCallState(self.call.id, self.call.name, self.arguments, status, output, error)
+        call = self.call
+        return ev.ToolCallState(call.id, call.name, self.arguments, status, output, error, self.note, self.outside)
+
+
+def judged(item: Prepared, plan: ApprovalPlan, outside: str, masks: Masks) -> Prepared:
+    """The call with what becomes of it. `outside`: see CallContext; `masks`: of its agent."""
+    if item.bound is None or item.problem:
+        return item
+    spec = item.bound.spec
+    secrets = () if spec.read_by_model or spec.question is not None else masks.used(item.arguments)
+    item.verdict = policy.decide(plan, spec, item.bound.name, item.arguments, outside, secrets)
+    if item.verdict.action == "deny":
+        item.problem = item.verdict.reason
+    elif spec.question is not None:
+        try:
+            item.arguments = parameters.check(spec.parameters, item.arguments)
+        except ToolError as error:
+            item.problem = str(error)
+    return item
 
 
 def prepare(call: ToolCall, offer: Offer) -> Prepared:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Container, Iterable, Mapping
+from typing import Any, Protocol
 
-from kadre.base.errors import KadreError, ToolError
-from kadre.engine import approvals
+from kadre.base.errors import Conflict, KadreError, NotFound, Refused, ToolError, Unavailable
+from kadre.engine import approvals, policy
 from kadre.engine import events as ev
+from kadre.engine.accepting import Ask, Parent
+from kadre.engine.afar import Afar
 from kadre.engine.live import Live
 from kadre.engine.runner import Runner
 from kadre.engine.tools.port import CallContext, ToolOutput
@@ -27,15 +30,63 @@ def child_of(run_id: str, key: str) -> str:
     return when + digest[:10]
 
 
-def unfinished(events: Iterable[ev.Event]) -> list[str]:
-    """The ids of the runs that these events delegate to and do not tell the end of."""
-    children: dict[str, None] = {}
+def unfinished(events: Iterable[ev.Event]) -> list[ev.DelegateStart]:
+    """The runs that these events delegate to and do not tell the end of."""
+    children: dict[str, ev.DelegateStart] = {}
     for event in events:
         if isinstance(event, ev.DelegateStart):
-            children[event.child_run_id] = None
+            children[event.child_run_id] = event
         elif isinstance(event, ev.DelegateEnd):
             children.pop(event.child_run_id, None)
-    return list(children)
+    return list(children.values())
+
+
+class Starts(Protocol):
+    """Who can have an agent take a message: the host, or where others are asked."""
+
+    async def start(self, ask: Ask, parent: Parent) -> Live:
+        """The run. Raises Refused."""
+        ...
+
+
+async def begin(at: Starts, ask: Ask, above: Parent, parent: Runner) -> Live:
+    """The child's run. Raises ToolError where it is not begun, as far as is known.
+
+    One at another host that was begun before is not begun again: where its journal is gone nobody knows what it did.
+    """
+    told = any(isinstance(event, ev.DelegateStart) and event.child_run_id == ask.run_id for event in parent.live.events)
+    try:
+        return await at.begun(ask) if told and isinstance(at, Afar) else await at.start(ask, above)
+    except Refused as error:
+        raise ToolError(f"{ask.agent} cannot be asked now: {error}") from error
+
+
+async def hand_on(
+    afar: Afar, live: Live, served: Container[str], approval: ev.Approval, decided: Mapping[str, Any]
+) -> bool:
+    """Tell what a person decided to the host of the run that asked, or that asked for it; whether one took it.
+
+    `served`: the agents that are here. Raises Refused: Unavailable where that host cannot be reached.
+    """
+    failed: Unavailable | None = None
+    for child in sorted(unfinished(live.events), key=lambda child: child.child_run_id != approval.run_id):
+        if child.agent in served:
+            continue
+        asked_there = child.child_run_id == approval.run_id
+        try:
+            await afar.by(live.info.agent).approve(child.child_run_id, live.info.caller, decided)
+        except (NotFound, Conflict):
+            if not asked_there:  # else it was decided meanwhile
+                continue
+        except Unavailable as error:
+            if asked_there:
+                raise
+            failed = error
+            continue
+        return True
+    if failed is not None:
+        raise failed
+    return False
 
 
 async def answer(parent: Runner, child: Live, message: str, context: CallContext) -> ToolOutput:
@@ -46,7 +97,7 @@ async def answer(parent: Runner, child: Live, message: str, context: CallContext
     status = await _follow(parent, child)
     await recorder.tell(ev.DelegateEnd, status=status, **told)
     if status == "completed":
-        return ToolOutput(child.answer())
+        return ToolOutput(child.answer(), outside=policy.outside(child.events))
     cause = child.error()
     return ToolOutput(f"{agent} ended {status}" + (f": {cause.message}" if cause else ""), is_error=True)
 
@@ -56,7 +107,7 @@ async def _heard(child: Live) -> AsyncIterator[ev.Event]:
         async for event in child.follow():
             yield event
     except KadreError as error:
-        raise ToolError(f"{child.info.agent} was lost while it worked: {error}") from error
+        raise ToolError(f"{child.info.agent} was lost while it worked: {error}", unknown=True) from error
 
 
 async def _follow(parent: Runner, child: Live) -> ev.RunStatus:
@@ -71,5 +122,6 @@ async def _follow(parent: Runner, child: Live) -> ev.RunStatus:
                     parent.deadline.release(holder)
                 await approvals.retell(parent.recorder, event)
     finally:
+        child.leave()
         parent.deadline.release(holder)
     return (await child.wait()).status

@@ -35,7 +35,7 @@ class Driving:
         """Drive the run to its end, which gives its place back. `wait`: other runs of its session come first."""
         run_id = runner.live.info.run_id
         self.runners[run_id] = runner
-        self.observer.run_started(runner.agent.plan)
+        self.observer.run_started(runner.agent.plan, runner.live.info.session_id)
         runner.life.task = self._tasks.spawn(run_id, self._guarded(runner, wait))
 
     async def ended(self, runner: Runner) -> bool:

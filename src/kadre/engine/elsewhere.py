@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
 
 from kadre.base.clock import Clock
 from kadre.base.errors import NotFound, Unavailable
@@ -16,6 +17,35 @@ LOOK_SECONDS = 0.5
 """How often a run that another process drives is looked at, for as long as somebody waits for it."""
 OUTAGE_SECONDS = 120.0
 """How long a store may be away before who waits is told: a database that fails over takes a minute."""
+
+
+async def find(journals: Iterable[Journal], run_id: str, own: Journal | None = None) -> tuple[Journal, RunInfo] | None:
+    """The run and the store that it is in. `own`: the one of the agent that it is known to be of, which is asked first.
+
+    Raises Unavailable where none has it of those that answer, and `own` does not answer; where there is none, any.
+    """
+    away: Unavailable | None = None
+    for journal in journals if own is None else [own, *[each for each in journals if each is not own]]:
+        try:
+            info = await journal.run(run_id)
+        except Unavailable as error:
+            away = error if own is None or journal is own else away
+            continue
+        if info is not None:
+            return journal, info
+    if away is not None:
+        raise away
+    return None
+
+
+async def is_in_another(journals: Iterable[Journal], own: Journal, run_id: str) -> bool:
+    """Whether a run of that id is in another store than `own`: doors go by ids alone. One that is away has none."""
+    for journal in journals:
+        if journal is not own:
+            with contextlib.suppress(Unavailable):
+                if await journal.run(run_id) is not None:
+                    return True
+    return False
 
 
 async def kept(journal: Journal, info: RunInfo, clock: Clock) -> Live:

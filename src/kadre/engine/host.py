@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -21,22 +21,21 @@ from kadre.base.errors import (
     KadreError,
     NotFound,
     Refused,
-    ToolError,
     TooMany,
     Unavailable,
 )
 from kadre.base.ids import is_id, new_id
 from kadre.base.tasks import Tasks
-from kadre.engine import delegation, elsewhere
+from kadre.engine import delegation, elsewhere, sweeping
 from kadre.engine import events as ev
-from kadre.engine.accepting import first_events
+from kadre.engine.accepting import ROOT, Ask, Parent, first_events
+from kadre.engine.afar import Afar
 from kadre.engine.agent import HostedAgent
-from kadre.engine.approvals import Decision
+from kadre.engine.approvals import NOTHING, Decision, Said, check
 from kadre.engine.driving import Driving
 from kadre.engine.live import Live
 from kadre.engine.memory import spill
 from kadre.engine.memory.port import Created, Journal, NewRun, RunInfo, is_shared
-from kadre.engine.messages import Message
 from kadre.engine.observe import Observer, Unobserved
 from kadre.engine.runner import END_RETRY_SECONDS, Runner
 from kadre.engine.takeover import Takeover
@@ -51,36 +50,13 @@ TRIES = 20
 """Looks at a run that another process takes over while it is decided or cancelled: ten seconds."""
 ACCEPTED_SECONDS = 30.0
 """In which it turns out whether a run was accepted; for longer only where its store is away."""
-SWEEP_SECONDS = 60.0
-"""How often sessions past their time to live are looked for: TTLs are minutes or hours, so a minute late is on time."""
-
-
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """A message to an agent. Empty ids are made up; `history` is the caller's own account of what was said before."""
-
-    agent: AgentKey
-    message: str
-    session_id: str = ""
-    run_id: str = ""
-    caller: str = "local"
-    history: tuple[Message, ...] = ()
-    stream: bool = False
-
-
-class Parent(msgspec.Struct, frozen=True):
-    """The run that delegates: `chain` holds the agents from the root down to it."""
-
-    run_id: str = ""
-    chain: tuple[str, ...] = ()
-
-
-ROOT = Parent()
 
 
 class Host:
     """Agents and their runs. `journals`: every store an agent may use, the default one first.
 
     `resumes`: runs that another process left in a journal that processes share are gone on with; else they are ended.
+    `afar`: where agents are asked that are not served here.
     """
 
     def __init__(
@@ -90,8 +66,10 @@ class Host:
         clock: Clock | None = None,
         observer: Observer | None = None,
         resumes: bool = True,
+        afar: Afar | None = None,
     ) -> None:
         self.journals = tuple(journals)
+        self._afar = afar
         self.clock: Clock = clock or SystemClock()
         self._agents: dict[AgentKey, HostedAgent] = {}
         self._tasks = Tasks("host")
@@ -151,21 +129,16 @@ class Host:
         if journal not in self.journals:
             self.journals = (*self.journals, journal)
 
+    def journal_of(self, agent: str) -> Journal | None:
+        """The store of an agent that is served here, by its key as text."""
+        return next((each.journal for key, each in self._agents.items() if str(key) == agent), None)
+
     def sweep_expired_sessions(self) -> None:
         """Start forgetting sessions past their time to live, for as long as the host lives."""
-        self._tasks.spawn("sweep", self._sweep())
+        self._tasks.spawn("sweep", sweeping.forget_expired(self._agents_now, self.clock))
 
-    async def _sweep(self) -> None:
-        while True:
-            await self.clock.sleep(SWEEP_SECONDS)
-            for agent in list(self._agents.values()):
-                ttl = agent.plan.memory.session_ttl
-                if ttl:
-                    before = self.clock.now() - timedelta(seconds=ttl)
-                    try:
-                        await agent.journal.delete_sessions_before(str(agent.plan.key), before)
-                    except KadreError as error:  # a full disk, say: the next time may find room
-                        log.warning("old sessions of %s are still kept: %s", agent.plan.key, error)
+    def _agents_now(self) -> list[HostedAgent]:
+        return list(self._agents.values())
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -207,7 +180,7 @@ class Host:
             raise Unavailable(f"whether run {run_id} was accepted is not known yet", retry_after=5.0) from error
 
     async def _accept(self, agent: HostedAgent, ask: Ask, run_id: str, parent: Parent) -> Live:
-        if ask.run_id and await self._kept_elsewhere(agent, run_id):
+        if ask.run_id and await elsewhere.is_in_another(self.journals, agent.journal, run_id):
             raise _taken(run_id)
         try:
             self._admit(agent)
@@ -233,11 +206,6 @@ class Host:
             self._interrupt_before(agent, created.run)
         self._driving.drive(Runner(agent, live, self.clock, self.observer, parent.chain), wait=created.position > 0)
         return live
-
-    async def _kept_elsewhere(self, agent: HostedAgent, run_id: str) -> bool:
-        """Whether a run of that id is in another store than the agent's: doors go by ids alone."""
-        others = [journal for journal in self.journals if journal is not agent.journal]
-        return any([await journal.run(run_id) is not None for journal in others])
 
     def _warn(self, message: str) -> None:
         """Tell whoever runs this, once in a while where it goes on: callers read it each time."""
@@ -276,7 +244,7 @@ class Host:
             queue_limit=limits.queue_limit,
             fresh=not ask.run_id and not ask.session_id,
         )
-        first = first_events(new, ask.message, ask.history, agent.plan.notices, self.clock.now())
+        first = first_events(new, ask, parent, agent.plan.notices, self.clock.now())
         try:
             first = [await spill.spill(agent.journal, e) if spill.is_large(e) else e for e in first]
             return await agent.journal.create(new, first), first
@@ -367,6 +335,16 @@ class Host:
         if failed is not None:
             raise failed
 
+    async def _cancel_below(self, run_id: str, children: Sequence[ev.DelegateStart]) -> None:
+        """Cancel what a run has delegated to. Raises what the last that cannot be raises."""
+        served = {str(key) for key in self._agents}
+        for child in children:
+            if self._afar is not None and child.agent not in served:
+                info = (await self.open(run_id)).info
+                ending = self._afar.by(info.agent).cancel(child.child_run_id, info.caller)
+                self._tasks.spawn(f"{child.child_run_id}/cancel", ending)
+        await self._cancel_all(child.child_run_id for child in children)
+
     # -- beside a run --------------------------------------------------------------------------------------------
 
     async def open(self, run_id: str) -> Live:
@@ -374,10 +352,9 @@ class Host:
         runner = self._driving.runners.get(run_id)
         if runner is not None:
             return runner.live
-        for journal in self.journals:
-            info = await journal.run(run_id)
-            if info is not None:
-                return await elsewhere.kept(journal, info, self.clock)
+        found = await elsewhere.find(self.journals, run_id)
+        if found is not None:
+            return await elsewhere.kept(*found, self.clock)
         raise NotFound(f"there is no run {run_id!r}", reason="NoSuchRun")
 
     async def cancel(self, run_id: str) -> Live:
@@ -391,7 +368,7 @@ class Host:
                     return runner.live
                 continue
             try:
-                await self._cancel_all(await self._takeover.end(run_id, "cancelled"))
+                await self._cancel_below(run_id, await self._takeover.end(run_id, "cancelled"))
             except Fenced:
                 await self.clock.sleep(elsewhere.LOOK_SECONDS)  # another process has it now: it is asked for again
                 continue
@@ -399,10 +376,13 @@ class Host:
                 return await self.open(run_id)
         raise Unavailable(f"run {run_id} is taken over just now; cancel it again", retry_after=5.0)
 
-    async def approve(self, run_id: str, approval_id: str, decision: Decision, by: str, note: str = "") -> None:
+    async def approve(
+        self, run_id: str, approval_id: str, decision: Decision, by: str, note: str = "", said: Said = NOTHING
+    ) -> None:
         """Decide one open question of the run, or of a run below it.
 
-        Raises NotFound; Conflict once it has ended; Unavailable where nobody drives it here, or the store fails.
+        Raises NotFound; Conflict once it has ended, or for another call than the one that waits; BadRequest for what
+        the question does not take; Unavailable where nobody drives it here, or the store fails.
         """
         for _ in range(TRIES):
             live = await self.open(run_id)
@@ -411,37 +391,56 @@ class Host:
             approval = next((open_ for open_ in live.pending_approvals() if open_.id == approval_id), None)
             if approval is None:
                 raise NotFound(f"run {run_id} has no open approval {approval_id!r}", reason="NoSuchApproval")
+            check(approval, decision, said)
             try:
-                asking = self._driving.runners.get(approval.run_id) or await self._takeover.bring(approval.run_id)
+                asking = self._driving.runners.get(approval.run_id)
+                decided = {"approval_id": approval_id, "decision": decision, "by": by, "note": note}
+                decided |= msgspec.to_builtins(said)
+                if asking is None and await self._hand_on(live, approval, decided):
+                    return
+                asking = asking or await self._takeover.bring(approval.run_id)
                 if asking is None:
                     message = f"run {approval.run_id} waits until its agent is served here again"
                     raise Unavailable(f"{message}; serve it, or cancel the run", reason="AgentNotServed")
-                await asking.approvals.decide(approval_id, decision, by, note)
+                await asking.approvals.decide(approval_id, decision, by, note, said)
             except Fenced:
                 await self.clock.sleep(elsewhere.LOOK_SECONDS)  # another process has it now: it is asked for again
             else:
                 return
         raise Unavailable(f"run {run_id} is taken over just now; decide again", retry_after=5.0)
 
+    async def _hand_on(self, live: Live, approval: ev.Approval, decided: Mapping[str, Any]) -> bool:
+        served = {str(key) for key in self._agents}
+        return self._afar is not None and await delegation.hand_on(self._afar, live, served, approval, decided)
+
     async def delegate(self, agent: AgentKey, message: str, context: CallContext) -> ToolOutput:
         """Have another agent answer, as a child run of the caller's; see tools.agent.Delegates."""
         parent = self._driving.runners[context.run_id]
         child_id = delegation.child_of(context.run_id, context.key)
         ask = Ask(agent=agent, message=message, session_id=child_id, run_id=child_id, caller=context.caller)
+        afar = self._afar.by(parent.live.info.agent) if self._afar and agent not in self._agents else None
+        begun = afar is not None  # it may have, whatever is heard of that
         try:
-            child = await self.start(ask, Parent(context.run_id, context.chain))
-        except Refused as error:
-            raise ToolError(f"{agent} cannot be asked now: {error}") from error
-        try:
+            child = await delegation.begin(
+                afar or self, ask, Parent(context.run_id, context.chain, context.outside), parent
+            )
+            begun = True
             return await delegation.answer(parent, child, message, context)
         except BaseException:
-            runner = self._driving.runners.get(child_id)
-            if not (parent.life.how == "left" or parent.recorder.fenced):  # else the next process goes on with both
-                if runner is not None:
-                    runner.life.stop("interrupted" if self._driving.draining else "cancelled")
-                else:  # another process drives it by now
-                    self._tasks.spawn(f"{child_id}/cancel", self._cancel_all([child_id]))
+            if begun and not (
+                parent.life.how == "left" or parent.recorder.fenced
+            ):  # else the next process goes on with both
+                self._stop(ask, afar)
             raise
+
+    def _stop(self, ask: Ask, afar: Afar | None) -> None:
+        """End the run that was asked for, wherever it is."""
+        runner = self._driving.runners.get(ask.run_id)
+        if runner is not None:
+            runner.life.stop("interrupted" if self._driving.draining else "cancelled")
+        else:  # another process drives it by now
+            ending = self._cancel_all([ask.run_id]) if afar is None else afar.cancel(ask.run_id, ask.caller)
+            self._tasks.spawn(f"{ask.run_id}/cancel", ending)
 
     # -- life ----------------------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ class Live:
         self._offset = 0
         self._waiters: list[asyncio.Future[None]] = []
         self._more: Callable[[], Awaitable[None]] | None = None
+        self._leave: Callable[[], None] | None = None
 
     @property
     def ended(self) -> bool:
@@ -69,10 +70,18 @@ class Live:
         self.lost = error
         self._wake()
 
-    def read_on(self, more: Callable[[], Awaitable[None]]) -> None:
-        """Nobody drives the run here any more: who waits calls `more`, which publishes what it waits for."""
-        self._more = more
+    def read_on(self, more: Callable[[], Awaitable[None]], leave: Callable[[], None] | None = None) -> None:
+        """Nobody drives the run here any more: who waits calls `more`, which publishes what it waits for.
+
+        `leave`: gives back what that holds between two calls.
+        """
+        self._more, self._leave = more, leave
         self._wake()
+
+    def leave(self) -> None:
+        """Nobody waits for it here any more, for now."""
+        if self._leave is not None:
+            self._leave()
 
     def _wake(self) -> None:
         if self._waiters:

@@ -173,7 +173,6 @@ def worked(events: Sequence[ev.Event]) -> float:
 
 
 def result_text(call: ev.ToolCallState) -> str:
-    """What the model reads of a call's outcome: its output, or the error said to be one."""
-    if call.status == "complete":
-        return call.output
-    return f"Error: {call.error or call.output}"
+    """What the model reads of a call's outcome: its output, or the error said to be one; a note comes before it."""
+    text = call.output if call.status == "complete" else f"Error: {call.error or call.output}"
+    return f"[{call.note}]\n{text}" if call.note else text

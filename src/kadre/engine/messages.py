@@ -25,6 +25,15 @@ class Message(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     name: str = ""
 
 
+class Question(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """That calling a tool is asking a person, and how: what they are told, for how long, what stands for no answer."""
+
+    prompt: str = ""
+    seconds: float = 0.0
+    """0: as long as an approval of the agent."""
+    default: str | None = None
+
+
 class ToolSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A tool as a model sees it, and what is known of its effects (None: unknown, which means it may write)."""
 
@@ -35,7 +44,17 @@ class ToolSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     read_only: bool | None = None
     idempotent: bool = False
     ask: bool = False
-    """A person must approve each call; set by the wrapper that knows what the author allowed."""
+    """Its author has not allowed it: a person must approve each call, where no rule says otherwise."""
+    by_class: bool = False
+    """A class or a pattern allows it, not its name: that ends when text from outside has entered the run."""
+    trusted: bool = False
+    """Its author vouches for what it answers: see McpTools."""
+    question: Question | None = None
+    """Calling it is asking a person."""
+    read_by_model: bool = False
+    """What it is given, or what that comes to, is for a model to read: placeholders of secrets stay what they are."""
+    runs_code: bool = False
+    """It runs what it is given: of the class `exec`, whatever its name and however little it can do."""
     server: str = ""
     """The tool reference it came from, for people."""
 

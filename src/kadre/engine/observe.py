@@ -12,11 +12,11 @@ from kadre.plan.types import AgentPlan
 class Observer(Protocol):
     """Seconds are wall seconds."""
 
-    def run_started(self, plan: AgentPlan) -> None:
+    def run_started(self, plan: AgentPlan, session: str) -> None:
         """A run was accepted."""
         ...
 
-    def run_finished(self, plan: AgentPlan, status: RunStatus, seconds: float, reason: str) -> None:
+    def run_finished(self, plan: AgentPlan, session: str, status: RunStatus, seconds: float, reason: str) -> None:
         """A run ended; `reason` is its error's, or empty. `seconds` counts waiting for its turn and for people."""
         ...
 
@@ -36,10 +36,10 @@ class Observer(Protocol):
 class Unobserved:
     """Counts nothing."""
 
-    def run_started(self, plan: AgentPlan) -> None:
+    def run_started(self, plan: AgentPlan, session: str) -> None:
         """See Observer."""
 
-    def run_finished(self, plan: AgentPlan, status: RunStatus, seconds: float, reason: str) -> None:
+    def run_finished(self, plan: AgentPlan, session: str, status: RunStatus, seconds: float, reason: str) -> None:
         """See Observer."""
 
     def model_called(self, plan: AgentPlan, seconds: float, usage: Usage, error: str) -> None:

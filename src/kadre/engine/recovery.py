@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable
 
 from kadre.base.clock import Clock
 from kadre.base.errors import Conflict
-from kadre.engine import delegation, loop
+from kadre.engine import delegation, elsewhere, loop
 from kadre.engine import events as ev
 from kadre.engine.agent import HostedAgent
 from kadre.engine.driving import Driving
@@ -36,13 +36,27 @@ async def waiting(journals: Iterable[Journal], driven: Container[str]) -> Waitin
     }
 
 
-def orphan(runs: Waiting, driven: Container[str]) -> str:
-    """One whose parent was cut off before it knew that the run waits, so that nobody will read its answer; or ""."""
+def orphan(runs: Waiting, known: Container[str]) -> str:
+    """One whose parent was cut off before it knew that the run waits, so that nobody will read its answer; or "".
+
+    `known`: parents that are driven, or that another process drives as far as can be told here.
+    """
     for info, _ in runs.values():
         parent = info.parent_run_id
-        if parent and parent not in runs and parent not in driven:
+        if parent and parent not in runs and parent not in known:
             return info.run_id
     return ""
+
+
+async def is_asked_from_afar(run: RunInfo, journal: Journal, served: Container[str]) -> bool:
+    """Whether an agent asked for the run that is not served here: its own journal may be elsewhere, too."""
+    chain = await _chain(run, journal)
+    return bool(chain) and chain[-1] not in served
+
+
+async def _chain(run: RunInfo, journal: Journal) -> tuple[str, ...]:
+    first = await journal.events(run.run_id, limit=1)
+    return next((event.chain for event in first if isinstance(event, ev.RunStarted)), ())
 
 
 def root(run: RunInfo, runs: Waiting) -> str:
@@ -54,11 +68,8 @@ def root(run: RunInfo, runs: Waiting) -> str:
 
 async def find(journals: Iterable[Journal], run_id: str) -> RunInfo | None:
     """The run, wherever it is kept."""
-    for journal in journals:
-        info = await journal.run(run_id)
-        if info is not None:
-            return info
-    return None
+    found = await elsewhere.find(journals, run_id)
+    return found[1] if found is not None else None
 
 
 async def end(
@@ -67,43 +78,38 @@ async def end(
     status: ev.RunStatus,
     driving: Driving,
     seen: RunInfo | None = None,
-) -> list[str]:
+) -> list[ev.DelegateStart]:
     """End a run that is not driven here; whoever drives it is fenced. `seen`: see `Journal.claim`.
 
     Returns the runs it delegated to that may be open.
     """
-    for journal in journals:
-        info = await journal.run(run_id)
-        if info is not None and driving.free(run_id):
-            if info.status in ev.ENDED:  # by one who may not have come to the others
-                return delegation.unfinished(await journal.events(run_id, limit=info.last_seq))
-            try:
-                held = await journal.claim(run_id, seen)
-            except Conflict:  # it has ended meanwhile
-                return []
-            events = await journal.events(run_id, limit=held.last_seq)
-            last = projection.closing(held, events, status, projection.OUTCOME_UNKNOWN, driving.clock.now())
-            await journal.append(run_id, held.last_seq, last, held.epoch)
-            return delegation.unfinished(events)
-    return []
+    found = await elsewhere.find(journals, run_id)
+    if found is None or not driving.free(run_id):
+        return []
+    journal, info = found
+    if info.status in ev.ENDED:  # by one who may not have come to the others
+        return delegation.unfinished(await journal.events(run_id, limit=info.last_seq))
+    try:
+        held = await journal.claim(run_id, seen)
+    except Conflict:  # it has ended meanwhile
+        return []
+    events = await journal.events(run_id, limit=held.last_seq)
+    last = projection.closing(held, events, status, projection.OUTCOME_UNKNOWN, driving.clock.now())
+    await journal.append(run_id, held.last_seq, last, held.epoch)
+    return delegation.unfinished(events)
 
 
-async def revive(
-    agent: HostedAgent, info: RunInfo, journals: Iterable[Journal], clock: Clock, observer: Observer
-) -> Runner:
+async def revive(agent: HostedAgent, info: RunInfo, clock: Clock, observer: Observer) -> Runner:
     """A runner that goes on with the run where its events end.
 
     Raises Conflict where it has ended meanwhile, and Fenced where something has happened to it since `info`.
     """
-    chain: tuple[str, ...] = ()
-    above = await find(journals, info.parent_run_id) if info.parent_run_id else None
-    while above is not None:
-        chain = (above.agent, *chain)
-        above = await find(journals, above.parent_run_id) if above.parent_run_id else None
     events = await agent.journal.events(info.run_id, limit=info.last_seq)
     whole = [await spill.restore(agent.journal, event) if event.blobs else event for event in events]
     state = loop.resume((), whole)
     # Claimed last: what cannot be read here is left to a process that can.
     live = Live(await agent.journal.claim(info.run_id, info), stream=True)
     live.publish(events)
+    started = whole[0]
+    chain = started.chain if isinstance(started, ev.RunStarted) else ()
     return Runner(agent, live, clock, observer, chain, state)

@@ -6,6 +6,7 @@ The only writer of its run. What was sent and not recorded ends `unknown`; a fen
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ import msgspec
 from kadre.base.clock import Clock
 from kadre.base.errors import Fenced, KadreError, ModelError, ToolError, Unavailable, shorten
 from kadre.base.tasks import all_of
-from kadre.engine import calling, loop
+from kadre.engine import calling, loop, policy
 from kadre.engine import events as ev
 from kadre.engine.agent import Bound, HostedAgent, Offer
 from kadre.engine.approvals import Approvals
@@ -22,11 +23,12 @@ from kadre.engine.calling import Prepared
 from kadre.engine.deadline import Deadline
 from kadre.engine.life import Life
 from kadre.engine.live import Live
-from kadre.engine.memory import conversation, projection, spill
-from kadre.engine.memory.port import RunInfo
+from kadre.engine.memory import projection, spill
+from kadre.engine.memory.exchange import Exchange
 from kadre.engine.messages import Message, ToolCall, Usage
-from kadre.engine.models.port import ModelRequest, Reply, TextDelta
+from kadre.engine.models.port import Model, ModelRequest, Reply, TextDelta
 from kadre.engine.observe import Observer
+from kadre.engine.opening import opening
 from kadre.engine.recorder import Recorder
 from kadre.engine.tools.port import CallContext, ToolOutput
 
@@ -55,7 +57,7 @@ class Runner:
         self.life = Life()
         self.recorder = Recorder(agent.journal, live, clock)
         self.deadline = Deadline(agent.plan.limits.deadline, resumed.worked if resumed is not None else 0.0)
-        self.approvals = Approvals(self.recorder, self.deadline, clock)
+        self.approvals = Approvals(self.recorder, self.deadline, clock, agent.plan.approvals)
         if resumed is not None:
             self.approvals.take_up(resumed.approvals, resumed.decisions)
         self._resumed = resumed
@@ -63,6 +65,8 @@ class Runner:
         self._observer = observer
         self._chain = (*chain, str(agent.plan.key))
         self._usage = live.info.usage
+        self._outside = ""
+        """Where text came from that has entered the run and that nobody has vouched for: `policy.outside` of it."""
         self._why = ""
 
     # -- the life of a run ---------------------------------------------------------------------------------------
@@ -79,17 +83,31 @@ class Runner:
             status = await self._until_end(wait)
         except asyncio.CancelledError:
             if self.life.how == "left":
-                self._observer.run_finished(self.agent.plan, "interrupted", self._clock.monotonic() - started, "Left")
+                self._finished("interrupted", self._clock.monotonic() - started, "Left")
                 return
             status = self.life.how
         except Fenced:
-            self._observer.run_finished(self.agent.plan, "interrupted", self._clock.monotonic() - started, "Fenced")
+            self._finished("interrupted", self._clock.monotonic() - started, "Fenced")
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the run ends and people are told
             self._failed(error)
             status = "failed"
         self.life.end()
         await self._end(status, self._clock.monotonic() - started)
+        if status == "completed":
+            self._remember()
+
+    def _remember(self) -> None:
+        """Have what is worth it kept for later sessions, with nobody waiting for it."""
+        memories, info = self.agent.memories, self.live.info
+        if memories is None or self.live.finished is None:
+            return
+        said = " ".join(event.content for event in self.live.events if isinstance(event, ev.UserMessage))
+        exchange = Exchange(info.caller, info.run_id, said, self.live.answer(), self._clock.now(), self._outside)
+        memories.keep_soon(exchange, functools.partial(self._called, self.agent.model))
+
+    def _finished(self, status: ev.RunStatus, seconds: float, why: str) -> None:
+        self._observer.run_finished(self.agent.plan, self.live.info.session_id, status, seconds, why)
 
     def _failed(self, error: Exception) -> None:
         """Tell people why the run cannot go on."""
@@ -110,7 +128,7 @@ class Runner:
         """Record the end. Where the store cannot take it, callers are told, and it is tried until the host ends."""
         self.approvals.close()
         self._close(status)
-        self._observer.run_finished(self.agent.plan, status, seconds, self._why)
+        self._finished(status, seconds, self._why)
         while not (self.live.lost and self.life.process_ends):  # its successor finds the run cut off
             try:
                 await self._commit_end()
@@ -182,13 +200,20 @@ class Runner:
 
     async def _begin(self) -> loop.State:
         """The messages the model starts from: prompt, earlier runs of the session, what the caller said."""
-        messages = await opening(self.agent, self.live.info)
+        messages = await self._opening()
         for event in self.live.events:
             whole = await spill.restore(self.agent.journal, event) if event.blobs else event
             if isinstance(whole, ev.UserMessage):
                 messages.extend(whole.history)
                 messages.append(Message("user", whole.content))
         return loop.State(tuple(messages))
+
+    async def _opening(self) -> list[Message]:
+        """What the run's messages begin with; what of it came from outside is known from here on."""
+        begun = await opening(self.agent, self.live, self.recorder, self._ask)
+        own = [await spill.restore(self.agent.journal, event) for event in self.live.events]
+        self._outside = policy.outside((*begun.history, *own, *self.recorder.unwritten))
+        return begun.messages
 
     async def _is_taken_up(self, resumed: loop.Resumed) -> bool:
         """Whether the run is gone on with; told before anything is done for it that may end this process too."""
@@ -210,7 +235,7 @@ class Runner:
 
     async def _resume(self, resumed: loop.Resumed, offer: Offer) -> tuple[loop.State, loop.Command]:
         """Go on with a run where its process ended."""
-        before = await opening(self.agent, self.live.info)
+        before = await self._opening()
         state = msgspec.structs.replace(resumed.state, messages=(*before, *resumed.state.messages))
         if not state.pending:
             return state, loop.CALL_MODEL
@@ -233,14 +258,34 @@ class Runner:
     # -- the model -----------------------------------------------------------------------------------------------
 
     async def _call_model(self, state: loop.State, offer: Offer) -> tuple[loop.State, loop.Command]:
-        plan, live = self.agent.plan, self.live
-        started = self._clock.monotonic()
-        request = ModelRequest(state.messages, offer.specs, live.stream)
-        reply: Reply | None = None
+        plan = self.agent.plan
+        request = ModelRequest(state.messages, offer.specs, self.live.stream)
         if self.recorder.unwritten:
             await self.recorder.commit()
+        reply = await self._ask(self.agent.model, plan.model.model, request)
+        message = calling.distinct(reply.message, state)
+        self.recorder.emit(
+            ev.AssistantMessage,
+            content=message.content,
+            tool_calls=message.tool_calls,
+            finish_reason=reply.finish_reason,
+            outside=self._outside or msgspec.UNSET,
+        )
+        return loop.replied(state, message, plan.limits)
+
+    async def _ask(self, model: Model, name: str, request: ModelRequest) -> Reply:
+        """One model call of the run. Raises ModelError."""
+        reply = await self._called(model, request)
+        self._usage += reply.usage
+        self.recorder.emit(ev.UsageEvent, model=name, usage=reply.usage)
+        return reply
+
+    async def _called(self, model: Model, request: ModelRequest) -> Reply:
+        """One model call, counted. Raises ModelError."""
+        plan, started = self.agent.plan, self._clock.monotonic()
+        reply: Reply | None = None
         try:
-            async for piece in self.agent.model.call(request):
+            async for piece in model.call(request):
                 if type(piece) is TextDelta:
                     self._token(piece.text)
                 elif type(piece) is Reply:
@@ -251,17 +296,8 @@ class Runner:
         if reply is None:
             raise ModelError("the model ended its answer without a reply", reason="ModelStreamBroken")
         self._observer.model_called(plan, self._clock.monotonic() - started, reply.usage, "")
-        self._usage += reply.usage
         self.agent.tokens.charge(reply.usage.total_tokens)
-        self.recorder.emit(ev.UsageEvent, model=plan.model.model, usage=reply.usage)
-        message = calling.distinct(reply.message, state)
-        self.recorder.emit(
-            ev.AssistantMessage,
-            content=message.content,
-            tool_calls=message.tool_calls,
-            finish_reason=reply.finish_reason,
-        )
-        return loop.replied(state, message, plan.limits)
+        return reply
 
     def _token(self, text: str) -> None:
         live = self.live
@@ -284,28 +320,31 @@ class Runner:
         return [results[call.id] for call in calls]
 
     async def _approve_and_call(self, prepared: list[Prepared], asked: Sequence[ev.Approval]) -> list[Message]:
-        must_settle = asked or any(item.asks for item in prepared)
-        denied = await self.approvals.settle(prepared, asked) if must_settle else {}
+        for item in prepared:
+            calling.judged(item, self.agent.plan.approvals, self._outside, self.agent.masks)
+        if asked or any(item.asks for item in prepared):
+            await self.approvals.settle(prepared, asked)
         for item in prepared:
             self.recorder.emit(ev.ToolStart, name=item.call.name, tool_call=item.state("running"))
         await self.recorder.commit()
         if len(prepared) == 1:
-            return [await self._call_one(prepared[0], denied)]
+            return [await self._call_one(prepared[0])]
         slots = asyncio.Semaphore(self.agent.plan.limits.max_parallel_tools)
 
         async def in_turn(item: Prepared) -> Message:
             await slots.acquire()
-            message = await self._call_one(item, denied)
+            message = await self._call_one(item)
             slots.release()  # not where it failed: the run is ending, and no further call may begin
             return message
 
         return await all_of([in_turn(item) for item in prepared])
 
-    async def _call_one(self, item: Prepared, denied: dict[str, str]) -> Message:
+    async def _call_one(self, item: Prepared) -> Message:
         call, bound = item.call, item.bound
-        problem = item.problem or denied.get(call.id, "")
-        if problem or bound is None:
-            state = item.state("error", error=problem)
+        if item.problem or bound is None:
+            state = item.state("error", error=item.problem)
+        elif item.answer is not None:
+            state = self._outcome(item, ToolOutput(item.answer))
         else:
             state = await self._send(item, bound)
         await self.recorder.tell(ev.ToolEnd, name=call.name, tool_call=state)
@@ -322,36 +361,37 @@ class Runner:
             caller=info.caller,
             depth=len(self._chain),
             chain=self._chain,
+            outside=self._outside,
         )
+        spec, masks = bound.spec, self.agent.masks
+        given = item.arguments if spec.read_by_model else masks.reveal(item.arguments)
+        source = "" if spec.trusted else spec.server or spec.name
         try:
-            output = await bound.toolset.call(bound.name, item.arguments, context)
+            output = await bound.toolset.call(bound.name, given, context)
         except ToolError as error:
-            state = item.state("unknown" if error.unknown else "error", error=str(error))
+            self._came(item, source)  # errors tell what a server said
+            state = item.state("unknown" if error.unknown else "error", error=masks.hide(str(error)))
         except (Fenced, Unavailable, asyncio.CancelledError):
             raise  # this run's own journal, not the tool
         except Exception as error:
             log.exception("tool %s failed", item.call.name)
-            state = item.state("error", error=f"the tool failed: {type(error).__name__}: {shorten(str(error))}")
+            self._came(item, source)
+            failed = f"the tool failed: {type(error).__name__}: {shorten(masks.hide(str(error)))}"
+            state = item.state("error", error=failed)
         else:
+            self._came(item, source if output.outside is None else output.outside)
             state = self._outcome(item, output)
         seconds = self._clock.monotonic() - started
         self._observer.tool_called(self.agent.plan, item.call.name, seconds, state.status != "complete")
         return state
 
+    def _came(self, item: Prepared, outside: str) -> None:
+        """Note where the text of a call's outcome comes from."""
+        item.outside = outside
+        self._outside = self._outside or outside
+
     def _outcome(self, item: Prepared, output: ToolOutput) -> ev.ToolCallState:
-        text = calling.cut(output.content, self.agent.plan.limits.max_output_bytes)
+        text = calling.cut(self.agent.masks.hide(output.content), self.agent.plan.limits.max_output_bytes)
         if output.is_error:
             return item.state("error", error=text)
         return item.state("complete", output=text)
-
-
-async def opening(agent: HostedAgent, info: RunInfo) -> list[Message]:
-    """What a run's messages begin with: the prompt, then earlier runs of its session within the plan's max_history."""
-    plan = agent.plan
-    messages = [Message("system", plan.system_prompt)] if plan.system_prompt else []
-    if info.order > 1:
-        limit = plan.memory.max_history
-        events = await agent.journal.history(str(plan.key), info.session_id, info.order, limit)
-        whole = [await spill.restore(agent.journal, event) if event.blobs else event for event in events]
-        messages.extend(conversation.messages(whole, limit))
-    return messages

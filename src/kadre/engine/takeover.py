@@ -79,9 +79,9 @@ class Takeover:
             driven = self._driving.runners
             own = [journal for journal in self._journals() if not is_shared(journal)]
             waiting = await recovery.waiting(own, driven)
-            shared = await self._asked_by_shared(waiting)
+            elsewhere = await self._asking_elsewhere(waiting)
             # A host that has closed knows no parents any more: what it left is no orphan.
-            while not self._driving.closed and (orphan := recovery.orphan(waiting, {*driven, *shared})):
+            while not self._driving.closed and (orphan := recovery.orphan(waiting, {*driven, *elsewhere})):
                 del waiting[orphan]
                 await self._end(orphan, "interrupted")
             revived: list[Runner] = []
@@ -110,12 +110,25 @@ class Takeover:
                     failed.add(recovery.root(info, waiting))
         return failed
 
-    async def _asked_by_shared(self, waiting: recovery.Waiting) -> set[str]:
-        """The runs in shared journals that go on, here or elsewhere, and asked for one of these."""
+    async def _asking_elsewhere(self, waiting: recovery.Waiting) -> set[str]:
+        """The runs that asked for one of these and go on as far as is known, in shared journals or at other hosts."""
         shared = [journal for journal in self._journals() if journal.shared]
-        above = {info.parent_run_id for info, _ in waiting.values() if info.parent_run_id} - waiting.keys()
-        runs = [run for run_id in above if (run := await recovery.find(shared, run_id)) is not None]
-        return {run.run_id for run in runs if run.status == "waiting" or (self._resumes and run.status not in ev.ENDED)}
+        found = set()
+        for info, journal in waiting.values():
+            above = info.parent_run_id
+            if not above or above in waiting:
+                continue
+            run = await recovery.find(shared, above)
+            if run is not None:
+                goes_on = run.status == "waiting" or (self._resumes and run.status not in ev.ENDED)
+            else:
+                goes_on = await self._find(above) is None and await self._is_from_afar(info, journal)
+            if goes_on:
+                found.add(above)
+        return found
+
+    async def _is_from_afar(self, info: RunInfo, journal: Journal) -> bool:
+        return await recovery.is_asked_from_afar(info, journal, {str(key) for key in self._agents()})
 
     # -- journals that processes share ---------------------------------------------------------------------------
 
@@ -177,7 +190,10 @@ class Takeover:
             return
         try:
             parent = await self._find(info.parent_run_id)
-            orphan = bool(info.parent_run_id) and (parent is None or parent.status in ev.ENDED)
+            if parent is None:
+                orphan = bool(info.parent_run_id) and not await self._is_from_afar(info, journal)
+            else:
+                orphan = parent.status in ev.ENDED
             if info.run_id in self._refused.of(journal):
                 await self._end(info.run_id, "cancelled", info)
             elif orphan or not (self._resumes or info.status == "waiting"):
@@ -208,7 +224,7 @@ class Takeover:
         driving = self._driving
         agent.running += 1
         try:
-            return await recovery.revive(agent, info, self._journals(), driving.clock, driving.observer)
+            return await recovery.revive(agent, info, driving.clock, driving.observer)
         except BaseException:
             await driving.leave(agent)
             raise
@@ -221,11 +237,11 @@ class Takeover:
         else:
             self._driving.drive(runner, wait=True)
 
-    async def _end(self, run_id: str, status: ev.RunStatus, seen: RunInfo | None = None) -> list[str]:
+    async def _end(self, run_id: str, status: ev.RunStatus, seen: RunInfo | None = None) -> list[ev.DelegateStart]:
         journals = [journal for journal in self._journals() if self.begun or journal.shared]
         return await recovery.end(journals, run_id, status, self._driving, seen)
 
-    async def end(self, run_id: str, status: ev.RunStatus) -> list[str]:
+    async def end(self, run_id: str, status: ev.RunStatus) -> list[ev.DelegateStart]:
         """End a run that is not driven here, wherever it is; returns the runs it delegated to that may be open.
 
         It is seen through whatever becomes of the caller: one that is claimed and not ended would be nobody's.
@@ -233,7 +249,7 @@ class Takeover:
         ending = self._tasks.spawn(f"{run_id}/end", settled(self._end_here(run_id, status)))
         return (await asyncio.shield(ending))()
 
-    async def _end_here(self, run_id: str, status: ev.RunStatus) -> list[str]:
+    async def _end_here(self, run_id: str, status: ev.RunStatus) -> list[ev.DelegateStart]:
         async with self._taking_up:
             if run_id in self._driving.runners:
                 return []

@@ -176,9 +176,22 @@ class Applier:
         number = there.get("spec", {}).get("replicas")
         if kind is not DEPLOYMENT or number is None or "replicas" in manifest["spec"]:
             return
+        await self._scale(there, number)
+
+    async def wake(self, key: Key, owner: str, number: int) -> None:
+        """Give that owner's Deployment so many pods if it is to have none: no autoscaler does. Raises ApiError."""
+        there = await self._client.find(DEPLOYMENT, key)
+        if there is not None and owner_of(there) == owner and there["spec"].get("replicas") == 0:
+            self.writes += 1
+            await self._scale(there, number)
+
+    async def _scale(self, there: Object, number: int) -> None:
+        """Set the number of a Deployment's pods, as it is somebody else's to change."""
         metadata = {key: there["metadata"][key] for key in ("name", "namespace")}
-        kept = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": {"replicas": number}}
-        await self._client.apply(kind, kept, manager=SCALED)
+        what = {"apiVersion": DEPLOYMENT.api_version, "kind": DEPLOYMENT.kind}
+        await self._client.apply(
+            DEPLOYMENT, {**what, "metadata": metadata, "spec": {"replicas": number}}, manager=SCALED
+        )
 
     async def remove(self, place: Place, owner: str) -> None:
         """Delete the object if it is that owner's. Raises ApiError."""

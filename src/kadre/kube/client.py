@@ -183,6 +183,16 @@ class Client:
             if not error.missing:
                 raise
 
+    async def serves(self, kind: Kind) -> bool:
+        """Whether the cluster has a kind's API, at its version."""
+        try:
+            await self._json("GET", kind.path().rpartition("/")[0])
+        except ApiError as error:
+            if error.missing:
+                return False
+            raise
+        return True
+
     async def list(self, kind: Kind, scope: Scope = EVERYTHING) -> Page:
         """Every object in scope."""
         items: list[Object] = []

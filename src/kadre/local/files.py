@@ -14,6 +14,8 @@ from kadre.base.problems import Problem, Source
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_FILE = 10 * 1024 * 1024
 """Bytes of one file: more is no manifest."""
+CASES = ".kadre.yaml"
+"""How the names of files end that hold a case of `kadre test`: they may lie among manifests, and are none."""
 STDIN = "-"
 
 
@@ -94,7 +96,7 @@ def _manifests(root: Path, files: Files) -> list[Path]:
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         below.append(entry.path)
-                    elif entry.name.endswith(SUFFIXES) and _is_file(entry):
+                    elif _is_manifest(entry.name) and _is_file(entry):
                         found.append(Path(entry.path))
         except OSError as error:
             message = f"the folder cannot be read: {error.strerror}"
@@ -103,6 +105,10 @@ def _manifests(root: Path, files: Files) -> list[Path]:
         files.folders.append(Path(folder))
         todo.extend(sorted(below, reverse=True))
     return sorted(found)
+
+
+def _is_manifest(name: str) -> bool:
+    return name.endswith(SUFFIXES) and not name.endswith(CASES)
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

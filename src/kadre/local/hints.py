@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from kadre.local.settings import UpSettings
@@ -18,10 +19,19 @@ def base_url(host: str, port: int) -> str:
 
 
 def entrance(plans: Iterable[AgentPlan]) -> str:
-    """The first agent that no other hands work to: the one a team is asked through. `NAME` where there is no agent."""
+    """The first agent that no other hands work to: the one a team is asked through. `NAME` where there is no agent.
+
+    By its name alone, where no other has it.
+    """
     known = sorted(plans, key=lambda plan: plan.key)
     helpers = {tool.agent for plan in known for tool in plan.tools if isinstance(tool, AgentTool)}
-    return next((plan.key.name for plan in known if plan.key not in helpers), "NAME")
+    first = next((plan.key for plan in known if plan.key not in helpers), None)
+    if first is None:
+        return "NAME"
+    names, places = Counter(plan.key.name for plan in known), Counter(plan.key.short for plan in known)
+    if names[first.name] == 1:
+        return first.name
+    return first.short if places[first.short] == 1 else f"{first.short}.{first.group}"
 
 
 def chat_command(agent: str, base: str) -> str:

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
 from kadre.local.settings import Mapped
-from kadre.plan.types import AgentPlan, McpTools
+from kadre.plan.types import (
+    A2aTool,
+    AgentPlan,
+    ApiTool,
+    McpTools,
+    PostgresPlan,
+    RedisPlan,
+    RetrievalTool,
+    ToolPlan,
+    VectorsPlan,
+)
 
+S = TypeVar("S", PostgresPlan | None, RedisPlan | None)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_STORE_PORTS = {"pgvector": 5432, "milvus": 19530}
+T = TypeVar("T", bound=ToolPlan)
 
 
 def mapped_url(url: str, maps: Sequence[Mapped]) -> str:
     """`url` with host and port replaced where a map names them."""
     parts = urlsplit(url)
+    if "{" in parts.netloc:
+        return url  # a parameter says where it is
     port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
     for entry in maps:
         if parts.hostname == entry.host and port == entry.port:
@@ -28,8 +44,41 @@ def mapped(plan: AgentPlan, maps: Sequence[Mapped]) -> AgentPlan:
     if not maps:
         return plan
     model = msgspec.structs.replace(plan.model, endpoint=mapped_url(plan.model.endpoint, maps))
-    tools = tuple(
-        msgspec.structs.replace(tool, url=mapped_url(tool.url, maps)) if isinstance(tool, McpTools) else tool
-        for tool in plan.tools
+    tools = tuple(mapped_tool(tool, maps) for tool in plan.tools)
+    memory = msgspec.structs.replace(
+        plan.memory, postgres=_mapped_server(plan.memory.postgres, maps), redis=_mapped_server(plan.memory.redis, maps)
     )
-    return msgspec.structs.replace(plan, model=model, tools=tools)
+    return msgspec.structs.replace(plan, model=model, tools=tools, memory=memory)
+
+
+def _mapped_server(server: S, maps: Sequence[Mapped]) -> S:
+    """A memory's server, there. One whose whole address is in a Secret stays where that says."""
+    for entry in maps:
+        if server is not None and (server.host, server.port) == (entry.host, entry.port):
+            return msgspec.structs.replace(server, host=entry.to_host, port=entry.to_port)
+    return server
+
+
+def mapped_tool(tool: T, maps: Sequence[Mapped]) -> T:
+    """The tool with its addresses mapped."""
+    match tool:
+        case McpTools() | A2aTool():
+            return msgspec.structs.replace(tool, url=mapped_url(tool.url, maps))
+        case ApiTool():
+            login = tool.login and msgspec.structs.replace(tool.login, token_url=mapped_url(tool.login.token_url, maps))
+            return msgspec.structs.replace(tool, endpoint=mapped_url(tool.endpoint, maps), login=login)
+        case RetrievalTool():
+            model = tool.embedding.model
+            model = msgspec.structs.replace(model, endpoint=mapped_url(model.endpoint, maps))
+            embedding = msgspec.structs.replace(tool.embedding, model=model)
+            return msgspec.structs.replace(tool, store=_mapped_store(tool.store, maps), embedding=embedding)
+        case _:
+            return tool
+
+
+def _mapped_store(store: VectorsPlan, maps: Sequence[Mapped]) -> VectorsPlan:
+    port = store.port or _STORE_PORTS.get(store.type, 0)
+    for entry in maps:
+        if store.host == entry.host and port == entry.port:
+            return msgspec.structs.replace(store, host=entry.to_host, port=entry.to_port)
+    return store

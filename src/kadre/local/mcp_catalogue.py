@@ -15,7 +15,7 @@ class Entry:
     """A package that needs more than its name."""
 
     python: str = ""
-    """The Python it needs, where not just any will do."""
+    """The Python it needs, as a requirement has it, where not just any will do."""
     beside: tuple[str, ...] = ()
     """Requirements installed with it."""
     serves: Literal["stdio", "http"] = "stdio"
@@ -26,5 +26,7 @@ class Entry:
 
 CATALOGUE = {
     # Written for the SDK's first major version without saying so in its requirements.
-    "test-mcp-echo-server": Entry(python="3.12", beside=("mcp<2",), serves="http", stand_in="kadre.local.echo_server"),
+    "test-mcp-echo-server": Entry(
+        python=">=3.12", beside=("mcp<2",), serves="http", stand_in="kadre.local.echo_server"
+    ),
 }

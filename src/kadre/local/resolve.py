@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,7 +14,7 @@ from kadre.api import manifest
 from kadre.base.errors import ProblemError
 from kadre.base.problems import Problem, Source
 from kadre.engine.models.scripted_rules import parse_rules
-from kadre.local.files import read_files
+from kadre.local.files import Files, read_files
 from kadre.local.resolved import Resolved, SecretValues
 from kadre.local.rules import read_rules, version
 from kadre.local.secrets import read_env, read_exported
@@ -23,8 +24,18 @@ from kadre.plan.lookup import Resources
 from kadre.plan.types import AgentPlan, Override
 
 
-def resolve(paths: tuple[str, ...], override: Override = NOTHING) -> Resolved:
-    """Read everything below the paths, and plan it."""
+class Seen(NamedTuple):
+    """What the files hold, before anything is planned."""
+
+    files: Files
+    loaded: manifest.Loaded
+    env: dict[str, str]
+    exported: dict[str, str]
+    lookup: Resources
+
+
+def look(paths: tuple[str, ...]) -> Seen:
+    """Read everything below the paths."""
     files = read_files(paths)
     loaded = manifest.load_many(files.texts)
     env, exported = read_env([Path(), *dict.fromkeys(files.folders)]), read_exported()
@@ -35,7 +46,13 @@ def resolve(paths: tuple[str, ...], override: Override = NOTHING) -> Resolved:
     lookup = Resources(
         loaded.resources, secrets, env, rejected, exported=exported, config_maps=config_maps, services=services
     )
-    planned = plan_all(lookup, override)
+    return Seen(files, loaded, env, exported, lookup)
+
+
+def resolve(paths: tuple[str, ...], override: Override = NOTHING, bearing: Collection[str] = ()) -> Resolved:
+    """Read everything below the paths, and plan it. `bearing`: reasons of errors in spite of which there are plans."""
+    files, loaded, env, exported, lookup = look(paths)
+    planned = plan_all(lookup, override, bearing=bearing)
     order = {name: number for number, (_, name) in enumerate(files.texts)}
     rules = _Rules([*models.named_rules(loaded.resources), *([override.model.rules] if override.model else ())])
     plans = [rules.versioned(plan) for plan in planned.plans.values()]

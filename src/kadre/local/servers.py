@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from kadre.base.errors import ToolError, shorten
+from kadre.base.urls import without_login
 from kadre.engine.secrets import SecretReader, describe
 from kadre.engine.tools.mcp_target import Command
 from kadre.local.mcp_catalogue import CATALOGUE, Entry
@@ -41,6 +42,8 @@ _REQUIREMENT = re.compile(rf"({_NAME})(\[[A-Za-z0-9,._-]*\])?([=<>!~].*)?")
 _PLAIN = ("HOME", "LANG", "LC_ALL", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
 _NETWORK = ("SSL_CERT_DIR", "SSL_CERT_FILE", "NO_PROXY", "no_proxy")
 _UV_RUN = ("UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR", "UV_TOOL_DIR")
+# uv finds in its cache what it has from the same indexes; it takes one with a password for the same as without.
+_UV_INDEXES = ("UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_INDEX", "UV_INDEX_URL", "UV_NO_INDEX")
 # Installing may need an index and a proxy, with their passwords: uv gets them, the server does not.
 _UV_INSTALL = re.compile(r"UV_.*|.*_(PROXY|proxy)|PIP_INDEX_URL|NETRC")
 
@@ -60,8 +63,11 @@ class Recipe(msgspec.Struct, frozen=True):
     notices: tuple[Notice, ...] = ()
 
 
-def recipe_of(launch: LaunchPlan, folder: Path, programs: Programs, environ: Mapping[str, str]) -> Recipe:
-    """The way to run it, without running anything. `folder`: the server's own. Raises ToolError where there is none."""
+def recipe_of(
+    launch: LaunchPlan, folder: Path, programs: Programs, environ: Mapping[str, str], *, stand_ins: bool = True
+) -> Recipe:
+    """The way to run it, without running anything. `folder`: the server's own; `stand_ins`: whether one of ours may
+    take the place of a package that this machine lacks something for. Raises ToolError where there is none."""
     match launch.kind:
         case "source":
             args = ("-I", str(HERE / "source_runner.py"), str(folder / "tools.py"), f"{CALL_SECONDS:g}")
@@ -73,23 +79,29 @@ def recipe_of(launch: LaunchPlan, folder: Path, programs: Programs, environ: Map
                 raise ToolError("no command to start the MCP server with is given")
             return Recipe(_bound("SIGTERM", launch.command, {**_given(environ, _PLAIN + _NETWORK), **launch.env}))
         case "package":
-            return _package(launch, programs, environ)
+            return _package(launch, programs, environ, stand_ins=stand_ins)
 
 
-def _package(launch: LaunchPlan, programs: Programs, environ: Mapping[str, str]) -> Recipe:
+def _package(launch: LaunchPlan, programs: Programs, environ: Mapping[str, str], *, stand_ins: bool) -> Recipe:
     requirement, name = _named(launch)
     if not name:
         raise ToolError(f"{shorten(launch.package, 80)!r} does not name a package: expected NAME or NAME==VERSION")
     entry = _entry(launch)
-    if entry.stand_in and not (programs.uv and (programs.python or not entry.python)):
+    if not (programs.uv and (programs.python or not entry.python)):
         lacking = f"Python {entry.python}" if programs.uv else "uvx"
-        return _stand_in(entry, launch, f"the package {name} needs {lacking}, which is not at hand")
+        why = f"the package {name} needs {lacking}, which is not at hand"
+        if entry.stand_in and stand_ins:
+            return _stand_in(entry, launch, why)
+        if programs.uv:
+            raise ToolError(why)
     if not programs.uv:
         raise ToolError(f"the package {name} is run by uvx, which is not installed; install kadre[local], or uv")
     beside = [part for other in entry.beside for part in ("--with", other)]
     python = ["--python", programs.python] if programs.python else []
     run = (programs.uv, "tool", "run", *python, *beside, "--from", requirement)
-    env = {**_given(environ, _PLAIN + _NETWORK + _UV_RUN), "UV_OFFLINE": "1", "UV_NO_PROGRESS": "1", **launch.env}
+    indexes = {name: without_login(value) for name, value in _given(environ, _UV_INDEXES).items()}
+    surroundings = {**_given(environ, _PLAIN + _NETWORK + _UV_RUN), **indexes}
+    env = {**surroundings, "UV_OFFLINE": "1", "UV_NO_PROGRESS": "1", **launch.env}
     command = _bound("SIGTERM", (*run, name), env)
     return Recipe(msgspec.structs.replace(command, serves=entry.serves), (*run, "python", "-c", ""))
 
@@ -123,8 +135,11 @@ def _given(environ: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]
 class Servers:
     """Prepares servers and says how they are run. One a process; closed after the sessions are."""
 
-    def __init__(self, secrets: SecretReader, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, secrets: SecretReader, environ: Mapping[str, str] | None = None, *, stand_ins: bool = True
+    ) -> None:
         self._secrets = secrets
+        self._stand_ins = stand_ins
         self._environ = os.environ if environ is None else environ
         self._folder: Path | None = None
         self._prepared: dict[bytes, Recipe] = {}
@@ -134,6 +149,17 @@ class Servers:
         """Have all in place that `start` needs, installing a package once. Raises ToolError."""
         recipe = await self._recipe(name, launch, progress or (lambda _: None))
         return recipe.notices
+
+    async def version(self, name: str, launch: LaunchPlan) -> str:
+        """A package in the version that is installed, `NAME==VERSION`. Raises ToolError."""
+        recipe = await self._recipe(name, launch, lambda _: None)
+        package = _named(launch)[1]
+        script = f"import importlib.metadata as m; print(m.version({package!r}))"
+        env = {**_given(self._environ, ("PATH",)), **recipe.command.env}
+        status, found, said = await _run((*recipe.install[:-1], script), env, INSTALL_TIMEOUT)
+        if status != 0:
+            raise ToolError(f"the package {package} does not say its version: {_tail(said)}")
+        return f"{package}=={found.strip()}"
 
     async def start(self, name: str, launch: LaunchPlan) -> Command:
         """How to run the server now, with its secrets read anew. The pool's `Launch`. Raises ToolError."""
@@ -159,7 +185,7 @@ class Servers:
     async def _prepare(self, key: bytes, launch: LaunchPlan, progress: Progress, name: str) -> Recipe:
         folder = self._own_folder(key) if launch.kind == "source" else Path()
         programs = await _programs(launch, self._environ) if launch.kind == "package" else Programs()
-        recipe = recipe_of(launch, folder, programs, self._environ)
+        recipe = recipe_of(launch, folder, programs, self._environ, stand_ins=self._stand_ins)
         if launch.kind == "source":
             (folder / "tools.py").write_text(launch.source, encoding="utf-8")
         if recipe.install:
@@ -168,7 +194,7 @@ class Servers:
                 await _install(recipe.install, launch.package, self._environ)
             except ToolError as error:
                 entry = _entry(launch)
-                if not entry.stand_in:
+                if not (entry.stand_in and self._stand_ins):
                     raise
                 return _stand_in(entry, launch, str(error))
         return recipe
@@ -213,7 +239,8 @@ async def _find_python(uv: str, version: str, environ: Mapping[str, str]) -> str
 def _pyenv(version: str, environ: Mapping[str, str]) -> str:
     """pyenv hides the interpreters that are not chosen, though they are there."""
     root = Path(environ.get("PYENV_ROOT") or Path(environ.get("HOME", "/"), ".pyenv"))
-    hidden = sorted(root.glob(f"versions/{version}*/bin/python{version}"))
+    plain = version.lstrip("<>=~")
+    hidden = sorted(root.glob(f"versions/{plain}*/bin/python{plain}"))
     return str(hidden[-1]) if hidden else ""
 
 
@@ -249,4 +276,4 @@ async def _run(command: tuple[str, ...], env: dict[str, str], seconds: float) ->
 def _tail(said: str) -> str:
     """The end of what uv said, without the user and password an index's address may have."""
     lines = [line.strip() for line in said.strip().splitlines() if line.strip()]
-    return shorten(re.sub(r"://[^/\s@]*@", "://", " | ".join(lines[-6:])))
+    return shorten(without_login(" | ".join(lines[-6:])))

@@ -7,7 +7,8 @@ import contextlib
 import errno
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import uvicorn
 
@@ -19,6 +20,9 @@ BACKLOG = 2048
 """Connections that wait to be accepted: a burst is answered, not refused."""
 UNPRIVILEGED = 1024
 """The first port that any user may listen on, where the machine is not told otherwise."""
+KEEP_ALIVE = 120
+"""Seconds for which a connection is kept without a request: longer than proxies in front (60 to 90) keep theirs, or one
+of them would now and then send a message on a connection that is being closed."""
 GRACE = 5
 """Seconds that requests under way have to end once the server is told to."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -51,6 +55,7 @@ class Server(uvicorn.Server):
             log_config=None,
             proxy_headers=False,  # nobody may say for a caller where it calls from
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=grace,
         )
         super().__init__(config)
@@ -64,6 +69,30 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """See uvicorn: signals are ours."""
         yield
+
+
+class Grpc(Protocol):
+    """What serves over gRPC."""
+
+    async def start(self, host: str, port: int) -> None:
+        """Serve there. Raises ProblemError."""
+        ...
+
+    async def stop(self, grace: float) -> None:
+        """Take no new request, and give those under way that many seconds."""
+        ...
+
+
+async def speak_grpc(
+    stack: contextlib.AsyncExitStack, made: Callable[[int], Grpc], host: str, port: int, grace: float = GRACE
+) -> Grpc | None:
+    """Serve over gRPC too, until the stack is closed; with port 0 nothing is. Raises ProblemError."""
+    if not port:
+        return None
+    server = made(port)
+    await server.start(host, port)
+    stack.push_async_callback(server.stop, grace)
+    return server
 
 
 def listen(host: str, port: int, flag: str = "--port", field: str = "") -> socket.socket:

@@ -39,6 +39,12 @@ class UpSettings:
     model: str = ""
     """`scripted`, `scripted:RULES` or `local`: put in place of every agent's model. Empty: what the YAML says."""
     maps: tuple[Mapped, ...] = ()
+    grpc_port: int = 0
+    """Where A2A is served over gRPC besides; 0: nowhere."""
+    webhook_networks: tuple[str, ...] = ()
+    """Where a run's webhooks may be besides public addresses, as CIDR."""
+    unsafe_code: bool = False
+    """Where there is no sandbox, code that models write runs with the rights of this process."""
     color: bool = True
     started: float = 0.0
     """The monotonic second at which the command began, for the time it says it took."""

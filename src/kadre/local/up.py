@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 
 from kadre.base import collector
+from kadre.base.addresses import Policy
 from kadre.base.clock import SystemClock
 from kadre.base.errors import ModelError, ProblemError, ToolError, Unavailable
 from kadre.base.problems import Problem
@@ -29,9 +30,10 @@ from kadre.local.console import Console
 from kadre.local.files import STDIN
 from kadre.local.hosting import Assembly, Journals
 from kadre.local.resolved import Resolved
+from kadre.local.sandbox import ProcessSandbox
 from kadre.local.secrets import LocalSecrets
 from kadre.local.settings import UpSettings
-from kadre.plan.types import AgentTool, McpTools
+from kadre.plan.types import McpTools, UnsupportedTool
 from kadre.server import app
 from kadre.server.metrics import Metrics
 
@@ -101,12 +103,15 @@ class Up:
             stack.push_async_callback(pool.aclose)
             journals = Journals(settings.data_path(), self._secrets, self._clock)
             assembly = Assembly(self._host, http, pool, self._secrets, journals, self._clock)
+            assembly.sandbox = ProcessSandbox(unsafe=settings.unsafe_code)
             stack.push_async_callback(self._tasks.aclose)
             stack.push_async_callback(self._host.aclose, GRACE)
             await self._take(resolved, assembly, http)
             cut_off = await self._host.recover()
             self._host.sweep_expired_sessions()
-            doors = app.build(self._host, self._metrics, lambda: [*self._lost, *self._problems])
+            policy = Policy.of(settings.webhook_networks)
+            doors = app.build(self._host, self._metrics, lambda: [*self._lost, *self._problems], policy=policy)
+            await serving.speak_grpc(stack, doors.grpc, settings.host, settings.grpc_port)
             server = serving.Server(listening, doors)
             answering = self._tasks.spawn("serve", server.serve())
             await self._connect(self._host.agents.values())
@@ -149,7 +154,7 @@ class Up:
         except BaseException as error:
             self._secrets.replace(*before)
             if isinstance(error, Unavailable):
-                fix = "start the server, or mend its address"
+                fix = "start the server, mend its address, or say with --map where it is on this machine"
                 raise ProblemError([Problem("JournalUnavailable", str(error), fix)]) from error
             raise
         await self._host.replace(agents)
@@ -233,7 +238,7 @@ class Up:
         rows = []
         for agent in sorted(self._host.agents.values(), key=lambda agent: agent.plan.key):
             plan = agent.plan
-            names = [tool.name for tool in plan.tools if isinstance(tool, McpTools | AgentTool)]
+            names = [tool.name for tool in plan.tools if not isinstance(tool, UnsupportedTool)]
             rows.append((plan.key.short, f"{plan.model.model} ({plan.model.provider})", ", ".join(names) or "-"))
             for notice in plan.notices:
                 console.warn(f"{plan.key.short}: {notice.reason}: {notice.message}")

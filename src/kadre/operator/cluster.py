@@ -212,7 +212,7 @@ class Cluster:
             planned = plan(resource, view, bearing=BORNE)
             note(frozenset(view.refs))
             if not view.wanted:
-                return plan_map.fitting(for_cluster(planned)), refused
+                return plan_map.fitting(for_cluster(planned, gateway=bool(self.settings.gateway_url))), refused
             refused |= await self._fetch(view.wanted)
         raise ApiError(0, "Unsettled", f"what {resource.ref} refers to changes faster than it can be read")
 
@@ -335,6 +335,10 @@ class View:
         self.refs.add(Ref("", "Service", namespace, name))
         there = Key(namespace, name) in self._cluster.services.kept
         return f"http://{name}.{namespace}:80" if there else ""
+
+    def served(self, namespace: str, service: str, port: int) -> str:
+        """See Lookup."""
+        return f"http://{service}.{namespace}.svc:{port}"
 
     def config(self, namespace: str, name: str, key: str) -> str | None:
         """See Lookup."""

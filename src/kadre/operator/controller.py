@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kadre.api.resource import NATIVE
 from kadre.base.clock import Clock, SystemClock
 from kadre.base.tasks import Tasks, all_of
 from kadre.kube import kinds
@@ -20,23 +19,27 @@ from kadre.kube.informer import Informer
 from kadre.kube.kinds import Key, Kind
 from kadre.kube.outcome import Outcome
 from kadre.operator.children.common import Settings
-from kadre.operator.children.deployment import GATEWAY_KEYS
+from kadre.operator.children.pod import GATEWAY_KEYS
 from kadre.operator.cluster import Cluster, Declared, Ref
 from kadre.operator.owned import Owned
+from kadre.operator.reconcilers import pool
 from kadre.operator.reconcilers.agent import Agents
 from kadre.operator.reconcilers.other import Others
+from kadre.operator.reconcilers.pool import Pools
+from kadre.operator.reconcilers.servers import SERVERS, Servers
 from kadre.operator.reporter import Reporter
 from kadre.operator.rights import Rights
 from kadre.operator.rollouts import Rollouts
 from kadre.operator.sharing import Sharing
 from kadre.operator.upgrades import Upgrades
+from kadre.plan.types import KAOS_GROUP, NATIVE_GROUP
 
 if TYPE_CHECKING:
     from kadre.operator.gateway.publishing import Publisher
 
 log = logging.getLogger(__name__)
 
-_NATIVE_AGENT = (NATIVE.partition("/")[0], "Agent")
+_AGENTS = frozenset({(NATIVE_GROUP, "Agent"), (KAOS_GROUP, "Agent")})
 
 
 class Operator:
@@ -56,10 +59,13 @@ class Operator:
         self.rights = Rights(client, self._rights_changed, namespaces, clock)
         self.cluster = Cluster(client, self._changed, settings, namespaces)
         self.owned = Owned(client, clock, self.rights, self._child_changed, self._child_gone, self._children_listed)
+        self.owned.pool_changed = self._pool_changed
         self.applier = Applier(client, self.owned.live)
         self.reporter = Reporter(client, clock, self.rights)
         upgrades = Upgrades(self.owned, Rollouts(self.owned), clock, self._look_at)
-        self._agents = Agents(self.cluster, self.owned, self.applier, self.reporter, self.rights, upgrades, clock)
+        self._pools = Pools(client, settings, self.owned, self.applier, self.rights, self._owners, self._report)
+        self._agents = Agents(self.cluster, self._pools, self.reporter, upgrades, clock)
+        self._servers = Servers(self.cluster, self.owned, self.applier, self.reporter, upgrades, clock)
         self._others = Others(self.cluster, self.reporter, clock)
         self._sharing = Sharing(client, self.reporter, settings)
         self.publisher: Publisher | None = None
@@ -70,6 +76,10 @@ class Operator:
             secret = Key(settings.home, settings.gateway_secret)
             there = partial(self.owned.live, kinds.CONFIG_MAP)
             self.publisher = Publisher(client, secret, self._populated, there, clock)
+            if settings.gateway_api is not None and settings.gateway_service:
+                from kadre.operator.gateway.granting import Granting
+
+                self.publisher.granting = Granting(client, Key(settings.home, settings.gateway_service))
 
     async def run(self) -> None:
         """Follow the cluster and act on it until cancelled."""
@@ -109,15 +119,15 @@ class Operator:
 
     def _populated(self) -> set[str]:
         """Namespaces that have agents."""
-        agents = [
-            informer for kind, informer in self.cluster.declared.items() if (kind.group, kind.kind) == _NATIVE_AGENT
-        ]
+        agents = [informer for kind, informer in self.cluster.declared.items() if (kind.group, kind.kind) in _AGENTS]
         return {key.namespace for informer in agents for key in informer.kept}
 
     def _look_at_everything(self) -> None:
         for kind, informer in self.cluster.declared.items():
             for key in informer.kept:
                 self._look_at(Ref(kind.group, kind.kind, *key))
+        for key in self.owned.pools():
+            self._pool_changed(key)
         for key in self.cluster.secrets.kept:
             for copy in self._sharing.copies(Ref(kinds.SECRET.group, kinds.SECRET.kind, *key)):
                 self._report(copy)
@@ -130,21 +140,27 @@ class Operator:
         return [*self.cluster.informers(), *self.owned.informers()]
 
     async def _reconcile(self, ref: Ref) -> Outcome:
-        if (ref.group, ref.kind) == _NATIVE_AGENT:
+        if (ref.group, ref.kind) in _AGENTS:
             return await self._agents.reconcile(ref)
+        if (ref.group, ref.kind) in SERVERS:
+            return await self._servers.reconcile(ref)
         if ref.kind == kinds.SECRET.kind:
             return await self._sharing.reconcile(ref)
+        if ref.kind == pool.KIND and not ref.group:
+            return await self._pools.reconcile(ref)
         return await self._others.reconcile(ref)
 
     def _changed(self, ref: Ref, before: Declared | str | None, after: Declared | str | None) -> None:
         """Something that plans are made of has changed."""
         if isinstance(before, Declared) and (not isinstance(after, Declared) or after.uid != before.uid):
             self._owners.pop(before.uid, None)
+            for name in self.owned.pools_of(before.uid):
+                self._pool_changed(Key(ref.namespace, name))
+            self._pools.forget(before.uid)
         if isinstance(after, Declared):
             self._owners[after.uid] = ref
             if isinstance(before, Declared) and after.says_as(before):
-                if self.acting.is_set():
-                    self.controller.queue.hint(ref)  # somebody wrote its status: no plan is another one for it
+                self._reported(ref)
                 return
         if isinstance(before or after, Declared):
             self._look_at(ref)
@@ -154,12 +170,20 @@ class Operator:
             self.publisher.wake()
         for copy in self._sharing.copies(ref):
             self._report(copy)
-        for known in (self._agents.dependents, self._others.dependents):
+        for known in (self._agents.dependents, self._servers.dependents, self._others.dependents):
             for dependent in known.of(ref):
                 self._look_at(dependent)
 
+    def _reported(self, ref: Ref) -> None:
+        """Somebody wrote its status: no plan is another one for it, and agents say whether their servers answer."""
+        if self.acting.is_set():
+            self.controller.queue.hint(ref)
+        if (ref.group, ref.kind) in SERVERS:
+            for dependent in self._agents.dependents.of(ref):
+                self._report(dependent)
+
     def _look_at(self, ref: Ref) -> None:
-        if self.acting.is_set() and (ref.group, ref.kind) == _NATIVE_AGENT:
+        if self.acting.is_set() and (ref.group, ref.kind) in _AGENTS:
             self._agents.stale(ref)
         self._report(ref)
 
@@ -175,8 +199,11 @@ class Operator:
         for owner in self.applier.lost(kind):
             self._child_changed(owner)
 
+    def _pool_changed(self, key: Key) -> None:
+        self._report(pool.ref_of(key))
+
     def _child_changed(self, owner: str) -> None:
-        ref = self._owners.get(owner)
+        ref = self._owners.get(owner) or self._pools.of_root(owner)
         if ref is not None:
             self._report(ref)
         elif not owner and self.publisher is not None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from importlib import resources
 
+import kadre
 from kadre.base.errors import KadreError
 
 NAMESPACE = "namespace-of-the-controller"
 IMAGE = "image-of-the-controller"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _IMAGE = re.compile(r"[\w./:@-]+")
+
+
+def image() -> str:
+    """The image of this version, as the chart names it."""
+    return f"kadre:{kadre.__version__.replace('.dev0', '-dev')}"
 
 
 def manifests(namespace: str, image: str) -> str:

@@ -12,10 +12,15 @@ from kadre.kube import kinds
 from kadre.kube.apply import Place, Seen, owner_of, seen
 from kadre.kube.client import Client, Scope
 from kadre.kube.informer import Informer
-from kadre.kube.kinds import Key, Kind, Object
+from kadre.kube.kinds import Key, Kind, Object, shared
+from kadre.operator.children import plan_map, pools
 from kadre.operator.children.common import MANAGED_BY, MANAGER
-from kadre.operator.children.deployment import plan_name, template_hash
+from kadre.operator.children.deployment import plan_name
 from kadre.operator.children.plan_map import model_of
+from kadre.operator.children.pod import template_hash
+from kadre.operator.children.pool import is_root, root_of
+from kadre.operator.children.pools import Served
+from kadre.operator.children.secrets import references
 from kadre.operator.pods import Pods
 from kadre.operator.rights import Rights
 from kadre.operator.status import Rollout, revision, rollout
@@ -30,6 +35,9 @@ KINDS = (
     kinds.SCALED_OBJECT,
     kinds.DISRUPTION_BUDGET,
     kinds.NETWORK_POLICY,
+    kinds.HTTP_ROUTE,
+    kinds.ROLE,
+    kinds.ROLE_BINDING,
 )
 HISTORY = "deployment.kubernetes.io/revision-history"
 """Annotation of a ReplicaSet: the numbers it had before."""
@@ -46,6 +54,35 @@ class Revision(NamedTuple):
     """The name of its plan's ConfigMap."""
     reused: bool = False
     """Whether it was another number before: somebody has gone back to it."""
+
+
+class Kept(NamedTuple):
+    """What is kept of a ConfigMap: of a plan its model, and more where a pool is to serve it."""
+
+    model: str = ""
+    pooled: Pooled | None = None
+    served: Mapping[str, Served] | None = None
+    """What the pods of a pool tell, where it is that."""
+    root: bool = False
+    """Whether a pool's objects belong to it."""
+
+
+class Pooled(NamedTuple):
+    """What is kept of a plan that pools are to serve."""
+
+    pools: tuple[str, ...]
+    agent: str
+    digest: str
+    """The SHA-256 of the plan."""
+    secrets: tuple[str, ...]
+    """Names of the Secrets that it uses."""
+    memory: str
+    """Of which type."""
+
+    @property
+    def plan(self) -> str:
+        """Its hash."""
+        return plan_map.hash_of(self.digest)
 
 
 class Owned:
@@ -65,6 +102,8 @@ class Owned:
         listed: Callable[[Kind], None],
     ) -> None:
         self._changed = changed
+        self.pool_changed: Callable[[Key], None] = lambda _: None
+        """Told a pool of which a plan is another one, or its root, or what its pods tell."""
         self._gone = gone
         self._client = client
         self._rights = rights
@@ -112,6 +151,12 @@ class Owned:
         """
         return await self._pods.explained(key, rollout)
 
+    async def last_words(self, key: Key, container: str) -> str:
+        """What a container that runs first has said at its end in a Deployment's latest pods. Raises ApiError."""
+        if not self._rights.may(kinds.POD, "list", namespace=key.namespace):
+            return ""
+        return await self._pods.last_words(key, self.live(kinds.DEPLOYMENT)[key].more.template, container)
+
     async def foreign_scaler(self, key: Key, owner: str) -> str:
         """The name of an autoscaler that scales a Deployment and is not its owner's; empty where there is none.
 
@@ -140,7 +185,29 @@ class Owned:
         plans = [each.plan for each in self.revisions(key) if live is not None and each.template == live.template]
         maps = self.live(kinds.CONFIG_MAP)
         found = [maps[Key(key.namespace, plan)].more for plan in plans if Key(key.namespace, plan) in maps]
-        return found[0] if found else ""
+        return found[0].model if found else ""
+
+    def pools(self) -> set[Key]:
+        """The pools that there are, and those that there are plans for."""
+        found = set()
+        for key, each in self.live(kinds.CONFIG_MAP).items():
+            found |= {Key(key.namespace, name) for name in _pools(each)}
+            if each.more.root:
+                found.add(Key(key.namespace, root_of(key.name)))
+        return found
+
+    def plans(self, namespace: str, pool: str) -> Iterator[tuple[Key, str, Pooled]]:
+        """The plans that have a pool's label, whoever made them, each with the uid of its agent."""
+        for key, each in self.live(kinds.CONFIG_MAP).items():
+            pooled = each.more.pooled
+            if pooled is not None and key.namespace == namespace and pool in pooled.pools:
+                yield key, each.owner, pooled
+
+    def pools_of(self, owner: str) -> set[str]:
+        """The pools that are to serve the plans of an agent."""
+        live = self.live(kinds.CONFIG_MAP)
+        kept = [live[key].more.pooled for key in self._of[kinds.CONFIG_MAP].get(owner, ()) if key in live]
+        return {pool for pooled in kept if pooled is not None for pool in pooled.pools}
 
     def _teller(self, kind: Kind) -> Callable[[Key, Seen | None, Seen | None], None]:
         def tell(key: Key, before: Seen | None, after: Seen | None) -> None:
@@ -152,6 +219,9 @@ class Owned:
                     self._pods.forget(key)
             for owner in {known.owner for known in (before, after) if known is not None}:
                 self._changed(owner)
+            if kind is kinds.CONFIG_MAP:
+                for pool in _pools(before) | _pools(after) | ({root_of(key.name)} - {""}):
+                    self.pool_changed(Key(key.namespace, pool))
 
         return tell
 
@@ -173,7 +243,21 @@ def _deployment(obj: Object, _: Seen | None) -> Seen:
 
 
 def _config_map(obj: Object, _: Seen | None) -> Seen:
-    return seen(obj)._replace(more=model_of(obj))
+    found = pools.pools_of(obj)
+    if not found:
+        told = root_of(obj["metadata"]["name"]) and pools.served(obj.get("data") or {})
+        return seen(obj)._replace(more=Kept(model_of(obj), served=told or None, root=is_root(obj)))
+    plan = plan_map.decoded(obj)
+    if plan is None:
+        return seen(obj)._replace(more=Kept())
+    secrets = tuple(shared(name) for name in references(plan))
+    pooled = Pooled(found, plan.key.name, plan_map.digest_of(obj), secrets, plan.memory.type)
+    return seen(obj)._replace(more=Kept(shared(plan_map.told(plan.model)), pooled))
+
+
+def _pools(seen: Seen | None) -> set[str]:
+    pooled = seen.more.pooled if seen is not None else None
+    return set(pooled.pools) if pooled is not None else set()
 
 
 def _replica_set(obj: Object, _: Seen | None) -> Seen:

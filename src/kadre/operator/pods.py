@@ -17,7 +17,7 @@ from kadre.kube.client import Client, Scope
 from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key, Object
 from kadre.operator.children.common import HTTP_PORT, MANAGED_BY, MANAGER
-from kadre.operator.children.deployment import CONTAINER, HEALTH_PATH, template_hash
+from kadre.operator.children.pod import CONTAINER, HEALTH_PATH, template_hash
 from kadre.operator.rights import Rights
 from kadre.operator.status import Rollout, Trouble
 
@@ -91,12 +91,23 @@ class Pods:
             look.due = now + look.wait
         return replace(rollout, pods=look.found), look.due - now
 
+    async def last_words(self, key: Key, template: str, container: str) -> str:
+        """What a container that runs first has said at its end, in pods of that template. Raises ApiError."""
+        for pod in await self._pods(key):
+            if template_hash(pod) == template:
+                for each in pod.get("status", {}).get("initContainerStatuses") or ():
+                    ended = each.get("state", {}).get("terminated") or {}
+                    if each["name"] == container and not ended.get("exitCode", 1):
+                        said: str = ended.get("message") or ""
+                        return said.strip()
+        return ""
+
     def forget(self, key: Key) -> None:
         """The Deployment is gone."""
         self._looks.pop(key, None)
 
     async def _pods(self, key: Key) -> list[Object]:
-        scope = Scope(key.namespace, f"{MANAGED_BY}={MANAGER},agent={key.name}")
+        scope = Scope(key.namespace, f"{MANAGED_BY}={MANAGER},app={key.name}")
         try:
             return (await self._client.list(kinds.POD, scope)).items
         except ApiError as error:
@@ -111,7 +122,7 @@ def trouble(pods: Iterable[Object], now: datetime) -> Trouble | None:
     for pod in pods:
         if "deletionTimestamp" in pod["metadata"]:
             continue
-        found = _unscheduled(pod) or _stopped(pod) or _silent(pod, now)
+        found = _unscheduled(pod) or _stopped(pod) or _silent(pod, now) or _beginning(pod)
         if found is not None:
             message = shorten(found.message, SAID_LIMIT)
             return found._replace(message=f"pod {pod['metadata']['name']}: {message}")
@@ -126,12 +137,14 @@ def _unscheduled(pod: Object) -> Trouble | None:
 
 
 def _stopped(pod: Object) -> Trouble | None:
-    for container in pod.get("status", {}).get("containerStatuses") or ():
+    status = pod.get("status", {})
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
         waiting = container.get("state", {}).get("waiting") or {}
         reason = waiting.get("reason", "")
         if reason in _WAITING:
             return Trouble(_STEADY.get(reason, reason), waiting.get("message") or reason, _WAITING[reason])
-        if not container.get("ready"):
+        done = (container.get("state", {}).get("terminated") or {}).get("reason") == "Completed"
+        if not container.get("ready") and not done:
             # One that ends again and again also runs for moments in between: that is no news.
             ended = container.get("lastState", {}).get("terminated") or container.get("state", {}).get("terminated")
             if ended:
@@ -163,6 +176,14 @@ def _last_words(said: str) -> tuple[str, str]:
     return (lines[-1] if lines else ""), ""
 
 
+def _beginning(pod: Object) -> Trouble | None:
+    """A container that runs before the others: what it does may take a while."""
+    for container in pod.get("status", {}).get("initContainerStatuses") or ():
+        if "running" in container.get("state", {}):
+            return Trouble("Initializing", f"its container {container['name']} runs before it", "")
+    return None
+
+
 def _silent(pod: Object, now: datetime) -> Trouble | None:
     """An agent that runs and does not answer its probe; another's container beside it is not told of."""
     states = pod.get("status", {}).get("containerStatuses") or ()
@@ -173,12 +194,20 @@ def _silent(pod: Object, now: datetime) -> Trouble | None:
         return None
     if (now - datetime.fromisoformat(started)).total_seconds() < PATIENCE:
         return None
-    usual = f":{HTTP_PORT}{HEALTH_PATH}"
+    usual = f":{_usual(pod)}{HEALTH_PATH}"
     fix = f"correct spec.healthCheck, or take it out: an agent answers GET {usual}"
     if asked == usual:
         named = f"-n {pod['metadata']['namespace']} {pod['metadata']['name']}"
         fix = f"look at kubectl logs {named}: there is what it waits for"
     return Trouble("Unhealthy", f"its container runs and GET {asked} isn't answered with 200", fix)
+
+
+def _usual(pod: Object) -> int:
+    """The port at which an agent answers."""
+    containers = [each for each in pod.get("spec", {}).get("containers") or () if each.get("name") == CONTAINER]
+    ports = [port for each in containers for port in each.get("ports") or () if port.get("name") == "http"]
+    found: int = ports[0]["containerPort"] if ports else HTTP_PORT
+    return found
 
 
 def _probe(pod: Object) -> str | None:

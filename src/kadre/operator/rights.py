@@ -21,9 +21,10 @@ from kadre.kube.errors import ApiError
 from kadre.kube.informer import BACKOFF
 from kadre.kube.kinds import Kind
 from kadre.kube.rights import Right, granted
+from kadre.operator.children import pool as parts
 from kadre.operator.children import scaling
 from kadre.operator.children.service_account import DEFAULT
-from kadre.plan.types import NATIVE_GROUP, AgentPlan
+from kadre.plan.types import KAOS_GROUP, NATIVE_GROUP, AgentPlan
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +73,36 @@ RULES = (
         "an Agent stays until what it owns has gone",
         "a cluster that checks owners of what is made (OpenShift does) refuses every child",
     ),
+    Rule(
+        KAOS_GROUP,
+        _plurals(KAOS_GROUP, "/finalizers"),
+        ("update",),
+        "Agents, ModelAPIs and MCPServers stay until what they own has gone",
+        "a cluster that checks owners of what is made (OpenShift does) refuses every child",
+    ),
     Rule("", ("configmaps",), KEEP, "the plan of an agent, and what agents refer to", "no agent can be made"),
-    Rule("apps", ("deployments",), MAKE, "the pods of an agent", "no agent can be made"),
-    Rule("", ("services",), MAKE, "the address of an agent, and tools that are Services", "no agent can be made"),
+    Rule("apps", ("deployments",), KEEP, "the pods of an agent, and of a pool", "no agent can be made"),
+    Rule("", ("services",), KEEP, "the address of an agent, and tools that are Services", "no agent can be made"),
     Rule(
         "",
         ("serviceaccounts",),
         KEEP,
         "an account of each agent's own",
         f"agents' pods run as the ServiceAccount `{DEFAULT}`",
+    ),
+    Rule(
+        kinds.ROLE.group,
+        ("rolebindings", "roles"),
+        KEEP,
+        "what the pods of a pool may do; nobody can give a right that they do not have",
+        "no agent can be in a pool",
+    ),
+    Rule(
+        parts.PLAN.group,
+        (parts.PLAN.plural,),
+        (parts.SERVE,),
+        "what the pods of a pool may serve: the plans that the controller has made; there are no such objects",
+        "no agent can be in a pool",
     ),
     Rule(
         "",
@@ -124,6 +146,13 @@ RULES = (
         KEEP,
         "agents that ask for one",
         "no agent is kept from reaching, or being reached by, anything",
+    ),
+    Rule(
+        "gateway.networking.k8s.io",
+        ("httproutes",),
+        KEEP,
+        "agents that are reached through a Gateway",
+        "no Gateway leads to an agent",
     ),
     Rule(
         "apiregistration.k8s.io",

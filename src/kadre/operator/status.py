@@ -17,8 +17,8 @@ from kadre.base.problems import Problem, errors
 from kadre.kube.kinds import Object
 from kadre.operator import refusals
 from kadre.operator.children.common import MANAGER
-from kadre.operator.children.deployment import template_hash
 from kadre.operator.children.environment import ANNOTATION
+from kadre.operator.children.pod import template_hash
 from kadre.plan.types import Dependency, Notice
 
 TOLD = ("Ready", "Reconciling", "Stalled", "RolledBack", "Durable", "Permitted")

@@ -7,27 +7,23 @@ import msgspec
 from kadre.operator.children.secrets import without_variables
 from kadre.plan.build import Planned
 from kadre.plan.names import tool_name
-from kadre.plan.types import AgentTool, Dependency, McpTools, Notice, ToolPlan, UnsupportedTool
+from kadre.plan.types import AgentTool, CodeTool, Dependency, McpTools, Notice, ToolPlan, UnsupportedTool
 
-_KAOS = "do not run on a cluster yet"
 UNBUILT = {
-    ("kaos.tools", "Agent"): f"agents of kaos.tools {_KAOS}: write an Agent of kagent.dev",
-    ("kaos.tools", "ModelAPI"): f"model servers of kaos.tools {_KAOS}: write a ModelConfig of kagent.dev",
-    (
-        "kaos.tools",
-        "MCPServer",
-    ): f"MCP servers of kaos.tools {_KAOS}: deploy it, and name its Service as a tool's endpoint",
     ("kagent.dev", "WorkflowRun"): "workflows are not supported yet: nothing is run",
 }
 """Kinds, by API group, of which nothing runs."""
 
 
-def for_cluster(planned: Planned) -> Planned:
-    """What was planned, as a pod can run it: without a laptop's places of secrets, and without what nothing starts."""
+def for_cluster(planned: Planned, *, gateway: bool = True) -> Planned:
+    """What was planned, as a pod can run it: without a laptop's places of secrets, and without what nothing starts.
+
+    `gateway`: whether there is one, through which agents ask each other.
+    """
     if planned.plan is None:
         return planned
     plan = without_variables(planned.plan)
-    tools = tuple(_runnable(tool) for tool in plan.tools)
+    tools = tuple(_runnable(tool, gateway=gateway) for tool in plan.tools)
     notices = {
         _dependency(before): Notice(reason="NotSupportedYet", message=after.message)
         for before, after in zip(plan.tools, tools, strict=True)
@@ -53,7 +49,7 @@ def _noticed(dependency: Dependency, notice: Notice | None) -> Dependency:
     return msgspec.structs.replace(dependency, notices=(*dependency.notices, notice))
 
 
-def _runnable(tool: ToolPlan) -> ToolPlan:
+def _runnable(tool: ToolPlan, *, gateway: bool) -> ToolPlan:
     """The tool, or what stands in its place where a pod cannot have it."""
     if isinstance(tool, McpTools) and tool.launch is not None:
         message = (
@@ -61,10 +57,16 @@ def _runnable(tool: ToolPlan) -> ToolPlan:
             f" {tool.name}; deploy it, and name its address as the tool's endpoint"
         )
         return UnsupportedTool(name=tool.name, type="mcp", message=message)
-    if isinstance(tool, AgentTool):
+    if isinstance(tool, CodeTool):
         message = (
-            f"agents that ask other agents are not supported on a cluster yet: the agent runs without"
-            f" {tool.agent.name}; give it the tools it needs itself, or run both with kadre up"
+            f"code that models write is not run on a cluster yet: the agent runs without {tool.name}; give it an MCP"
+            " server whose functions do what is wanted"
+        )
+        return UnsupportedTool(name=tool.name, type="code", message=message)
+    if isinstance(tool, AgentTool) and not gateway:
+        message = (
+            f"agents ask each other through the gateway, and this installation has none: the agent runs without"
+            f" {tool.agent.name}; install with gateway.enabled=true, or give it the tools it needs itself"
         )
         return UnsupportedTool(name=tool.name, type="agent", message=message)
     return tool

@@ -7,15 +7,27 @@ from contextlib import nullcontext
 
 import msgspec
 
-from kadre.api.dialects.kaos import KaosAgent
+from kadre.api.dialects.kaos import KaosAgent, MCPServer, ModelAPI
 from kadre.api.kinds.agent import Agent
+from kadre.api.kinds.tool import Tool
 from kadre.api.resource import Resource
 from kadre.base.problems import Problem, errors
-from kadre.plan import delegation, memory, models, references, settings, tools
+from kadre.plan import (
+    approvals,
+    compression,
+    delegation,
+    long_term,
+    memory,
+    models,
+    references,
+    servers,
+    settings,
+    tools,
+)
 from kadre.plan.draft import AnyAgent, Draft, key_of
 from kadre.plan.lookup import Lookup
 from kadre.plan.merging import draft
-from kadre.plan.types import AgentKey, AgentPlan, Dependency, ModelPlan, Notice, Override
+from kadre.plan.types import AgentKey, AgentPlan, Dependency, ModelPlan, Notice, Override, ServerPlan, ToolPlan
 from kadre.plan.work import Work
 
 NOTHING = Override()
@@ -31,6 +43,8 @@ class Planned(msgspec.Struct, frozen=True):
     """What an agent refers to, one by one, and what is wrong with each."""
     notices: tuple[Notice, ...] = ()
     """What the resource asks for and does without."""
+    server: ServerPlan | None = None
+    """Of a ModelAPI or an MCPServer, where servers have pods of their own."""
 
 
 class AllPlanned(msgspec.Struct, frozen=True):
@@ -41,6 +55,20 @@ class AllPlanned(msgspec.Struct, frozen=True):
     """Each once, however many resources it was found from."""
 
 
+class PlannedTool(msgspec.Struct, frozen=True):
+    """What came of one Tool by itself. `plan` is None where there is an error."""
+
+    plan: ToolPlan | None
+    problems: tuple[Problem, ...]
+
+
+def plan_tool(tool: Tool, lookup: Lookup) -> PlannedTool:
+    """The Tool as an agent would have it that names it."""
+    work = Work(lookup, NOTHING)
+    made = tools.own_plan(work, tool)
+    return PlannedTool(None if errors(work.problems) else made, tuple(work.problems))
+
+
 def plan(resource: Resource, lookup: Lookup, override: Override = NOTHING, *, bearing: Collection[str] = ()) -> Planned:
     """Follow every reference of the resource. `bearing`: reasons of errors in spite of which there is a plan."""
     work = Work(lookup, override)
@@ -49,8 +77,8 @@ def plan(resource: Resource, lookup: Lookup, override: Override = NOTHING, *, be
     return _agent(work, resource, delegation.cycle_of(work, draft(work, resource)), bearing)
 
 
-def plan_all(lookup: Lookup, override: Override = NOTHING) -> AllPlanned:
-    """Follow every reference of every resource."""
+def plan_all(lookup: Lookup, override: Override = NOTHING, *, bearing: Collection[str] = ()) -> AllPlanned:
+    """Follow every reference of every resource. `bearing`: reasons of errors in spite of which there are plans."""
     resources = list(lookup.all())
     shared = Work(lookup, override)
     agents: list[AnyAgent] = [resource for resource in resources if isinstance(resource, Agent | KaosAgent)]
@@ -60,7 +88,7 @@ def plan_all(lookup: Lookup, override: Override = NOTHING) -> AllPlanned:
     for resource in resources:
         work = Work(lookup, override, shared.drafts)
         if isinstance(resource, Agent | KaosAgent):
-            planned = _agent(work, resource, cycles.get(key_of(resource), ()))
+            planned = _agent(work, resource, cycles.get(key_of(resource), ()), bearing)
         else:
             planned = _checked(work, resource)
         problems.update(dict.fromkeys(planned.problems))
@@ -71,7 +99,8 @@ def plan_all(lookup: Lookup, override: Override = NOTHING) -> AllPlanned:
 
 def _checked(work: Work, resource: Resource) -> Planned:
     references.check(work, resource)
-    return Planned(None, tuple(work.problems), notices=tuple(work.notices))
+    server = servers.server_plan(work, resource) if isinstance(resource, ModelAPI | MCPServer) else None
+    return Planned(None, tuple(work.problems), notices=tuple(work.notices), server=server)
 
 
 def _agent(work: Work, agent: AnyAgent, cycle: delegation.Cycle, bearing: Collection[str] = ()) -> Planned:
@@ -84,7 +113,8 @@ def _agent(work: Work, agent: AnyAgent, cycle: delegation.Cycle, bearing: Collec
     if cycle:
         delegation.tell_cycle(work, cycle)
     with work.following("memory") if made.spec.memory is not None else nullcontext():
-        kept = memory.memory_plan(work, made)
+        kept = compression.compressed(work, made, memory.memory_plan(work, made), model)
+        kept = long_term.remembering(work, made, kept, model)
     if any(variable.value_from is not None for _, variable in made.env):
         with work.following("env"):
             work.env(made.env)
@@ -104,8 +134,9 @@ def _agent(work: Work, agent: AnyAgent, cycle: delegation.Cycle, bearing: Collec
         tools=tuple(tool for _, tool in offered),
         memory=kept,
         limits=settings.limits(spec),
+        approvals=approvals.approval_plan(made),
         notices=tuple(work.notices),
-        workload=settings.workload(made),
+        workload=settings.workload(made, work.servers),
     )
     return Planned(made_plan, tuple(work.problems), followed, tuple(work.notices))
 

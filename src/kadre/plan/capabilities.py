@@ -1,4 +1,4 @@
-"""Who may call which tool: what an author's `capabilities` offer, and what is asked for.
+"""Who may call which tool: what an author's `capabilities` offer, and what allows it.
 
 Called by the engine for every tool of an MCP server, with plain values: the rule is here and nowhere else.
 
@@ -21,7 +21,9 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
-Decision = Literal["allow", "ask", "hidden"]
+Grant = Literal["name", "class", "none", "hidden"]
+"""What allows a tool: its own name or that of the resource it is of, a class or a pattern, nothing; or it is not
+offered."""
 
 _EXEC = frozenset({"attach", "command", "eval", "exec", "execute", "run", "shell"})
 _ADMIN = frozenset({"admin", "auth", "cordon", "drain", "grant", "impersonate", "rbac", "role", "taint", "token"})
@@ -50,12 +52,16 @@ def allowed(capabilities: Sequence[str], tool: str, read_only: bool | None) -> b
     return any(listed in mine or fnmatchcase(tool, listed) for listed in capabilities)
 
 
-def decision(capabilities: Sequence[str], tool: str, *, read_only: bool | None, granted: bool) -> Decision:
-    """What happens when the model wants this tool.
+def grant(capabilities: Sequence[str], tool: str, *, read_only: bool | None, granted: bool) -> Grant:
+    """What allows this tool.
 
     A list is an allow-list and an allow rule: what it covers is offered and called, the rest is hidden. Without one, a
     server its author named as a resource (`granted`) is allowed whole; a bare endpoint may read, all else is asked for.
     """
     if capabilities:
-        return "allow" if allowed(capabilities, tool, read_only) else "hidden"
-    return "allow" if granted or read_only else "ask"
+        if tool in capabilities:
+            return "name"
+        return "class" if allowed(capabilities, tool, read_only) else "hidden"
+    if granted:
+        return "name"
+    return "class" if read_only else "none"

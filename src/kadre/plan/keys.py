@@ -53,8 +53,10 @@ def named_key(
     return work.secret(place, key, line=line, own=variable if trusted == "exported" else "", severity=severity)
 
 
-def default_key(work: Work, place: Place, provider: Provider, written: str | None, field: str) -> SecretRef | None:
-    """The key where the author names none, in `field`. Problems: MissingSecret; KeyNotSent (a warning)."""
+def default_key(
+    work: Work, place: Place, provider: Provider, written: str | None, field: str, severity: Severity = "error"
+) -> SecretRef | None:
+    """The key where the author names none, in `field`. Problems: MissingSecret, that severe; KeyNotSent (a warning)."""
     defaults = PROVIDERS[provider]
     if not defaults.key_env:
         return None
@@ -81,9 +83,10 @@ def default_key(work: Work, place: Place, provider: Provider, written: str | Non
         case "exported":
             if not there and defaults.key_needed and endpoint(work, provider, written) == defaults.endpoint:
                 if usual:
-                    work.no_secret(place, ref, made_in=usual.made_in)
+                    work.no_secret(place, ref, severity, made_in=usual.made_in)
                     return ref
                 message = f"there is no API key for {provider}"
                 ways = f"set {ref.env} in the environment or in .env, or write {field} with a Secret's name and key"
-                work.problem(place, "MissingSecret", message, f"{ways}; to try it without one, use --model scripted")
+                fix = f"{ways}; to try it without one, use --model scripted"
+                work.problem(place, "MissingSecret", message, fix, severity)
             return ref

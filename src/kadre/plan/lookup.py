@@ -53,6 +53,10 @@ class Lookup(Protocol):
         """The base URL of that Service, or the empty string where there is none."""
         ...
 
+    def served(self, namespace: str, service: str, port: int) -> str:
+        """The base URL of a server that has pods of its own; empty where none has: there the agent's host runs it."""
+        ...
+
     def config(self, namespace: str, name: str, key: str) -> str | None:
         """The value of a ConfigMap's key, or None."""
         ...
@@ -129,6 +133,10 @@ class Resources:
     def service(self, namespace: str, name: str) -> str:
         """See Lookup. Its port isn't known here: an MCP server behind a Service is taken to be at port 80."""
         return f"http://{name}.{namespace}:80" if (namespace, name) in self._services else ""
+
+    def served(self, namespace: str, service: str, port: int) -> str:  # noqa: ARG002 - a laptop has no pods
+        """See Lookup."""
+        return ""
 
     def config(self, namespace: str, name: str, key: str) -> str | None:
         """See Lookup."""

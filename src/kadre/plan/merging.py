@@ -91,6 +91,10 @@ def _kaos(agent: KaosAgent) -> Draft:
     spec = agent_spec(agent.spec)
     config, container = agent.spec.config, agent.spec.container
     loop = config.agentic_loop if config else None
+    written = [  # of two of one name the container's: a pod may have only one
+        *_items(Place(agent, "spec.config.env"), config.env if config else None),
+        *_items(Place(agent, "spec.container.env"), container.env if container else None),
+    ]
     servers = agent.spec.mcp_servers if loop is None or loop.enable_tools is not False else None
     return Draft(
         resource=agent,
@@ -99,10 +103,7 @@ def _kaos(agent: KaosAgent) -> Draft:
         tools=(),
         servers=_items(Place(agent, "spec.mcpServers"), servers),
         agents=_items(Place(agent, "spec.agentNetwork.access"), _access(spec)),
-        env=[
-            *_items(Place(agent, "spec.config.env"), config.env if config else None),
-            *_items(Place(agent, "spec.container.env"), container.env if container else None),
-        ],
+        env=list({entry.value.name: entry for entry in written}.values()),
     )
 
 

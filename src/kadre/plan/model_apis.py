@@ -1,7 +1,7 @@
 """KAOS's way to a model: a ModelAPI, and a name among those it offers.
 
-`mode: Hosted` is an Ollama; `mode: Proxy` is planned as the server behind the proxy, in the provider's own API where
-LiteLLM's name of it is known.
+`mode: Hosted` is an Ollama. `mode: Proxy` is a LiteLLM where servers have pods of their own; elsewhere it is planned as
+the server behind the proxy, in the provider's own API where LiteLLM's name of it is known.
 """
 
 from __future__ import annotations
@@ -11,24 +11,11 @@ from typing import Literal
 
 from kadre.api.dialects.kaos import KaosAgent, ModelAPI, ProxyConfig
 from kadre.base.problems import did_you_mean
-from kadre.plan import keys
+from kadre.plan import keys, servers
 from kadre.plan.draft import Entry, Place
+from kadre.plan.servers import LITELLM
 from kadre.plan.types import ModelPlan, Provider, SecretRef
 from kadre.plan.work import Work
-
-LITELLM: dict[str, Provider] = {
-    "anthropic": "anthropic",
-    "bedrock": "bedrock",
-    "custom_openai": "openai",
-    "hosted_vllm": "vllm",
-    "litellm_proxy": "openai",
-    "ollama": "ollama",
-    "ollama_chat": "ollama",
-    "openai": "openai",
-    "openai_like": "openai",
-    "vllm": "vllm",
-}
-"""LiteLLM's names of providers -> ours."""
 
 _ToolCalls = Literal["auto", "native", "shim"]
 _TOOL_CALLS: dict[str, _ToolCalls] = {"auto": "auto", "native": "native", "string": "shim"}
@@ -51,10 +38,15 @@ def model_plan(work: Work, agent: KaosAgent, named: Entry[str] | None) -> ModelP
 
 def check(work: Work, api: ModelAPI) -> None:
     """What is wrong with a ModelAPI by itself, for an agent that names no model."""
-    if api.spec.mode == "Proxy" and api.spec.proxy_config is not None:
+    if api.spec.mode == "Proxy" and api.spec.proxy_config is not None and not _pods(work, api):
         concrete = [model for model in api.spec.proxy_config.models or () if "*" not in model]
         if concrete:
             _proxied(work, api, Entry(Place(api, "spec.proxyConfig.models"), concrete[0]), "auto")
+
+
+def _pods(work: Work, api: ModelAPI) -> str:
+    """Where its own pods answer; empty where it has none: there the server behind a proxy is called."""
+    return work.served(api, servers.port_of(api))
 
 
 def _hosted(work: Work, api: ModelAPI, named: Entry[str] | None, tool_calls: _ToolCalls) -> ModelPlan | None:
@@ -65,9 +57,9 @@ def _hosted(work: Work, api: ModelAPI, named: Entry[str] | None, tool_calls: _To
     if named is not None and _tagged(named.value) != _tagged(model):
         _not_offered(work, api, named, [model])
         return None
-    return ModelPlan(
-        provider="ollama", model=model, endpoint=keys.endpoint(work, "ollama", None), tool_calls=tool_calls, hosted=True
-    )
+    pods = _pods(work, api)
+    endpoint = f"{pods}/v1" if pods else keys.endpoint(work, "ollama", None)
+    return ModelPlan(provider="ollama", model=model, endpoint=endpoint, tool_calls=tool_calls, hosted=not pods)
 
 
 def _tagged(model: str) -> str:
@@ -91,7 +83,19 @@ def _proxied(work: Work, api: ModelAPI, named: Entry[str], tool_calls: _ToolCall
         if found is None:
             _not_offered(work, api, named, offered)
             return None
-        name = found
+        name, listed = found
+    else:
+        listed = name
+    if pods := _pods(work, api):
+        name = listed
+        if (
+            proxy.provider
+            and name not in offered
+            and not any(each.startswith(f"{proxy.provider}/") for each in offered)
+        ):
+            name = name.removeprefix(f"{proxy.provider}/")  # which the proxy puts before it
+        key = servers.master_key(work, api)
+        return ModelPlan(provider="openai", model=name, endpoint=f"{pods}/v1", api_key=key, tool_calls=tool_calls)
     provider, model = _provider(name, proxy)
     if provider is None:
         _unknown_provider(work, api, proxy, name)
@@ -108,16 +112,17 @@ def _proxied(work: Work, api: ModelAPI, named: Entry[str], tool_calls: _ToolCall
     )
 
 
-def _offer(name: str, offered: list[str], provider: str | None) -> str | None:
-    """The model's name as the proxy knows it, where it serves it; the provider's prefix may be on either."""
+def _offer(name: str, offered: list[str], provider: str | None) -> tuple[str, str] | None:
+    """The model's name with what says whose it is, and as the proxy knows it; None where it does not serve it. The
+    provider's prefix may be on either."""
     spellings = [name, f"{provider}/{name}"] if provider else [name]
     for listed in offered:
         if "*" in listed:
             for spelling in spellings:
                 if fnmatchcase(spelling, listed):
-                    return spelling
+                    return spelling, spelling
         elif name in {listed, listed.partition("/")[2]} or name.partition("/")[2] == listed:
-            return name if name.endswith(f"/{listed}") else listed
+            return (name if name.endswith(f"/{listed}") else listed), listed
     return None
 
 

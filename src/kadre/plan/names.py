@@ -1,4 +1,4 @@
-"""Names derived from what an author wrote: a tool's name for models, a variable's name for a secret."""
+"""Names derived from what an author wrote (a tool's for models, a variable's for a secret), and those that are ours."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ _NOT_IN_TOOL_NAME = re.compile(r"[^a-zA-Z0-9_-]+")
 _NOT_IN_VARIABLE = re.compile(r"[^A-Z0-9]+")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 TOOL_NAME_LIMIT = 64
+RESERVED = frozenset(
+    {
+        *("agents", "runs", "sessions", "v1", "health", "healthz", "readyz", "metrics"),
+        *("a2a", "chat", "approvals", "mcp", "ui", ".well-known"),
+    }
+)
+"""Agents of these names get no short route: the route was there first."""
+SERVICE_NAME_LIMIT = 63
 
 
 def tool_name(name: str) -> str:
@@ -28,3 +36,12 @@ def secret_variable(name: str, key: str) -> str:
     if _VARIABLE.fullmatch(key):
         return key
     return _NOT_IN_VARIABLE.sub("_", f"{name}_{key}".upper()).strip("_")
+
+
+def server_name(kind: str, name: str) -> str:
+    """What the objects of a ModelAPI or MCPServer are called: `modelapi-ollama`; one cut short ends in a digest."""
+    whole = f"{kind.lower()}-{name}"
+    if len(whole) <= SERVICE_NAME_LIMIT:
+        return whole
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
+    return f"{whole[: SERVICE_NAME_LIMIT - 9].rstrip('-')}-{digest}"

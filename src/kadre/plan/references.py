@@ -29,14 +29,11 @@ def check(work: Work, resource: Resource) -> None:
             if work.override.model is None:
                 model_apis.check(work, resource)
         case Tool():
-            tools.check_tool(work, resource)
+            tools.own_plan(work, resource)
         case MCPServer():
             tools.check_server(work, resource)
         case MemoryStore():
             memory.check_store(work, resource)
-            if resource.spec.type not in memory.BUILT:
-                message = f"stores of type {resource.spec.type} are not supported yet: agents use the default one"
-                work.not_yet(message)
         case Workflow():
             _workflow(work, resource)
             work.not_yet("workflows are not supported yet: nothing runs it")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from kadre.api.dialects.kaos import KaosAgent
+from kadre.api.dialects.kaos import KaosAgent, KaosAgentSpec
 from kadre.api.kinds.agent import AgentSpec
 from kadre.api.parts import check_resources
 from kadre.api.resource import Spec
 from kadre.plan.draft import Draft, Place
+from kadre.plan.models import MODEL_VARIABLES
 from kadre.plan.types import Limits
 from kadre.plan.work import Work
 
@@ -20,6 +22,11 @@ WORKLOAD = (
 )
 """Fields of an agent that only a cluster uses, besides `env`."""
 
+ALONE = (
+    *("scaling", "replicas", "resources", "health_check"),
+    *("service_account_name", "service_account_annotations", "network_policy"),
+)
+"""Those of them that say how its own pods are: a pooled agent has none."""
 KAOS_WORKLOAD = ("gateway_route", "pod_spec", "wait_for_dependencies")
 
 
@@ -33,14 +40,15 @@ def limits(spec: AgentSpec) -> Limits:
         "max_output_bytes": spec.max_output_bytes,
         "on_busy": spec.on_busy,
         "queue_limit": spec.queue_limit,
+        "max_concurrent_runs": spec.max_concurrent_runs,
         "requests_per_minute": rates.requests_per_minute if rates else None,
         "tokens_per_minute": rates.tokens_per_minute if rates else None,
     }
     return msgspec.convert({name: value for name, value in written.items() if value is not None}, Limits)
 
 
-def workload(draft: Draft) -> dict[str, Any]:
-    """What only a cluster uses, as plain JSON under the names it has in YAML."""
+def workload(draft: Draft, servers: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    """What only a cluster uses, as plain JSON under the names it has in YAML. `servers`: those that it uses."""
     fields: dict[str, Any] = {}
     for name in WORKLOAD:
         _put(fields, draft.spec, name)
@@ -50,6 +58,8 @@ def workload(draft: Draft) -> dict[str, Any]:
         spec = draft.resource.spec
         for name in KAOS_WORKLOAD:
             _put(fields, spec, name)
+        if servers:
+            fields["servers"] = [{"kind": kind, "name": name, "url": url} for (kind, name), url in servers.items()]
         container = spec.container
         if container is not None and (container.command or container.args):
             fields["container"] = {"command": container.command or [], "args": container.args or []}
@@ -72,9 +82,41 @@ def notices(work: Work, draft: Draft) -> None:
         message = f"the ServiceAccount {spec.service_account_name} is its author's own: annotations are not put on it"
         place = draft.place("service_account_annotations")
         work.problem(place, "FieldNotUsed", message, "annotate it, or take serviceAccountName out", "warning")
+    if isinstance(draft.resource, KaosAgent) and draft.resource.spec.pod_spec:
+        work.not_yet("podSpec is not supported yet: pods are as they would be without it")
+    if isinstance(draft.resource, KaosAgent):
+        _kaos(work, draft.resource.spec)
+    _pooled(work, draft)
     config = draft.resource.spec.config if isinstance(draft.resource, KaosAgent) else None
     if config is not None and config.autonomous is not None:
         work.not_yet("autonomous work is not supported yet: the agent answers when it is asked")
+
+
+def _kaos(work: Work, spec: KaosAgentSpec) -> None:
+    container, route = spec.container, spec.gateway_route
+    if container is not None and (container.command or container.args):
+        work.not_yet("container.command and container.args are not supported yet: Kadre's own loop runs the agent")
+    if route is not None and route.retries:
+        work.not_yet("gatewayRoute.retries is not supported yet: no request is sent again")
+
+
+def _pooled(work: Work, draft: Draft) -> None:
+    """Fields that have no effect for where the agent runs: of pods of its own, and of a pool."""
+    runtime = draft.spec.runtime
+    if runtime is None or runtime.mode != "Pooled":
+        if runtime is not None and runtime.pool:
+            message = f"the agent is in no pool: {runtime.pool} is the name of one, and mode is not Pooled"
+            place = draft.place("runtime").below("pool")
+            work.problem(place, "FieldNotUsed", message, "write mode: Pooled, or remove pool", "warning")
+        return
+    message = "a pooled agent has no pods of its own: this has no effect"
+    for field in ALONE:
+        if getattr(draft.spec, field) is not None:
+            work.problem(draft.place(field), "FieldNotUsed", message, "take it out, or the mode", "warning")
+    for place, variable in draft.env:
+        if variable.name not in MODEL_VARIABLES:
+            message = f"a pooled agent has no process of its own: the variable {variable.name} is not set"
+            work.problem(place, "FieldNotUsed", message, "take it out, or the mode", "warning")
 
 
 def merged(work: Work, draft: Draft) -> None:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from kadre.api.dialects.kaos import MCPServer
 from kadre.api.kinds.agent import ToolReference
+from kadre.api.kinds.tool import A2aTool as RemoteAgent
+from kadre.api.kinds.tool import HumanTool as HumanSection
 from kadre.api.kinds.tool import McpTool, Tool, ToolSpec
 from kadre.api.parts import SecretKeyRef
-from kadre.plan import keys
+from kadre.plan import api_tools, parameters, retrieval_tools, servers
 from kadre.plan.draft import Draft, Entry, Place
 from kadre.plan.lookup import find
-from kadre.plan.types import LaunchPlan, McpTools, SecretRef, ToolPlan, UnsupportedTool
+from kadre.plan.names import tool_name
+from kadre.plan.types import A2aTool, CodeTool, HumanTool, LaunchPlan, McpTools, SecretRef, ToolPlan, UnsupportedTool
 from kadre.plan.work import Work
 
 CALL_TIMEOUT = McpTools(name="").timeout
+ANSWER_TIMEOUT = A2aTool(name="", url="").timeout
+Found = ToolPlan | tuple[ToolPlan, ...]
+"""What a reference leads to."""
 
 
 def tool_plans(work: Work, draft: Draft) -> list[Entry[ToolPlan]]:
@@ -22,9 +30,8 @@ def tool_plans(work: Work, draft: Draft) -> list[Entry[ToolPlan]]:
     plans: list[Entry[ToolPlan]] = []
     for place, reference in draft.tools:
         with work.following("tool", reference.name):
-            plan = _referenced(work, place, reference)
-        if plan is not None:
-            plans.append(Entry(place, plan))
+            found = _referenced(work, place, reference)
+        plans += [Entry(place, plan) for plan in (found if isinstance(found, tuple) else (found,))]
     for place, name in draft.servers:
         fix = f"create an MCPServer named {name}, or take it off the list"
         with work.following("tool", name):
@@ -45,62 +52,104 @@ def no_two_alike(work: Work, plans: Iterable[Entry[ToolPlan]]) -> None:
 
 
 def check_server(work: Work, server: MCPServer) -> None:
-    """What is wrong with an MCPServer by itself."""
-    _server(work, server, ())
+    """What is wrong with an MCPServer by itself; of one with pods of its own its plan tells."""
+    if not work.served(server, servers.port_of(server)):
+        _server(work, server, ())
 
 
-def check_tool(work: Work, tool: Tool) -> None:
-    """What is wrong with a Tool by itself."""
-    _tool(work, Place(tool, "spec"), tool.name, tool.spec, ())
+def own_plan(work: Work, tool: Tool) -> ToolPlan | None:
+    """A Tool by itself, and what is wrong with it; None for one that is several."""
+    found = _tool(work, Place(tool, "spec"), tool.name, tool.spec, ())
+    return None if isinstance(found, tuple) else found
 
 
 def _check_parts(work: Work, place: Place, tool: ToolSpec) -> None:
     """References of a type that isn't built yet stop nothing: warnings."""
-    login = tool.api.authentication if tool.api else None
-    if login is not None and login.secret_ref is not None:
-        where = place.below("api.authentication.secretRef")
-        work.secret(where, login.secret_ref, severity="warning")
-    if tool.retrieval is None:
-        return
-    here = place.below("retrieval")
-    store, embedding = tool.retrieval.vector_store, tool.retrieval.embedding
-    if store.secret_ref is not None:
-        work.secret(here.below("vectorStore.secretRef"), store.secret_ref, severity="warning")
-    if embedding is not None and embedding.api_key_secret_ref is not None:
-        where, key = here.below("embedding.apiKeySecretRef"), embedding.api_key_secret_ref
-        keys.named_key(work, where, key, embedding.provider, embedding.endpoint, "warning")
+    retrieval_tools.check_secrets(work, place, tool)
 
 
-def _referenced(work: Work, place: Place, reference: ToolReference) -> ToolPlan | None:
-    """A tool written in place, an endpoint, or a name: of a Tool, else of an MCPServer, else of a Service."""
+def _referenced(work: Work, place: Place, reference: ToolReference) -> Found:
+    """A tool written in place, an endpoint, or a name: of a Tool, else of an MCPServer, else of a Service.
+
+    One Tool may be several, the operations of an API; what is not there is none.
+    """
     name, listed = reference.name, tuple(reference.capabilities or ())
     namespace = place.resource.namespace
     if reference.inline is not None:
-        return _tool(work, place, name, reference.inline, listed)
+        return _vouched(_tool(work, place, name, reference.inline, listed), reference, reference.inline)
     if reference.endpoint is not None:
         return _endpoint(work, place, reference, reference.endpoint)
     tool = find(work.lookup, Tool, namespace, name)
     if tool is not None:
-        return _tool(work, Place(tool, "spec"), name, tool.spec, listed)
+        return _vouched(_tool(work, Place(tool, "spec"), name, tool.spec, listed), reference, tool.spec)
     server = find(work.lookup, MCPServer, namespace, name)
     if server is not None:
-        return _server(work, server, listed)
+        return _vouched(_server(work, server, listed), reference)
     service = work.lookup.service(namespace, name)
     if service:
         return _endpoint(work, place, reference, service)
     kind = MCPServer if work.lookup.broken("MCPServer", namespace, name) else Tool
     fix = f"create a Tool or an MCPServer named {name}, or add endpoint: with the URL of an MCP server"
     work.missing(kind, place.below("name"), name, fix)
-    return None
+    return ()
 
 
-def _tool(work: Work, place: Place, name: str, tool: ToolSpec, listed: tuple[str, ...]) -> ToolPlan:
+def _vouched(found: Found, reference: ToolReference, tool: ToolSpec | None = None) -> Found:
+    """The tools as ones that are trusted, where the agent's author says so, or says nothing and the Tool's does."""
+    own = tool is not None and tool.trusted
+    if not (own if reference.trusted is None else reference.trusted):
+        return found
+    if isinstance(found, tuple):
+        return tuple(map(_trusted, found))
+    return _trusted(found)
+
+
+def _trusted(plan: ToolPlan) -> ToolPlan:
+    return msgspec.structs.replace(plan, trusted=True) if hasattr(plan, "trusted") else plan
+
+
+def _tool(work: Work, place: Place, name: str, tool: ToolSpec, listed: tuple[str, ...]) -> Found:
     if tool.type == "mcp" and tool.mcp is not None:
         capabilities = listed or tuple(tool.capabilities or ())
         plain = McpTools(name=name, capabilities=capabilities, granted=True)
         return _mcp(work, place.below("mcp"), tool.mcp, plain)
+    if tool.type == "a2a" and tool.a2a is not None:
+        return _remote(work, place.below("a2a"), name, tool.a2a, tool.description or "")
+    if tool.type == "api" and tool.api is not None:
+        return api_tools.plans(work, place, name, tool, tool.api, listed)
+    if tool.type == "code":
+        timeout = tool.code.timeout if tool.code is not None else CodeTool(name="").timeout
+        return CodeTool(name=tool_name(name), description=(tool.description or "").strip(), timeout=timeout)
+    if tool.type == "human":
+        return _human(name, tool)
+    lacking = retrieval_tools.unbuilt(tool) if tool.type == "retrieval" else f"tools of type {tool.type}"
+    if not lacking:
+        return retrieval_tools.retrieval_tool(work, place, name, tool) or ()
     _check_parts(work, place, tool)
-    return _not_built(work, name, tool.type, f"tools of type {tool.type} are")
+    return _not_built(work, name, tool.type, f"{lacking} are")
+
+
+def _human(name: str, tool: ToolSpec) -> HumanTool:
+    human = tool.human or HumanSection()
+    return HumanTool(
+        name=tool_name(name),
+        description=(tool.description or "").strip(),
+        prompt=(human.prompt or "").strip(),
+        timeout=human.timeout or 0.0,
+        default=human.default,
+        parameters=parameters.schema(tool.parameters) if tool.parameters else {},
+    )
+
+
+def _remote(work: Work, place: Place, name: str, remote: RemoteAgent, description: str) -> A2aTool:
+    return A2aTool(
+        name=tool_name(name),
+        url=remote.endpoint,
+        description=description.strip(),
+        headers=remote.headers or {},
+        secret_headers=_secrets(work, place, remote.secret_headers),
+        timeout=remote.timeout or ANSWER_TIMEOUT,
+    )
 
 
 def _endpoint(work: Work, place: Place, reference: ToolReference, url: str) -> McpTools:
@@ -112,6 +161,7 @@ def _endpoint(work: Work, place: Place, reference: ToolReference, url: str) -> M
         headers=reference.headers or {},
         secret_headers=_secrets(work, place, reference.secret_headers),
         capabilities=tuple(reference.capabilities or ()),
+        trusted=bool(reference.trusted),
         timeout=reference.timeout or CALL_TIMEOUT,
     )
 
@@ -136,6 +186,9 @@ def _mcp(work: Work, place: Place, mcp: McpTool, plain: McpTools) -> McpTools:
 
 def _server(work: Work, server: MCPServer, capabilities: tuple[str, ...]) -> ToolPlan:
     config, place = server.spec.config, Place(server, "spec.config.env")
+    lacking = servers.unbuilt(server)
+    if pods := "" if lacking else work.served(server, servers.port_of(server)):
+        return McpTools(name=server.name, url=f"{pods}/mcp", transport="http", capabilities=capabilities, granted=True)
     values, secrets = work.env(Entry(place.item(number), item) for number, item in enumerate(config.env or ()))
     source = config.tools.from_string if config.tools else None
     package = config.mcp or (config.tools.from_package if config.tools else None)

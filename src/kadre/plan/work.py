@@ -17,7 +17,7 @@ from kadre.api.resource import Resource
 from kadre.base.problems import Problem, Severity, did_you_mean
 from kadre.plan.draft import Draft, Place
 from kadre.plan.lookup import Lookup, find, group_and_kind
-from kadre.plan.names import secret_variable
+from kadre.plan.names import secret_variable, server_name
 from kadre.plan.types import AgentKey, Dependency, DependencyKind, Notice, Override, SecretRef
 
 R = TypeVar("R", bound=Resource)
@@ -36,6 +36,8 @@ class Work:
     notices: dict[Notice, None] = field(default_factory=dict)
     dependencies: list[Dependency] = field(default_factory=list)
     """What the resource refers to, in the order in which it was followed."""
+    servers: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Servers with pods of their own that it uses: their kind and name, each with its base URL."""
     _about: tuple[dict[Problem, None], dict[Notice, None]] = field(default_factory=lambda: ({}, {}))
     """What was found since a reference began to be followed."""
 
@@ -51,6 +53,14 @@ class Work:
         resource, path = place
         found = Problem(reason, message, fix, resource.ref, path, resource.at(path), severity)
         self.problems[found] = self._about[0][found] = None
+
+    def served(self, server: Resource, port: int) -> str:
+        """Where a server is reached that has pods of its own; empty where the agent's host runs it."""
+        word = server.kind
+        url = self.lookup.served(server.namespace, server_name(word, server.name), port)
+        if url:
+            self.servers[word, server.name] = url
+        return url
 
     def not_yet(self, message: str) -> None:
         """Note a part of the contract that isn't built yet, and what happens instead."""

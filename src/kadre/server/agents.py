@@ -12,8 +12,8 @@ from starlette.responses import Response
 from kadre.base.problems import Problem
 from kadre.engine.agent import HostedAgent
 from kadre.engine.host import Host
-from kadre.plan.types import AgentTool, McpTools
-from kadre.server import errors, names
+from kadre.plan.types import AgentTool, UnsupportedTool
+from kadre.server import auth, errors, names
 
 
 class AgentsDoor:
@@ -36,6 +36,22 @@ class AgentsDoor:
         key = names.resolve(self._directory, params["name"], params.get("namespace", ""))
         return errors.json_response(shown(self._host.agents[key]))
 
+    async def offer(self, request: Request) -> Response:
+        """What the agent gives its model with every conversation; its prompt, to who may see all."""
+        from kadre.engine.replay import case, recording  # only who records asks
+
+        params = request.path_params
+        key = names.resolve(self._directory, params["name"], params["namespace"])
+        caller: auth.Caller = request.scope["caller"]
+        auth.check(caller, key)
+        agent = self._host.agents[key]
+        given = recording.Given(
+            prompt=agent.plan.system_prompt if "see-all" in caller.rights else None,
+            tools=case.offered(await agent.offer()),
+            max_history=agent.plan.memory.max_history,
+        )
+        return errors.json_response(given)
+
     async def health(self, request: Request) -> Response:
         """200 while requests are served; `problems` says what was not taken over from the files."""
         del request
@@ -56,7 +72,7 @@ def shown(agent: HostedAgent) -> dict[str, Any]:
         "description": plan.description,
         "model": plan.model.model,
         "provider": plan.model.provider,
-        "tools": [tool.name for tool in plan.tools if isinstance(tool, McpTools)],
+        "tools": [tool.name for tool in plan.tools if not isinstance(tool, AgentTool | UnsupportedTool)],
         "agents": [str(tool.agent) for tool in plan.tools if isinstance(tool, AgentTool)],
         "notices": [msgspec.to_builtins(notice) for notice in agent.notices],
         "status": "Ready",

@@ -1,18 +1,26 @@
-"""A host's agents, asked and read for doors that are not HTTP's own: see `kadre.server.mcp.Agents`."""
+"""A host's agents, asked and read for doors that speak another protocol than Kadre's own: MCP and A2A."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+from urllib.parse import urlencode
 
 import msgspec
 from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
+from kadre.base.errors import Refused
 from kadre.base.tasks import Tasks
-from kadre.engine.host import Ask, Host
+from kadre.engine import events as ev
+from kadre.engine.accepting import Ask
+from kadre.engine.host import Host
+from kadre.engine.live import Live
 from kadre.plan.types import AgentKey
-from kadre.server import auth, chat, names, runs
+from kadre.server import auth, chat, runs, sse, webhooks
+
+Method = Literal["GET", "POST", "DELETE"]
 
 
 class Offered(NamedTuple):
@@ -23,10 +31,21 @@ class Offered(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What a door answered: an HTTP status, and what it says as JSON."""
+    """What a door answered: an HTTP status, what it says as JSON, and in how many seconds to ask again, if it said."""
 
     status: int
     body: Mapping[str, Any]
+    retry_after: float | None = None
+
+
+class Answered(Refused):
+    """A host has refused it: what it said, as whoever asked through the gateway is told."""
+
+    def __init__(self, told: Told) -> None:
+        error = told.body.get("error") or {}
+        message = str(error.get("message") or f"it failed ({told.status})")
+        super().__init__(message, reason=str(error.get("reason") or "Refused"), retry_after=told.retry_after)
+        self.status = told.status  # type: ignore[misc]  # the host's, whatever it is
 
 
 class Agents(Protocol):
@@ -40,17 +59,44 @@ class Agents(Protocol):
         """What the chat door answers. Raises Refused."""
         ...
 
+    async def begin(self, scope: Scope, agent: AgentKey, message: str, session_id: str) -> Told:
+        """What the runs door answers to a run that nobody waits for. Raises Refused."""
+        ...
+
+    def stream(self, scope: Scope, agent: AgentKey, message: str, session_id: str) -> AsyncGenerator[ev.Event]:
+        """The events of a run that is begun so, and its tokens, until it has ended. Raises KadreError."""
+        ...
+
     async def read(self, scope: Scope, run_id: str) -> Told:
         """What the runs door tells of a run. Raises Refused."""
+        ...
+
+    def follow(self, scope: Scope, run_id: str, after: int) -> AsyncGenerator[ev.Event]:
+        """The run's events with a number above `after`, and its tokens, until it has ended. Raises KadreError."""
+        ...
+
+    async def runs(self, scope: Scope, query: Mapping[str, str]) -> Told:
+        """What the runs door lists. Raises Refused."""
+        ...
+
+    async def cancel(self, scope: Scope, run_id: str) -> Told:
+        """What the runs door answers when it has ended a run. Raises Refused."""
+        ...
+
+    async def webhooks(
+        self, scope: Scope, run_id: str, method: Method, webhook: str = "", sent: Mapping[str, str] | None = None
+    ) -> Told:
+        """What the door of webhooks answers: of a run's, or of that one. Raises Refused."""
         ...
 
 
 class HostAgents:
     """The agents of this process."""
 
-    def __init__(self, host: Host, directory: names.Directory) -> None:
+    def __init__(self, host: Host, door: runs.RunsDoor, hooks: webhooks.WebhooksDoor) -> None:
         self._host = host
-        self._runs = runs.RunsDoor(host, directory)
+        self._runs = door
+        self._hooks = hooks
 
     async def offered(self, scope: Scope) -> Sequence[Offered]:
         """See Agents."""
@@ -61,16 +107,73 @@ class HostAgents:
 
     async def ask(self, scope: Scope, agent: AgentKey, message: str, session_id: str) -> Told:
         """See Agents."""
+        live = await self._start(scope, agent, message, session_id, stream=False)
+        return _told(chat.chat_reply(live, await live.wait_decision()))
+
+    async def begin(self, scope: Scope, agent: AgentKey, message: str, session_id: str) -> Told:
+        """See Agents."""
+        return _told(await self._runs.accepted(await self._start(scope, agent, message, session_id, stream=True)))
+
+    async def stream(self, scope: Scope, agent: AgentKey, message: str, session_id: str) -> AsyncGenerator[ev.Event]:
+        """See Agents."""
+        live = await self._start(scope, agent, message, session_id, stream=True)
+        async for event in live.follow():
+            yield event
+
+    async def _start(self, scope: Scope, agent: AgentKey, message: str, session_id: str, *, stream: bool) -> Live:
         caller: auth.Caller = scope["caller"]
         auth.check(caller, agent)
-        live = await self._host.start(Ask(agent=agent, message=message, session_id=session_id, caller=caller.name))
-        answer = chat.chat_reply(live, await live.wait_decision())
-        return Told(answer.status_code, msgspec.json.decode(answer.body))
+        ask = Ask(agent=agent, message=message, session_id=session_id, caller=caller.name, stream=stream)
+        return await self._host.start(ask)
 
     async def read(self, scope: Scope, run_id: str) -> Told:
         """See Agents."""
-        answer = await self._runs.get(Request({**scope, "path_params": {"id": run_id}}))
-        return Told(answer.status_code, msgspec.json.decode(answer.body))
+        return _told(await self._runs.get(_of(scope, run_id)))
+
+    async def follow(self, scope: Scope, run_id: str, after: int) -> AsyncGenerator[ev.Event]:
+        """See Agents."""
+        live = await self._runs.open(_of(scope, run_id))
+        async for event in live.follow(after):
+            yield event
+
+    async def runs(self, scope: Scope, query: Mapping[str, str]) -> Told:
+        """See Agents."""
+        return _told(await self._runs.index(Request({**scope, "query_string": urlencode(query).encode()})))
+
+    async def cancel(self, scope: Scope, run_id: str) -> Told:
+        """See Agents."""
+        return _told(await self._runs.cancel(_of(scope, run_id)))
+
+    async def webhooks(
+        self, scope: Scope, run_id: str, method: Method, webhook: str = "", sent: Mapping[str, str] | None = None
+    ) -> Told:
+        """See Agents."""
+        request = _of(scope, run_id, webhook, msgspec.json.encode(sent or {}))
+        match method:
+            case "POST":
+                return _told(await self._hooks.create(request))
+            case "DELETE":
+                return _told(await self._hooks.delete(request))
+            case "GET":
+                return _told(await (self._hooks.one(request) if webhook else self._hooks.index(request)))
+
+
+def _of(scope: Scope, run_id: str, webhook: str = "", sent: bytes = b"") -> Request:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": sent, "more_body": False}
+
+    headers = [each for each in scope["headers"] if each[0] != b"content-length"]  # that of another body
+    return Request({**scope, "path_params": {"id": run_id, "webhook": webhook}, "headers": headers}, receive)
+
+
+def _told(answer: Response) -> Told:
+    return Told(answer.status_code, msgspec.json.decode(answer.body), retry_after(answer.headers))
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """In how many seconds to ask again, where an answer of ours says so."""
+    seconds = sse.number(headers.get("retry-after", ""))
+    return None if seconds is None else float(seconds)
 
 
 class McpDoor:

@@ -7,6 +7,7 @@ that was rebound to 127.0.0.1, must not pass as that person.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -31,6 +32,9 @@ NOT_LOCAL = (
     " cluster, and call any other from the machine it runs on"
 )
 OPEN_PATHS = frozenset({"/health", "/healthz", "/readyz", "/metrics"})
+OPEN_END = "/.well-known/agent-card.json"
+"""How every address ends at which an agent's card is."""
+_CARD = re.compile(r"(/agents/[^/]+(/[^/]+)?)?" + re.escape(OPEN_END))
 
 
 class Caller(NamedTuple):
@@ -40,6 +44,8 @@ class Caller(NamedTuple):
     rights: tuple[Right, ...] = ()
     agent: str = ""
     """The agent that the gateway has vouched for them to, and all that they see here; empty: everything here."""
+    via: str = ""
+    """The agent that asks for them: it sees what it delegates alone."""
 
 
 LOCAL = Caller("local", ALL_RIGHTS)
@@ -64,17 +70,26 @@ def caller(scope: Scope, verifier: Verifier | None = None) -> Caller:
             forwarded = True
     if origin and not _is_local_origin(origin.decode("latin-1"), host.decode("latin-1")):
         raise Forbidden("requests from pages of another origin are refused", reason="ForeignOrigin")
-    if scope["path"] in OPEN_PATHS:
+    if is_open(scope["path"]):
         return ANYBODY
     if said and verifier is not None:
         claims = verifier.heard(said.decode("latin-1"))
-        return Caller(claims.sub, claims.rights, claims.aud)
+        if claims.via and not _is_delegating(scope["path"], scope["method"]):
+            raise Forbidden(
+                f"agent {claims.via} may begin runs here and see those, and nothing else", reason="ViaAgent"
+            )
+        return Caller(claims.sub, claims.rights, claims.aud, claims.via)
     client = scope.get("client")
     if client is None or client[0] not in _LOOPBACK or forwarded:
         raise Unauthorized(NOT_LOCAL, reason="NotLocal")
     if host and host_name(host.decode("latin-1")) not in _LOCAL_NAMES:
         raise Forbidden("the Host header names another machine; use localhost or 127.0.0.1", reason="ForeignHost")
     return LOCAL
+
+
+def is_open(path: str) -> bool:
+    """Whether who asks there need not be known."""
+    return path in OPEN_PATHS or (path.endswith(OPEN_END) and _CARD.fullmatch(path) is not None)
 
 
 def check(caller: Caller, agent: AgentKey) -> None:
@@ -88,6 +103,11 @@ def host_name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.rpartition(":")[0] if ":" in host else host
+
+
+def _is_delegating(path: str, method: str) -> bool:
+    """Whether that is a way to begin a run, or to one that is known: no list and no other door."""
+    return path.startswith("/runs/") or (path == "/runs" and method == "POST")
 
 
 def _is_local_origin(origin: str, host: str) -> bool:

@@ -78,9 +78,11 @@ def _too_large() -> TooLarge:
     return TooLarge(f"the body is larger than {MAX_BODY // 1024 // 1024} MiB", reason="BodyTooLarge")
 
 
-async def decode(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
-    """The body as what the door expects. Raises BadRequest that says where it is not."""
+async def decode(request: Request, decoder: msgspec.json.Decoder[T], *, empty: T | None = None) -> T:
+    """The body as what the door expects; `empty` where there is none. Raises BadRequest that says where it is not."""
     body = await read(request)
+    if empty is not None and not body:
+        return empty
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:

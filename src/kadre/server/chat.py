@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from kadre.base.errors import KadreError
 from kadre.engine import events as ev
-from kadre.engine.host import Ask, Host
+from kadre.engine.accepting import Ask
+from kadre.engine.host import Host
 from kadre.engine.live import Live
 from kadre.plan.types import AgentKey
 from kadre.server import auth, body, errors, names, sse

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from kadre.base.errors import KadreError, Refused
 from kadre.engine.live import Live
-from kadre.server import names
+from kadre.plan.names import RESERVED
 
 OPENAI_PATHS = ("/v1/chat/completions", "/v1/models")
 """How the addresses end that are served to OpenAI's clients."""
@@ -38,7 +38,7 @@ def answer(path: str, status: int, error: Mapping[str, Any], headers: dict[str, 
 def speaks_openai(path: str) -> bool:
     """Whether OpenAI's clients call that address, one that nothing is served at included."""
     first, *rest = path.removeprefix("/").split("/")
-    if first in names.RESERVED and not path.endswith(OPENAI_PATHS):
+    if first in RESERVED and not path.endswith(OPENAI_PATHS):
         return first == "v1"
     return first == "v1" or "v1" in rest[:2]
 

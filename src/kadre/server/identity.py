@@ -38,12 +38,16 @@ Right = Literal["see-all", "approve"]
 
 
 class Claims(msgspec.Struct, omit_defaults=True):
-    """What is signed. `sub`: the caller; `aud`: the host it is said to; `exp`: when it ends, in seconds since 1970."""
+    """What is signed. `sub`: the caller; `aud`: the agent it is said to; `exp`: when it ends, in seconds since 1970.
+
+    `via`: the agent that asks for the caller; empty: they ask themselves.
+    """
 
     sub: str
     aud: str
     exp: int
     rights: tuple[Right, ...] = ()
+    via: str = ""
 
 
 class _Head(msgspec.Struct):
@@ -90,17 +94,17 @@ class Signer:
         self._head = b""
         self._said: _Recent[tuple[str, float]] = _Recent()
 
-    def sign(self, caller: str, host: str, rights: tuple[Right, ...] = ()) -> str:
+    def sign(self, caller: str, host: str, rights: tuple[Right, ...] = (), via: str = "") -> str:
         """The word for that host. The same one is given for half of its life. Raises Unavailable."""
         now = self._clock.now().timestamp()
         key = self._current()
-        said = self._said.get((self._head, caller, host, rights))
+        said = self._said.get((self._head, caller, host, rights, via))
         if said is not None and said[1] > now + LIFE_SECONDS / 2:
             return said[0]
         ends = int(now) + LIFE_SECONDS
-        content = self._head + b"." + _encoded(msgspec.json.encode(Claims(caller, host, ends, rights)))
+        content = self._head + b"." + _encoded(msgspec.json.encode(Claims(caller, host, ends, rights, via)))
         word = (content + b"." + _encoded(key.sign(content))).decode()
-        self._said.put((self._head, caller, host, rights), (word, ends))
+        self._said.put((self._head, caller, host, rights, via), (word, ends))
         return word
 
     def lacks(self) -> str:
@@ -125,11 +129,14 @@ class Signer:
 
 
 class Verifier:
-    """Hears on a host who is calling. `keys`: a folder with public keys as PEM, each in a file `ID.pem`."""
+    """Hears on a host who is calling. `keys`: a folder with public keys as PEM, each in a file `ID.pem`.
 
-    def __init__(self, keys: Path, host: str, clock: Clock | None = None) -> None:
+    `here`: whether that agent is here, which has to be meant.
+    """
+
+    def __init__(self, keys: Path, here: Callable[[str], bool], clock: Clock | None = None) -> None:
         self._keys = keys
-        self._host = host
+        self._here = here
         self._clock = clock or SystemClock()
         self._heard: _Recent[Claims] = _Recent()
 
@@ -162,8 +169,8 @@ class Verifier:
             raise _unproven("its signature is not that of the key it names") from None
         except ValueError as error:  # msgspec's and binascii's too
             raise _unproven("it is of another form") from error
-        if found.aud != self._host or not found.sub:
-            raise _unproven(f"it is said to {found.aud}, and this is {self._host}")
+        if not self._here(found.aud) or not found.sub:
+            raise _unproven(f"it is said to {found.aud}, which is not here")
         return found
 
     def _public(self, name: str) -> Ed25519PublicKey:

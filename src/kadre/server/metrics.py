@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import Counter as Counted
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +14,7 @@ from starlette.responses import Response
 from kadre.base.clock import Clock
 from kadre.engine.events import RunStatus
 from kadre.engine.messages import Usage
-from kadre.plan.types import AgentPlan
+from kadre.plan.types import AgentKey, AgentPlan
 
 BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60)
 RATE_WINDOW = 60
@@ -60,6 +61,8 @@ class _Of:
         self.labels = labels
         self.tools: dict[str, tuple[Any, Any]] = {}
         self.recent = _Recent()
+        self.sessions: Counter[str] = Counter()
+        """Runs under way or waiting for their turn, by the session that they are of."""
 
 
 class Metrics:
@@ -68,10 +71,10 @@ class Metrics:
     def __init__(self, clock: Clock) -> None:
         self.registry = registry = CollectorRegistry()
         self._clock = clock
-        self._of: dict[int, tuple[AgentPlan, _Of]] = {}
+        self._of: dict[AgentKey, tuple[AgentPlan, _Of]] = {}
 
-        def counter(name: str, text: str, *more: str) -> Counter:
-            return Counter(name, text, (*_AGENT, *more), registry=registry)
+        def counter(name: str, text: str, *more: str) -> Counted:
+            return Counted(name, text, (*_AGENT, *more), registry=registry)
 
         def histogram(name: str, text: str, *more: str) -> Histogram:
             return Histogram(name, text, (*_AGENT, *more), buckets=BUCKETS, registry=registry)
@@ -79,7 +82,7 @@ class Metrics:
         self.requests = counter("agent_request_total", "Runs accepted.")
         self.errors = counter("agent_request_errors_total", "Runs that failed or were refused.")
         self.duration = histogram("agent_request_duration_seconds", "Seconds from a run's start to its end.")
-        self.active = Gauge("agent_active_sessions", "Runs under way.", _AGENT, registry=registry)
+        self.active = Gauge("agent_active_sessions", "Sessions that have a run under way.", _AGENT, registry=registry)
         self.rate = Gauge("agent_requests_per_second", "Runs accepted, per second.", _AGENT, registry=registry)
         self.timeouts = counter("agent_timeout_total", "Runs that passed their deadline.")
         self.rate_limited = counter("llm_rate_limit_errors_total", "Model calls the provider refused for their rate.")
@@ -87,34 +90,48 @@ class Metrics:
         self.tokens = counter("llm_tokens_total", "Tokens as the provider counted them.", "model", "token_type")
         self.tool_duration = histogram("tool_execution_duration_seconds", "Seconds of one tool call.", "tool_name")
         self.tool_errors = counter("tool_execution_errors_total", "Tool calls that failed.", "tool_name")
+        self._collectors: tuple[Counted | Gauge | Histogram, ...] = (
+            *(self.requests, self.errors, self.duration, self.active, self.rate, self.timeouts, self.rate_limited),
+            *(self.inference, self.tokens, self.tool_duration, self.tool_errors),
+        )
 
     def _series(self, plan: AgentPlan) -> _Of:
-        known = self._of.get(id(plan))
+        known = self._of.get(plan.key)
         if known is not None and known[0] is plan:
             return known[1]
         series = _Of(self, plan)
-        for key, (old, before) in list(self._of.items()):
-            if old.key == plan.key:  # a reloaded plan takes over what was counted
-                series.recent = before.recent
-                del self._of[key]
-        self._of[id(plan)] = (plan, series)
+        if known is not None:  # a reloaded plan takes over what was counted
+            series.recent, series.sessions = known[1].recent, known[1].sessions
+        self._of[plan.key] = (plan, series)
         return series
 
     def show(self, plan: AgentPlan) -> None:
         """Have an agent's figures there before there is anything to count: who scales by them must not find none."""
         self._series(plan)
 
-    def run_started(self, plan: AgentPlan) -> None:
+    def hide(self, plan: AgentPlan) -> None:
+        """Have none of an agent that is gone any more: in a process where agents come and go they would pile up."""
+        known = self._of.pop(plan.key, None)
+        if known is not None:
+            for each in self._collectors:
+                each.remove_by_labels(dict(zip(_AGENT, known[1].labels, strict=True)))
+
+    def run_started(self, plan: AgentPlan, session: str) -> None:
         """See Observer."""
         series = self._series(plan)
         series.requests.inc()
-        series.active.inc()
+        series.sessions[session] += 1
+        series.active.set(len(series.sessions))
         series.recent.add(self._clock.monotonic())
 
-    def run_finished(self, plan: AgentPlan, status: RunStatus, seconds: float, reason: str) -> None:
+    def run_finished(self, plan: AgentPlan, session: str, status: RunStatus, seconds: float, reason: str) -> None:
         """See Observer."""
         series = self._series(plan)
-        series.active.dec()
+        if series.sessions[session] > 1:
+            series.sessions[session] -= 1
+        else:
+            del series.sessions[session]
+            series.active.set(len(series.sessions))
         series.duration.observe(seconds)
         if status == "failed":
             series.errors.inc()

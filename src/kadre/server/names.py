@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from kadre.base.errors import Conflict, NotFound
 from kadre.base.problems import did_you_mean
 from kadre.plan.types import AgentKey
-
-RESERVED = frozenset(
-    {
-        *("agents", "runs", "sessions", "v1", "health", "healthz", "readyz", "metrics"),
-        *("a2a", "chat", "approvals", "mcp", "ui", ".well-known"),
-    }
-)
-"""Agents of these names get no short route: the route was there first."""
 
 CANDIDATES = 100
 """Agents that an answer lists where a name is that of several."""
@@ -31,7 +24,7 @@ class Directory(Protocol):
         ...
 
     def named(self, name: str) -> Sequence[AgentKey]:
-        """Those of that bare name, one a namespace; asked for by every request, so no search."""
+        """Those of that bare name, one a namespace and group; asked for by every request, so no search."""
         ...
 
 
@@ -53,11 +46,12 @@ class Some:
 def resolve(directory: Directory, name: str, namespace: str = "", home: str = "") -> AgentKey:
     """The agent of that name (`ns/name` too). Raises NotFound, or Conflict with the candidates.
 
-    `home`: the namespace whose agent is meant by a bare name that several have.
+    `home`: the namespace whose agent is meant by a bare name that several have. Where a namespace has one of each
+    group, `name.group` says which, as the candidates do.
     """
     if not namespace and "/" in name:
         namespace, _, name = name.partition("/")
-    found = [key for key in directory.named(name) if not namespace or key.namespace == namespace]
+    found = [key for key in _named(directory, name) if not namespace or key.namespace == namespace]
     if len(found) > 1 and not namespace:
         found = [key for key in found if key.namespace == home] or found
     if len(found) == 1:
@@ -66,7 +60,13 @@ def resolve(directory: Directory, name: str, namespace: str = "", home: str = ""
         shown = f"{namespace}/{name}" if namespace else name
         known = sorted({key.name for key in directory.all()})
         raise NotFound(f"there is no agent {shown!r}{_hint(name, known)}", reason="NoSuchAgent")
-    raise _ambiguous(f"several agents are named {name!r}; say which, as in /agents/NAMESPACE/{name}/chat", found)
+    raise _ambiguous(f"several agents are named {name!r}", found)
+
+
+def _named(directory: Directory, name: str) -> Sequence[AgentKey]:
+    bare, dot, group = name.partition(".")  # no agent that is served has a dot in its name
+    with_group = [key for key in directory.all() if key.name == bare and key.group == group] if dot else []
+    return with_group or directory.named(name)
 
 
 def _hint(name: str, known: Sequence[str]) -> str:
@@ -84,9 +84,11 @@ def only(directory: Directory) -> AgentKey:
         return found[0]
     if not found:
         raise NotFound("no agent is loaded", reason="NoSuchAgent")
-    raise _ambiguous("several agents are loaded; say which, as in /agents/NAME/chat", found)
+    raise _ambiguous("several agents are loaded", found)
 
 
 def _ambiguous(message: str, found: list[AgentKey]) -> Conflict:
-    candidates = sorted(str(key) for key in found)[:CANDIDATES]
-    return Conflict(message, reason="AmbiguousAgent", details={"candidates": candidates})
+    times = Counter(key.short for key in found)
+    candidates = sorted(key.short if times[key.short] == 1 else f"{key.short}.{key.group}" for key in found)
+    message = f"{message}; say which, as in /agents/{candidates[0]}/chat"
+    return Conflict(message, reason="AmbiguousAgent", details={"candidates": candidates[:CANDIDATES]})

@@ -18,9 +18,11 @@ from starlette.responses import Response
 from kadre.base.errors import BadRequest, KadreError, NotFound
 from kadre.base.tasks import Tasks
 from kadre.engine import events as ev
-from kadre.engine.host import Ask, Host
+from kadre.engine.accepting import Ask
+from kadre.engine.host import Host
 from kadre.engine.live import Live
 from kadre.engine.messages import Message, ToolCall
+from kadre.plan.names import RESERVED
 from kadre.plan.types import AgentKey
 from kadre.server import auth, body, chat, errors, names, sse
 
@@ -129,7 +131,7 @@ class OpenAIDoor:
         params = request.path_params
         if "name" in params:
             namespace = params.get("namespace", "")
-            if params["name"] in names.RESERVED and not namespace:
+            if params["name"] in RESERVED and not namespace:
                 message = (
                     f"{params['name']} is an address of Kadre's own; use /NAMESPACE/{params['name']}/v1 for the agent"
                 )
@@ -185,11 +187,21 @@ def _link(request: Request, live: Live) -> str:
 
 def waiting_text(live: Live, link: str) -> str:
     """What a client that knows nothing of approvals is told while a person is waited for."""
-    asked = "; ".join(
-        f"{approval.tool_call.name}({msgspec.json.encode(approval.tool_call.arguments).decode()}) [{approval.id}]"
-        for approval in live.pending_approvals()
-    )
-    return f"This needs a person's approval: {asked}. Decide with POST {link}/approve"
+    pending = live.pending_approvals()
+    calls = "; ".join(map(_call, (each for each in pending if each.kind == "call")))
+    questions = "; ".join(f"{each.reason} {_call(each)}" for each in pending if each.kind == "question")
+    told = []
+    if calls:
+        told.append(f"This needs a person's approval: {calls}. Decide with POST {link}/approve")
+    if questions:
+        how = f'POST {link}/approve {{"decision": "allow", "answer": …}}'
+        told.append(f"This needs a person's answer: {questions}. Answer with {how}")
+    return "\n".join(told)
+
+
+def _call(approval: ev.Approval) -> str:
+    arguments = msgspec.json.encode(approval.tool_call.arguments).decode()
+    return f"{approval.tool_call.name}({arguments}) [{approval.id}]"
 
 
 def completion(live: Live, finished: ev.RunFinished | None, link: str) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, cast, get_args
 
@@ -11,41 +12,66 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from kadre.base.errors import BadRequest, Forbidden, NotFound, NotSupportedYet
-from kadre.engine.events import RunStatus
+from kadre.base.errors import BadRequest, Forbidden, NotFound
+from kadre.base.ids import is_id
+from kadre.engine import elsewhere, forking
+from kadre.engine.accepting import ROOT, Parent
+from kadre.engine.approvals import Said
+from kadre.engine.events import RunStarted, RunStatus
 from kadre.engine.host import Host
 from kadre.engine.live import Live
-from kadre.engine.memory import conversation, spill
-from kadre.engine.memory.port import Age, RunInfo, SessionInfo, age
+from kadre.engine.memory import spill
+from kadre.engine.memory.port import Age, Journal, RunInfo, age
 from kadre.server import auth, body, chat, errors, names, sse
 
 MAX_PAGE = 1000
+MAX_CHAIN = 64
+"""Agents in a chain of delegation that is believed: more than any limit allows."""
+MAX_AGENT = 1024
+"""Characters of an agent's key: a namespace, a name and a group."""
 NO_PAGE = {"X-Content-Type-Options": "nosniff"}
 """What a tool returned may look like a web page; a browser must not take it for one of ours."""
 
 
 class RunRequest(chat.ChatRequest):
-    """`POST /runs`: `agent` may be left out where only one is loaded."""
+    """`POST /runs`: `agent` may be left out where only one is loaded. `parent`: the run of the agent that asks."""
 
     agent: str = ""
+    parent: Parent = ROOT
 
 
 class ApproveRequest(msgspec.Struct):
-    """`POST /runs/{id}/approve`: `approval_id` may be left out where only one is open."""
+    """`POST /runs/{id}/approve`: `approval_id` may be left out where only one is open.
+
+    See approvals.Said for `digest`, `arguments` and `answer`.
+    """
 
     decision: Literal["allow", "deny"]
     """Never taken for granted: a misspelt field must not let a write through."""
     approval_id: str = ""
     note: str = ""
+    by: str = ""
+    """Who decided, where an agent hands it on; else it is the caller."""
+    digest: str = ""
+    arguments: dict[str, Any] | None = None
+    answer: str | None = None
+
+
+class ForkRequest(msgspec.Struct):
+    """`POST /runs/{id}/fork`: the event up to which, all of the run where it is left out; an id for the session."""
+
+    at: int | None = None
+    session_id: str = ""
 
 
 _age_decoder = msgspec.json.Decoder(tuple[Annotated[datetime, msgspec.Meta(tz=True)], str])
 _run_decoder = msgspec.json.Decoder(RunRequest)
+_fork_decoder = msgspec.json.Decoder(ForkRequest)
 _approve_decoder = msgspec.json.Decoder(ApproveRequest)
 
 
 class RunsDoor:
-    """`/runs…` and `/sessions…`."""
+    """`/runs…`."""
 
     def __init__(self, host: Host, directory: names.Directory) -> None:
         self._host = host
@@ -55,29 +81,36 @@ class RunsDoor:
         """Accept a run and answer at once with 202 and where to look; the same run id answers with the run there is."""
         sent = await body.decode(request, _run_decoder)
         agent = names.resolve(self._directory, sent.agent) if sent.agent else names.only(self._directory)
-        live = await self._host.start(chat.ask(request, agent, sent, stream=True))
+        _check_parent(request, sent)
+        # Nobody reads the tokens of a run that an agent asks for.
+        stream = not sent.parent.run_id
+        return await self.accepted(await self._host.start(chat.ask(request, agent, sent, stream=stream), sent.parent))
+
+    async def accepted(self, live: Live) -> Response:
+        """The answer to who has begun that run."""
         location = f"/runs/{live.info.run_id}"
         return errors.json_response(await self._shown(live), 202, {"Location": location, **chat.ids(live)})
 
     async def get(self, request: Request) -> Response:
-        """The run with its events."""
-        live = await self._open(request)
-        return errors.json_response({**await self._shown(live), "events": live.events})
+        """The run with its events, and the last thing the model said in it: all of it, where an event has a part."""
+        live = await self.open(request)
+        return errors.json_response({**await self._shown(live), "response": live.answer(), "events": live.events})
 
     async def events(self, request: Request) -> Response:
         """The run's events as they come, from Last-Event-ID on."""
-        live = await self._open(request)
+        live = await self.open(request)
         after, offset = sse.parse_last_event_id(request.headers.get("last-event-id", ""))
         return sse.EventStream(chat.event_lines(live, after, offset), chat.ids(live))
 
     async def blob(self, request: Request) -> Response:
         """A text that was too large for an event of the run, whole."""
-        live = await self._open(request)
+        live = await self.open(request)
         digest = request.path_params["digest"]
         path = spill.named(live.events, digest)
         if path is not None:
             kind = "application/json" if spill.is_json(path) else "text/plain; charset=utf-8"
-            for journal in self._host.journals:
+            own = self._host.journal_of(live.info.agent)
+            for journal in sorted(self._host.journals, key=lambda each: each is not own):
                 with contextlib.suppress(NotFound):  # it is in another store, or forgotten meanwhile
                     data = await journal.get_blob(digest)
                     return Response(data, headers={**chat.ids(live), "Content-Type": kind, **NO_PAGE})
@@ -85,16 +118,13 @@ class RunsDoor:
 
     async def cancel(self, request: Request) -> Response:
         """End the run; one that has ended stays as it is."""
-        await self._open(request)
+        await self.open(request)
         return errors.json_response(await self._shown(await self._host.cancel(request.path_params["id"])))
 
     async def approve(self, request: Request) -> Response:
-        """Allow or deny one call."""
-        live = await self._open(request)
-        caller: auth.Caller = request.scope["caller"]
-        if "approve" not in caller.rights:
-            message = "deciding a call that waits is a right of its own, which this caller has not"
-            raise Forbidden(message, reason="MayNotApprove")
+        """Allow one call, as it is or changed, or deny it; answer a question."""
+        live = await self.open(request)
+        caller = may_approve(request)
         sent = await body.decode(request, _approve_decoder)
         approval = sent.approval_id
         if not approval:
@@ -102,25 +132,37 @@ class RunsDoor:
             if len(pending) > 1:
                 raise BadRequest("several calls wait; say which by approval_id", reason="AmbiguousApproval")
             approval = pending[0].id if pending else ""
-        await self._host.approve(live.info.run_id, approval, sent.decision, caller.name, sent.note)
+        by = (caller.via and sent.by) or caller.name
+        said = Said(digest=sent.digest, arguments=sent.arguments, answer=sent.answer)
+        await self._host.approve(live.info.run_id, approval, sent.decision, by, sent.note, said)
         return errors.json_response(await self._shown(live))
 
     async def fork(self, request: Request) -> Response:
-        """Not built yet."""
-        await self._open(request)
-        raise NotSupportedYet("forking a run is not supported yet")
+        """Begin another session, of the caller, with what was said up to an event of the run."""
+        live = await self.open(request)
+        caller: auth.Caller = request.scope["caller"]
+        if caller.via:
+            raise Forbidden("an agent begins no sessions of its own", reason="ViaAgent")
+        sent = await body.decode(request, _fork_decoder, empty=ForkRequest())
+        found = await elsewhere.find(self._host.journals, live.info.run_id, self._host.journal_of(live.info.agent))
+        if found is None:
+            raise NotFound(f"there is no run {live.info.run_id!r}", reason="NoSuchRun")
+        made = await forking.fork(*found, caller.name, self._host.clock, at=sent.at, session_id=sent.session_id)
+        told = {**msgspec.structs.asdict(made.run), "forked": {"run_id": made.of, "at": made.at, "note": made.note}}
+        where = {"X-Run-ID": made.run.run_id, "X-Session-ID": made.run.session_id}
+        return errors.json_response(told, 201, {"Location": f"/runs/{made.run.run_id}", **where})
 
     async def index(self, request: Request) -> Response:
         """Runs, newest first: `?agent= &session_id= &status= &limit= &before=`, and where the `next` page begins."""
         query = request.query_params
         limit = limit_of(request)
         found: list[RunInfo] = []
-        for journal in self._host.journals:
+        for journal in self.journals(request):
             found += await journal.runs(
-                agent=self._agent(request),
+                agent=self.agent(request),
                 session_id=query.get("session_id"),
                 status=_status(query.get("status")),
-                caller=_only(request),
+                caller=only(request),
                 before=_age(query.get("before")),
                 limit=limit + 1,
             )
@@ -128,44 +170,22 @@ class RunsDoor:
         following = cursor(*age(found[limit - 1])) if len(found) > limit else None
         return errors.json_response({"runs": found[:limit], "next": following})
 
-    async def sessions(self, request: Request) -> Response:
-        """Sessions, the latest used first: `?agent= &limit=`."""
-        limit = limit_of(request)
-        agent = self._agent(request)
-        found: list[SessionInfo] = []
-        for journal in self._host.journals:
-            found += await journal.sessions(agent=agent, caller=_only(request), limit=limit)
-        found.sort(key=lambda info: info.updated, reverse=True)
-        return errors.json_response({"sessions": found[:limit]})
+    async def open(self, request: Request) -> Live:
+        """The run. Raises NotFound.
 
-    async def session(self, request: Request) -> Response:
-        """One session with what was said in it. `?agent=` where two agents have a session of that name."""
-        session_id = request.path_params["id"]
-        agent = self._agent(request)
-        for journal in self._host.journals:
-            runs = await journal.runs(agent=agent, session_id=session_id, caller=_only(request), limit=MAX_PAGE)
-            if runs:
-                owner = runs[0].agent
-                events = await journal.history(owner, session_id, max(run.order for run in runs) + 1, MAX_PAGE)
-                said = conversation.messages(events, MAX_PAGE)
-                shown = [run for run in runs if run.agent == owner]
-                return errors.json_response({"session_id": session_id, "agent": owner, "messages": said, "runs": shown})
-        raise NotFound(f"there is no session {session_id!r}", reason="NoSuchSession")
-
-    async def _open(self, request: Request) -> Live:
-        """The run. One of another caller is not there for who may see their own only, nor one of another agent.
-
-        A journal may hold runs of agents to which the gateway has not vouched for the caller.
+        One of another caller is not there for who may see their own only, nor one of another agent: a journal may hold
+        runs of agents to which the gateway has not vouched for the caller.
         """
         run_id = request.path_params["id"]
         live = await self._host.open(run_id)
-        mine, caller = _only(request), request.scope["caller"]
+        mine, caller = only(request), request.scope["caller"]
         elsewhere = caller.agent and live.info.agent != caller.agent
-        if elsewhere or (mine is not None and live.info.caller != mine):
+        undelegated = caller.via and _asked_by(live) != caller.via
+        if elsewhere or undelegated or (mine is not None and live.info.caller != mine):
             raise NotFound(f"there is no run {run_id!r}", reason="NoSuchRun")
         return live
 
-    def _agent(self, request: Request) -> str | None:
+    def agent(self, request: Request) -> str | None:
         """The agent that a list is of: the one that is asked for, and else the one that the caller may see."""
         name, caller = request.query_params.get("agent"), request.scope["caller"]
         if not name:
@@ -174,13 +194,15 @@ class RunsDoor:
         auth.check(caller, found)
         return str(found)
 
+    def journals(self, request: Request) -> Sequence[Journal]:
+        """The stores that a list is of: another agent's, which may be away, is nothing to who is vouched for to one."""
+        own = self._host.journal_of(request.scope["caller"].agent)
+        return self._host.journals if own is None else [own]
+
     async def _shown(self, live: Live) -> dict[str, Any]:
         info = live.info
-        for journal in self._host.journals:
-            found = await journal.run(info.run_id)
-            if found is not None:
-                info = found
-                break
+        found = await elsewhere.find(self._host.journals, info.run_id, self._host.journal_of(info.agent))
+        info = found[1] if found is not None else info
         return {**msgspec.structs.asdict(info), "approvals": live.pending_approvals()}
 
 
@@ -199,7 +221,38 @@ def limit_of(request: Request) -> int:
     return limit
 
 
-def _only(request: Request) -> str | None:
+def _check_parent(request: Request, sent: RunRequest) -> None:
+    """Raises Forbidden where somebody else than an agent says that one asks, or an agent does not say how it does.
+
+    What an agent delegates is a session of its own: it must not go on with one of the person's.
+    """
+    via, parent = request.scope["caller"].via, sent.parent
+    if not via and parent == ROOT:
+        return
+    told = is_id(parent.run_id) and 0 < len(parent.chain) <= MAX_CHAIN and parent.chain[-1] == via
+    if not (via and told and all(len(name) <= MAX_AGENT for name in (*parent.chain, parent.outside))):
+        message = "the field parent is said by an agent that delegates, with itself as the last of its chain"
+        raise Forbidden(message, reason="NotTheParent")
+    if not sent.run_id or sent.session_id != sent.run_id:
+        raise Forbidden("an agent asks in a session of its own: session_id is the run_id", reason="NotTheParent")
+
+
+def _asked_by(live: Live) -> str:
+    """The agent that delegated the run; empty for one that somebody has begun."""
+    first = live.events[0] if live.events else None
+    return first.chain[-1] if isinstance(first, RunStarted) and first.chain else ""
+
+
+def may_approve(request: Request) -> auth.Caller:
+    """Who calls. Raises Forbidden where they may not decide about calls that wait."""
+    caller: auth.Caller = request.scope["caller"]
+    if "approve" not in caller.rights:
+        message = "deciding a call that waits is a right of its own, which this caller has not"
+        raise Forbidden(message, reason="MayNotApprove")
+    return caller
+
+
+def only(request: Request) -> str | None:
     """The caller whose runs and sessions alone are shown; None: everybody's."""
     caller: auth.Caller = request.scope["caller"]
     return None if "see-all" in caller.rights else caller.name

@@ -1,42 +1,58 @@
-"""One suite, several stores: every test that takes `journal` runs on each of them.
+"""One suite, several stores: every test that takes `journal` runs on each, or `store` on each that has a server.
 
-PostgreSQL's server is started once for all tests of a process (`make test-stores`); each test has a schema of its own.
+A server is started once for all tests of a process (`make test-stores`); each test has a part of it of its own.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from kadre.base.clock import FakeClock, SystemClock
 from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.memory.port import Journal, OwnJournal
+from kadre.engine.memory.remote_journal import RemoteJournal
 from kadre.engine.memory.sqlite import SqliteJournal
-from tests.support.postgres import Cluster, new_schema
+from tests.support.cut import Cut
+from tests.support.postgres import Cluster
+from tests.support.redis import RedisServer
 from tests.support.scene import Scene
-
-if TYPE_CHECKING:
-    from kadre.engine.memory.postgres import PostgresJournal
+from tests.support.stores import Store, new_space, started
 
 LEASE = 1.5
 """Seconds; long enough for a machine that is busy."""
-POSTGRES = pytest.param("postgres", marks=[pytest.mark.stores, pytest.mark.needs("postgres")])
+SERVERS = [pytest.param(kind, marks=[pytest.mark.stores, pytest.mark.needs(kind)]) for kind in ("postgres", "redis")]
 
 
-@pytest.fixture(params=["in-memory", "sqlite", POSTGRES])
-async def journal(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Journal]:
+@pytest.fixture(scope="session")
+def stores() -> Iterator[Callable[[str], Store]]:
+    """The store of a kind, started when it is first wanted."""
+    with ExitStack() as running:
+        yield functools.cache(lambda kind: running.enter_context(started(kind)))
+
+
+@pytest.fixture(params=SERVERS)
+def store(request: pytest.FixtureRequest, stores: Callable[[str], Store]) -> Store:
+    """Each server that keeps a journal."""
+    return stores(request.param)
+
+
+@pytest.fixture(params=["in-memory", "sqlite", *SERVERS])
+async def journal(
+    request: pytest.FixtureRequest, tmp_path: Path, stores: Callable[[str], Store]
+) -> AsyncIterator[Journal]:
     """An empty store of each kind."""
-    store: Journal = InMemoryJournal(clock=FakeClock())
-    if request.param == "sqlite":
+    store: Journal
+    if request.param == "in-memory":
+        store = InMemoryJournal(clock=FakeClock())
+    elif request.param == "sqlite":
         store = await SqliteJournal.open(tmp_path, clock=FakeClock())
-    elif request.param == "postgres":
-        from kadre.engine.memory.postgres import PostgresJournal
-
-        cluster: Cluster = request.getfixturevalue("cluster")
-        store = await PostgresJournal.open(cluster.dsn(), schema=new_schema(), clock=FakeClock())
+    else:
+        store = await stores(request.param).open(new_space(), clock=FakeClock())
     yield store
     await store.aclose()
 
@@ -50,11 +66,20 @@ async def own(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[O
     await store.aclose()
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+@pytest.fixture
+def cluster(stores: Callable[[str], Store]) -> Cluster:
     """A PostgreSQL server of our own."""
-    with Cluster() as started:
-        yield started
+    server = stores("postgres").server
+    assert isinstance(server, Cluster)
+    return server
+
+
+@pytest.fixture
+def redis(stores: Callable[[str], Store]) -> RedisServer:
+    """A Redis server of our own."""
+    server = stores("redis").server
+    assert isinstance(server, RedisServer)
+    return server
 
 
 @pytest.fixture
@@ -66,32 +91,27 @@ async def sqlite(tmp_path: Path) -> AsyncIterator[SqliteJournal]:
 
 
 @pytest.fixture
-async def shared(cluster: Cluster) -> AsyncIterator[tuple[PostgresJournal, PostgresJournal]]:
-    """Two journals over one PostgreSQL database, as two processes would have them."""
-    from kadre.engine.memory.postgres import PostgresJournal
-
-    schema = new_schema()
-    both = (
-        await PostgresJournal.open(cluster.dsn(), schema=schema, lease=LEASE),
-        await PostgresJournal.open(cluster.dsn(), schema=schema, lease=LEASE),
-    )
-    yield both
-    for store in both:
-        await store.aclose()
+def space() -> str:
+    """The part of its store that a test has."""
+    return new_space()
 
 
 @pytest.fixture
-async def begin(cluster: Cluster) -> AsyncIterator[Callable[..., Awaitable[Scene]]]:
-    """Begins a host over one database: `dsn` leads there another way, `begun=False` leaves alone what is there."""
-    from kadre.engine.memory.postgres import PostgresJournal
+async def shared(store: Store, space: str) -> AsyncIterator[tuple[RemoteJournal, RemoteJournal]]:
+    """Two journals over one store, as two processes would have them."""
+    both = (await store.open(space, lease=LEASE), await store.open(space, lease=LEASE))
+    yield both
+    for journal in both:
+        await journal.aclose()
 
-    schema, scenes = new_schema(), []
 
-    async def begin(*, dsn: str = "", begun: bool = True) -> Scene:
-        # By one connection where it may be cut: another one that is open would find out at once what became of it.
-        number = 1 if dsn else 4
-        journal = await PostgresJournal.open(dsn or cluster.dsn(), schema=schema, lease=LEASE, connections=number)
-        scene = Scene(journal, SystemClock())
+@pytest.fixture
+async def begin(store: Store, space: str) -> AsyncIterator[Callable[..., Awaitable[Scene]]]:
+    """Begins a host over one store: `cut` leads there another way, `begun=False` leaves alone what is there."""
+    scenes = []
+
+    async def begin(*, cut: Cut | None = None, begun: bool = True) -> Scene:
+        scene = Scene(await store.open(space, lease=LEASE, cut=cut), SystemClock())
         scenes.append(scene)
         if begun:
             await scene.host.recover()
@@ -104,5 +124,5 @@ async def begin(cluster: Cluster) -> AsyncIterator[Callable[..., Awaitable[Scene
 
 @pytest.fixture
 async def hosts(begin: Callable[..., Awaitable[Scene]]) -> tuple[Scene, Scene]:
-    """Two hosts that have begun, over one PostgreSQL database."""
+    """Two hosts that have begun, over one store."""
     return await begin(), await begin()

@@ -10,13 +10,12 @@ import pytest
 from kadre.base import errors
 from kadre.base.clock import SystemClock
 from kadre.engine.memory.port import Journal, RunInfo, SharedJournal
-from kadre.engine.memory.postgres import PostgresJournal
+from kadre.engine.memory.remote_journal import RemoteJournal
 from tests.contract.journal.conftest import LEASE
 from tests.contract.journal.story import AGENT, Teller
-from tests.support.postgres import Cluster
+from tests.support.stores import Store
 
-pytestmark = [pytest.mark.stores, pytest.mark.needs("postgres")]
-Pair = tuple[PostgresJournal, PostgresJournal]
+Pair = tuple[RemoteJournal, RemoteJournal]
 
 
 def ids(runs: Sequence[RunInfo]) -> list[str]:
@@ -36,7 +35,7 @@ async def until(journal: SharedJournal, condition: Callable[[Sequence[RunInfo]],
             await journal.news()
 
 
-async def takes_its_time(journal: PostgresJournal) -> None:
+async def takes_its_time(journal: RemoteJournal) -> None:
     """Look what becomes of run-1 after the server was away: others get time to come back before it is anybody's."""
     async with asyncio.timeout(20):
         while journal._watch.steady:
@@ -45,8 +44,8 @@ async def takes_its_time(journal: PostgresJournal) -> None:
     await until(journal, lambda found: ids(found) == ["run-1"])
 
 
-async def third(cluster: Cluster, shared: Pair) -> PostgresJournal:
-    return await PostgresJournal.open(cluster.dsn(), schema=shared[0]._server.where.schema, lease=LEASE)
+async def third(store: Store, space: str) -> RemoteJournal:
+    return await store.open(space, lease=LEASE)
 
 
 async def test_a_run_is_its_creators_until_another_claims_it(shared: Pair) -> None:
@@ -85,8 +84,8 @@ async def test_a_run_is_claimed_as_it_was_seen_or_not_at_all(shared: Pair) -> No
     assert sorted(type(result).__name__ for result in results) == ["Fenced", "Fenced", "Fenced", "RunInfo"]
 
 
-async def test_runs_of_a_process_that_ends_are_anybodys_at_once(cluster: Cluster, shared: Pair) -> None:
-    leaving = await third(cluster, shared)
+async def test_runs_of_a_process_that_ends_are_anybodys_at_once(store: Store, space: str, shared: Pair) -> None:
+    leaving = await third(store, space)
     await Teller("run-left", "s1").create(leaving)
     await Teller("run-kept", "s2").create(shared[1])
     assert await shared[0].abandoned({AGENT}) == []
@@ -95,13 +94,14 @@ async def test_runs_of_a_process_that_ends_are_anybodys_at_once(cluster: Cluster
     assert await shared[0].abandoned({"default/another"}) == []
 
 
-async def test_runs_of_a_process_that_dies_are_anybodys_when_its_lease_runs_out(cluster: Cluster, shared: Pair) -> None:
-    dying = await third(cluster, shared)
+async def test_runs_of_a_process_that_dies_are_anybodys_when_its_lease_runs_out(
+    store: Store, space: str, shared: Pair
+) -> None:
+    dying = await third(store, space)
     await Teller("run-left", "s1").create(dying)
     started = SystemClock().monotonic()
-    dying._watch._db.terminate()  # as the kernel does for a process that is killed
+    dying._watch.hang_up()  # as the kernel does for a process that is killed
     await dying._tasks.aclose()
-    dying._watch._db = None
     await dying.aclose()
     await until(shared[0], lambda found: ids(found) == ["run-left"])
     assert SystemClock().monotonic() - started > LEASE / 2
@@ -116,7 +116,7 @@ async def test_a_lease_is_renewed_for_as_long_as_its_process_lives(shared: Pair)
 
 
 async def test_a_question_that_a_server_answers_late_takes_nothing_of_who_could_not_renew(
-    cluster: Cluster, shared: Pair
+    store: Store, shared: Pair
 ) -> None:
     """It was asked by one that held its lease, and is answered when the other's has run out meanwhile."""
     await until(shared[0], lambda _: shared[0]._watch.steady)
@@ -124,30 +124,30 @@ async def test_a_question_that_a_server_answers_late_takes_nothing_of_who_could_
     await shared[1]._tasks.aclose()  # its next renewal would be one that the server is too late for
     for _ in range(2):
         await shared[0].news()
-    cluster.freeze()
+    store.server.freeze()
     asked = asyncio.create_task(shared[0].abandoned({AGENT}))
     await SystemClock().sleep(0.6 * LEASE)
-    cluster.thaw()
+    store.server.thaw()
     assert await asked == []
     await until(shared[0], lambda found: ids(found) == ["run-1"])
 
 
 async def test_after_the_server_was_away_for_less_than_a_lease_everybody_gets_time_to_renew(
-    cluster: Cluster, shared: Pair
+    store: Store, shared: Pair
 ) -> None:
     await until(shared[0], lambda _: shared[0]._watch.steady)
     await Teller("run-1", "s").create(shared[1])
     await shared[1]._tasks.aclose()  # it does not come back by itself
-    cluster.stop()
-    cluster.start()
+    store.server.stop()
+    store.server.start()
     await takes_its_time(shared[0])
 
 
-async def test_after_the_server_was_away_everybody_gets_time_to_renew(cluster: Cluster, shared: Pair) -> None:
+async def test_after_the_server_was_away_everybody_gets_time_to_renew(store: Store, shared: Pair) -> None:
     await until(shared[0], lambda _: shared[0]._watch.steady)
     await Teller("run-1", "s").create(shared[1])
-    cluster.stop()
+    store.server.stop()
     await shared[1]._tasks.aclose()  # it does not come back by itself
     await SystemClock().sleep(1.2 * LEASE)
-    cluster.start()
+    store.server.start()
     await takes_its_time(shared[0])

@@ -1,10 +1,11 @@
-"""PostgreSQL when things go wrong: the server killed or stopped, the way to it cut, a password wrong."""
+"""PostgreSQL when things go wrong: a commit unheard of, a value it cannot hold, a password wrong."""
 
 from __future__ import annotations
 
 import asyncio
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 
 import msgspec
@@ -15,115 +16,17 @@ from kadre.base.clock import FakeClock
 from kadre.engine import events as ev
 from kadre.engine.memory.postgres import PostgresJournal
 from kadre.engine.memory.postgres_server import Address, connect, place
-from tests.contract.journal.story import AGENT, START, Teller, numbers, said, whole_run
-from tests.support.postgres import Cluster, new_schema
-from tests.support.postgres_cut import Cut
+from tests.contract.journal.story import AGENT, START, Teller, whole_run
+from tests.support.postgres import Cluster
+from tests.support.stores import Store, new_space
 
 pytestmark = [pytest.mark.stores, pytest.mark.needs("postgres")]
 SECRET = "hush-9f2"
 
 
-async def _talk(journal: PostgresJournal, session: int, acknowledged: dict[str, int], enough: asyncio.Event) -> None:
-    """One run after another, until there is enough; notes what was acknowledged. Gives a run up that fails."""
-    turn = 0
-    while not enough.is_set():
-        run = Teller(f"run-{session}-{turn:06}", f"s{session}-{turn // 5}")
-        turn += 1
-        try:
-            await run.create(journal, run.run_id)
-            acknowledged[run.run_id] = run.seq
-            await run.append(journal, run.event(ev.System, reason="Note", message="note"))
-            acknowledged[run.run_id] = run.seq
-            await run.end(journal)
-            acknowledged[run.run_id] = run.seq
-        except errors.Unavailable:
-            turn += 5 - turn % 5  # what is left open holds its session
-
-
-async def _until(acknowledged: dict[str, int], count: int) -> None:
-    while len(acknowledged) < count:  # noqa: ASYNC110 - it counts what others note down
-        await asyncio.sleep(0)
-
-
-async def test_a_server_that_is_killed_amid_appends_loses_nothing_and_is_found_again(cluster: Cluster) -> None:
-    journal = await PostgresJournal.open(cluster.dsn(), schema=new_schema())
-    acknowledged: dict[str, int] = {}
-    enough = asyncio.Event()
-    async with asyncio.timeout(50):
-        talking = [asyncio.create_task(_talk(journal, session, acknowledged, enough)) for session in range(8)]
-        for kill in range(3):
-            await _until(acknowledged, 100 * (kill + 1))
-            await asyncio.to_thread(cluster.kill)
-            await asyncio.to_thread(cluster.start)
-        await _until(acknowledged, len(acknowledged) + 100)
-        enough.set()
-        await asyncio.gather(*talking)
-    for run_id, seq in acknowledged.items():
-        kept = numbers(await journal.events(run_id))
-        assert kept == list(range(1, len(kept) + 1))
-        assert len(kept) >= seq
-    sessions = await journal.sessions(limit=10_000)
-    for session in sessions:
-        orders = sorted(info.order for info in await journal.runs(session_id=session.session_id))
-        assert orders == list(range(1, session.runs + 1))
-    await journal.aclose()
-
-
-async def test_a_server_that_is_killed_while_runs_wait_for_their_turn_lets_them_go_on(cluster: Cluster) -> None:
-    journal = await PostgresJournal.open(cluster.dsn(), schema=new_schema())
-    other = await PostgresJournal.open(cluster.dsn(), schema=journal._server.where.schema)
-    first, second = Teller("run-1", "s"), Teller("run-2", "s")
-    await first.create(journal)
-    await second.create(journal)
-    turn = asyncio.create_task(journal.turn("run-2"))
-    await asyncio.to_thread(cluster.kill)
-    await asyncio.to_thread(cluster.start)
-    async with asyncio.timeout(20):
-        await first.end(other)
-        await turn
-        await second.end(journal)
-        assert await other.held() == await journal.held() == []
-    await journal.aclose()
-    await other.aclose()
-
-
-async def test_a_server_that_is_stopped_is_an_error_that_heals(cluster: Cluster) -> None:
-    journal = await PostgresJournal.open(cluster.dsn("postgres", SECRET), schema=new_schema())
-    await whole_run(journal, "run-1", "s")
-    cluster.stop()
-    try:
-        calls = (journal.run("run-1"), Teller("run-2", "s").create(journal), journal.put_blob(b"x"))
-        for refused in await asyncio.gather(*calls, return_exceptions=True):
-            assert isinstance(refused, errors.Unavailable)
-            assert (refused.reason, bool(refused.retry_after)) == ("JournalUnavailable", True)
-            assert "the server cannot be reached; check that it runs" in str(refused)
-            assert SECRET not in str(refused)
-        with pytest.raises(errors.Unavailable, match="cannot be reached"):
-            await PostgresJournal.open(cluster.dsn(), schema=new_schema())
-    finally:
-        cluster.start()
-    await whole_run(journal, "run-2", "s")
-    assert [info.run_id for info in await journal.runs()] == ["run-2", "run-1"]
-    await journal.aclose()
-
-
-@pytest.mark.parametrize("busy", [False, True])
-async def test_a_run_whose_creation_was_committed_unheard_is_created_once(cluster: Cluster, busy: bool) -> None:
-    async with Cut(str(cluster.folder)) as cut:
-        journal = await PostgresJournal.open(cut.dsn, schema=new_schema())
-        if busy:
-            await Teller("run-0", "s").create(journal)
-        cut.next_answer_to(b"run-to-be-cut")
-        created = await Teller("run-to-be-cut", "s").create(journal)
-        assert (cut.cuts, created.existing, created.run.order, created.position) == (1, False, 1 + busy, busy)
-        assert (await Teller("run-to-be-cut", "s").create(journal)).existing
-        assert len(await journal.events("run-to-be-cut")) == 2
-        await journal.aclose()
-
-
-async def test_a_commit_of_a_creation_that_is_not_heard_of_is_found_out(cluster: Cluster) -> None:
-    async with Cut(str(cluster.folder)) as cut:
-        journal = await PostgresJournal.open(cut.dsn, schema=new_schema(), connections=1)
+async def test_a_commit_of_a_creation_that_is_not_heard_of_is_found_out(stores: Callable[[str], Store]) -> None:
+    async with stores("postgres").cut() as cut:
+        journal = await stores("postgres").open(new_space(), cut=cut)
         await Teller("run-0", "s").create(journal)
         cut.next_answer_to(b"COMMIT;")
         created = await Teller("run-1", "s").create(journal)
@@ -131,55 +34,8 @@ async def test_a_commit_of_a_creation_that_is_not_heard_of_is_found_out(cluster:
         await journal.aclose()
 
 
-async def test_an_append_that_was_committed_unheard_is_appended_once(cluster: Cluster) -> None:
-    async with Cut(str(cluster.folder)) as cut:
-        journal = await PostgresJournal.open(cut.dsn, schema=new_schema())
-        run, behind = Teller("run-1", "s"), Teller("run-2", "s")
-        await run.create(journal)
-        await behind.create(journal)
-        await run.append(journal, run.asks("a"))
-        cut.next_answer_to(b"approval_decided")
-        await run.append(journal, run.event(ev.ApprovalDecided, approval_id="a", decision="allow", by="ann"))
-        cut.next_answer_to(b"run_finished")
-        await run.end(journal)
-        assert cut.cuts == 2
-        assert numbers(await journal.events("run-1")) == list(range(1, 8))
-        info = await journal.run("run-1")
-        assert info is not None
-        assert (info.status, info.last_seq, info.usage.total_tokens) == ("completed", 7, 5)
-        await journal.turn("run-2")
-        await journal.aclose()
-
-
-async def test_a_writer_that_was_fenced_is_told_so_though_its_connection_broke(cluster: Cluster) -> None:
-    async with Cut(str(cluster.folder)) as cut:
-        journal = await PostgresJournal.open(cut.dsn, schema=new_schema())
-        run = Teller("run-1", "s")
-        await run.create(journal)
-        await journal.claim("run-1")
-        cut.next_answer_to(b"run_finished")
-        with pytest.raises(errors.Fenced):
-            await run.end(journal)
-        assert (cut.cuts, len(await journal.events("run-1"))) == (1, 2)
-        await journal.aclose()
-
-
-async def test_a_creation_that_is_cancelled_is_settled_when_its_caller_goes_on(cluster: Cluster) -> None:
-    journal = await PostgresJournal.open(cluster.dsn(), schema=new_schema())
-    for index in range(30):
-        creating = asyncio.create_task(Teller(f"run-{index}", f"s{index}").create(journal))
-        for _ in range(index):
-            await asyncio.sleep(0)
-        creating.cancel()
-        await asyncio.gather(creating, return_exceptions=True)
-        info = await journal.run(f"run-{index}")
-        assert await journal.run(f"run-{index}") == info
-        assert len(await journal.events(f"run-{index}")) == (2 if info else 0)
-    await journal.aclose()
-
-
 async def test_connections_stay_bounded(cluster: Cluster) -> None:
-    schema = new_schema()
+    schema = new_space()
     journal = await PostgresJournal.open(cluster.dsn(), schema=schema, connections=3)
     await asyncio.gather(*(whole_run(journal, f"run-{index}", f"s{index}") for index in range(200)))
     db = await connect(place(cluster.dsn(), schema))
@@ -189,23 +45,8 @@ async def test_connections_stay_bounded(cluster: Cluster) -> None:
     await journal.aclose()
 
 
-async def test_closing_finishes_what_waits_and_takes_no_more(cluster: Cluster) -> None:
-    schema = new_schema()
-    journal = await PostgresJournal.open(cluster.dsn(), schema=schema)
-    creating = [asyncio.create_task(Teller(f"run-{index}", "s").create(journal, queue_limit=99)) for index in range(50)]
-    await asyncio.sleep(0)
-    await journal.aclose()
-    await asyncio.gather(*creating)
-    for call in (Teller("run-x", "s").create(journal), journal.run("run-1"), journal.put_blob(b"x")):
-        with pytest.raises(errors.Unavailable, match="the journal is closed"):
-            await call
-    journal = await PostgresJournal.open(cluster.dsn(), schema=schema)
-    assert len(await journal.abandoned({AGENT})) == 50
-    await journal.aclose()
-
-
 async def test_a_value_that_postgresql_cannot_hold_is_refused_as_the_callers(cluster: Cluster) -> None:
-    journal = await PostgresJournal.open(cluster.dsn(), schema=new_schema())
+    journal = await PostgresJournal.open(cluster.dsn(), schema=new_space())
     with pytest.raises(errors.BadRequest):
         await Teller("run-1", "s", caller="a\0b").create(journal)
     with pytest.raises(errors.BadRequest):
@@ -218,7 +59,7 @@ async def test_a_value_that_postgresql_cannot_hold_is_refused_as_the_callers(clu
 
 async def test_blobs_go_when_nothing_names_them_and_they_are_old(cluster: Cluster) -> None:
     clock = FakeClock(START)
-    journal = await PostgresJournal.open(cluster.dsn(), schema=new_schema(), clock=clock)
+    journal = await PostgresJournal.open(cluster.dsn(), schema=new_space(), clock=clock)
     digest = await journal.put_blob(b"large")
     stray = await journal.put_blob(b"its event never came")
     for minute in (1, 2, 3):
@@ -245,7 +86,7 @@ async def test_a_wrong_password_is_a_problem_that_does_not_show_it(cluster: Clus
     await db.close()
     for secret in (SECRET, ""):
         with pytest.raises(errors.ProblemError) as refused:
-            await PostgresJournal.open(cluster.dsn("locked", secret), schema=new_schema())
+            await PostgresJournal.open(cluster.dsn("locked", secret), schema=new_space())
         assert [problem.reason for problem in refused.value.problems] == ["JournalUnusable"]
         assert "refuses this user or its password" in str(refused.value)
         assert SECRET not in str(refused.value)
@@ -259,7 +100,7 @@ async def test_passwords_meant_for_other_programs_are_not_sent(
     await db.close()
     monkeypatch.setenv("PGPASSWORD", "another")
     with pytest.raises(errors.ProblemError, match="refuses this user or its password"):
-        await PostgresJournal.open(cluster.dsn("locked"), schema=new_schema())
+        await PostgresJournal.open(cluster.dsn("locked"), schema=new_space())
 
 
 @pytest.mark.parametrize(
@@ -291,19 +132,6 @@ def test_without_the_library_it_is_said_what_to_install() -> None:
     assert "pip install 'kadre[postgres]'" in done.stderr
 
 
-async def test_a_conversation_goes_on_over_a_restart_of_the_server_and_of_the_process(cluster: Cluster) -> None:
-    schema = new_schema()
-    journal = await PostgresJournal.open(cluster.dsn(), schema=schema)
-    await whole_run(journal, "run-1", "s")
-    await journal.aclose()
-    cluster.stop()
-    cluster.start()
-    journal = await PostgresJournal.open(cluster.dsn(), schema=schema)
-    assert said(await journal.history(AGENT, "s", 2, 9)) == ["message of run-1", "answer of run-1"]
-    assert (await Teller("run-2", "s").create(journal)).run.order == 2
-    await journal.aclose()
-
-
 async def test_a_password_that_is_changed_is_used_for_the_next_connection(cluster: Cluster) -> None:
     """The Secret holds the new one, the server takes no other, and every connection there was is cut."""
     db = await connect(place(cluster.dsn(), "public"))
@@ -314,7 +142,7 @@ async def test_a_password_that_is_changed_is_used_for_the_next_connection(cluste
     def address() -> Address:
         return Address(cluster.dsn("rotated", secrets["password"]))
 
-    journal = await PostgresJournal.open(address, schema=new_schema())
+    journal = await PostgresJournal.open(address, schema=new_space())
     run = Teller("run-1", "s")
     await run.create(journal)
     await db.execute("ALTER ROLE rotated PASSWORD 'new'")
@@ -324,3 +152,21 @@ async def test_a_password_that_is_changed_is_used_for_the_next_connection(cluste
     assert (await journal.events("run-1"))[-1].seq == run.seq
     await journal.aclose()
     await db.close()
+
+
+async def test_a_database_of_an_earlier_version_is_taken_over_under_a_process_that_goes_on(cluster: Cluster) -> None:
+    schema = new_space()
+    before = await PostgresJournal.open(cluster.dsn(), schema=schema)
+    db = await connect(place(cluster.dsn(), schema))
+    await db.execute("ALTER TABLE sessions DROP COLUMN title; DROP FUNCTION forget_one; UPDATE version SET number = 2")
+    await db.close()
+    await whole_run(before, "run-1", "s")
+    after = await PostgresJournal.open(cluster.dsn(), schema=schema)
+    for index, journal in enumerate((before, after, before)):
+        await whole_run(journal, f"run-{index + 2}", "s", minute=index + 1)
+    await after.rename_session(AGENT, "s", "named")
+    assert [(info.runs, info.title) for info in await before.sessions()] == [(4, "named")]
+    await before.delete_session(AGENT, "s")
+    for journal in (before, after):
+        assert list(await journal.sessions()) == []
+        await journal.aclose()

@@ -160,13 +160,17 @@ async def test_history_is_what_was_said_before_in_whole_runs(journal: Journal) -
 async def test_history_holds_messages_and_results_of_ended_runs_only(journal: Journal) -> None:
     run = Teller("run-1", "s")
     await run.create(journal)
-    await run.append(journal, run.event(ev.System, reason="A", message="a"), run.starts_a_call())
+    note, summary = (
+        run.event(ev.System, reason="A", message="a"),
+        run.event(ev.Summary, content="b", kept=2, model="m"),
+    )
+    await run.append(journal, note, summary, run.starts_a_call())
     call = ev.ToolCallState(id="call-1", name="scale", arguments={}, status="complete", output="scaled")
     await run.append(journal, run.event(ev.ToolEnd, name="scale", tool_call=call))
     assert list(await journal.history(AGENT, "s", 2, 10)) == []
     await run.end(journal)
     history = await journal.history(AGENT, "s", 2, 10)
-    assert [type(event) for event in history] == [ev.UserMessage, ev.ToolEnd, ev.AssistantMessage]
+    assert [type(event) for event in history] == [ev.UserMessage, ev.Summary, ev.ToolEnd, ev.AssistantMessage]
     assert [event for event in await journal.events("run-1") if event in history] == list(history)
 
 

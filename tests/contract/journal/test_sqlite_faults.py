@@ -275,10 +275,11 @@ async def test_a_file_of_the_first_schema_is_taken_over(tmp_path: Path) -> None:
         await whole_run(journal, run_id, run_id, minute=minute)
     await journal.aclose()
     with contextlib.closing(sqlite3.connect(tmp_path / sqlite_file.FILE)) as db:  # as that schema left it
-        db.executescript("DROP INDEX runs_by_age; PRAGMA user_version = 1")
+        db.executescript("DROP INDEX runs_by_age; ALTER TABLE sessions DROP COLUMN title; PRAGMA user_version = 1")
     for _ in range(2):
         journal = await SqliteJournal.open(tmp_path)
         assert [info.run_id for info in await journal.runs()] == ["a", "z"]
+        assert [info.title for info in await journal.sessions()] == ["", ""]
         await journal.aclose()
     with contextlib.closing(sqlite3.connect(tmp_path / sqlite_file.FILE)) as db:
         assert db.execute("PRAGMA user_version").fetchone()[0] == len(sqlite_file.MIGRATIONS)

@@ -65,6 +65,7 @@ async def test_a_server_that_is_not_there_is_named(site: Site) -> None:
     error = await failure(model, stream=True)
     assert (error.reason, len(site.clock.waits)) == ("ModelUnavailable", 3)
     assert f"no connection to http://127.0.0.1:{site.port}" in str(error)
+    assert "check that it runs" in str(error)
 
 
 @both
@@ -84,7 +85,7 @@ async def test_nothing_is_tried_again_after_the_first_token(site: Site, then: st
             assert isinstance(piece, TextDelta)
             texts.append(piece.text)
 
-    with pytest.raises(ModelError, match="broke off") as error:
+    with pytest.raises(ModelError, match=r"broke off.*; send the message again") as error:
         await read()
     assert (error.value.reason, texts, len(site.asked)) == ("ModelStreamBroken", ["Hello"], 1)
 

@@ -6,8 +6,11 @@ import asyncio
 import os
 import signal
 import sys
+import zipfile
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +184,46 @@ async def test_the_documents_echo_package_is_installed_and_run_as_it_is(laptop: 
 
 
 @pytest.mark.needs("uvx")
+def _index(folder: Path) -> None:
+    """An index with one package, which says that it runs."""
+    wheel = folder / "simple" / "tiny-demo" / "tiny_demo-1.0-py3-none-any.whl"
+    wheel.parent.mkdir(parents=True)
+    about = "tiny_demo-1.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as made:
+        made.writestr("tiny_demo.py", "def main(): print('it runs')")
+        made.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny-demo\nVersion: 1.0\n")
+        made.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        made.writestr(f"{about}/entry_points.txt", "[console_scripts]\ntiny-demo=tiny_demo:main\n")
+        made.writestr(f"{about}/RECORD", "")
+
+
+@pytest.mark.needs("uvx")
+async def test_a_package_of_another_index_is_run_from_the_cache_without_the_index_and_its_password(
+    tmp_path: Path,
+) -> None:
+    _index(tmp_path)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    launch = LaunchPlan(kind="package", package="tiny-demo")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as index:
+        serving = asyncio.create_task(asyncio.to_thread(index.serve_forever))
+        address = f"127.0.0.1:{index.server_port}/simple"
+        own = {"UV_DEFAULT_INDEX": f"http://me:secret@{address}", "UV_CACHE_DIR": str(tmp_path / "cache")}
+        laptop = Laptop({**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", **own})
+        try:
+            assert await laptop.servers.version("mine", launch) == "tiny-demo==1.0"
+        finally:
+            index.shutdown()
+            await serving
+    command = await laptop.servers.start("mine", launch)
+    assert "secret" not in str(command.env)
+    started = await asyncio.create_subprocess_exec(
+        command.command, *command.args, env={"PATH": os.environ["PATH"], **command.env}, stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await started.communicate()
+    assert (said.decode().strip(), started.returncode) == ("it runs", 0)
+    await laptop.aclose()
+
+
 async def test_a_package_that_does_not_exist_is_told_with_what_uv_said() -> None:
     laptop = Laptop({**os.environ, "UV_OFFLINE": "1"})
     with pytest.raises(ToolError, match="mine: the package kadre-no-such-server cannot be installed: "):

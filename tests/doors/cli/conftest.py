@@ -20,8 +20,9 @@ from kadre.engine.host import Host
 from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.messages import Message, ToolCall, ToolSpec, Usage
 from kadre.engine.models.port import ModelRequest, Reply, TextDelta
-from kadre.engine.tools.port import CallContext, ToolOutput
-from kadre.plan.types import AgentKey, AgentPlan, ModelPlan, Notice
+from kadre.engine.tools.human import HumanToolset
+from kadre.engine.tools.port import CallContext, ToolOutput, Toolset
+from kadre.plan.types import AgentKey, AgentPlan, HumanTool, ModelPlan, Notice
 from kadre.server import app
 from kadre.server.metrics import Metrics
 
@@ -118,7 +119,8 @@ class Served:
             ),
             AgentPlan(key=AgentKey("team-a", "owl"), model=ModelPlan(provider="scripted", model="obedient")),
         ]
-        await host.replace({plan.key: HostedAgent(plan, Obedient(), [self.desk], journal, clock) for plan in plans})
+        tools: list[Toolset] = [self.desk, HumanToolset(HumanTool(name="ask_desk", prompt="A guest is waiting"))]
+        await host.replace({plan.key: HostedAgent(plan, Obedient(), tools, journal, clock) for plan in plans})
         config = uvicorn.Config(app.build(host, Metrics(clock)), lifespan="off", log_config=None, ws="none")
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve([self._listening]), name="serve")

@@ -15,10 +15,27 @@ import pytest
 
 from tests.cluster import addons, programs
 from tests.cluster.cluster import Cluster
+from tests.cluster.node import Node
 from tests.e2e.conftest import CHART, IMAGE
+from tests.support.redis import RedisServer
 
 OPENAI = "http://openai.outside.svc:8080/v1"
 """Where OpenAI is in the test cluster."""
+REDIS = """
+apiVersion: v1
+kind: Namespace
+metadata: {{name: ai-data}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: redis-master, namespace: ai-data}}
+spec: {{ports: [{{port: 6379, targetPort: {port}}}]}}
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {{name: redis-master, namespace: ai-data}}
+subsets: [{{addresses: [{{ip: {address}}}], ports: [{{port: {port}}}]}}]
+"""
 SCRIPT = Path(__file__).parent / "openai.py"
 
 
@@ -61,6 +78,14 @@ def outside(testbed: Cluster) -> str:
     """The address of OpenAI's API in the cluster."""
     models(testbed, "outside", "openai", 8080)
     return OPENAI
+
+
+@pytest.fixture(scope="session")
+def redis(testbed: Cluster, node: Node) -> Iterator[None]:
+    """The Redis server that documents 001 and 003 name, beside the cluster: it takes any password, and none."""
+    with RedisServer(address=node.address) as server:
+        testbed.kubectl("apply", "-f", "-", stdin=REDIS.format(address=node.address, port=server.port))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,9 @@ def alone(cert_manager: None, neighbours: None, installed: Terminal) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def guide(alone: None, testbed: Cluster, outside: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guide]:
+def guide(
+    alone: None, testbed: Cluster, outside: str, redis: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Guide]:
     folder = tmp_path_factory.mktemp("guide")
     charts = tmp_path_factory.mktemp("charts")
     (port,) = free_ports(1)

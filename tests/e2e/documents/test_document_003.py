@@ -24,7 +24,7 @@ spec: {selector: {agent: support-blue}, ports: [{port: 8080}]}
 
 @pytest.mark.requirement("flattened-agent", "operator-children")
 def test_the_agent_of_the_document_becomes_what_its_controller_manages(
-    seeds: Path, terminal: Terminal, outside: str
+    seeds: Path, terminal: Terminal, outside: str, redis: None
 ) -> None:
     terminal.kubectl(
         "apply", "-f", "-", stdin=manifests(seeds, "001", "^kind: Tool").replace("ai-agents", terminal.namespace)

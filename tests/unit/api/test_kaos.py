@@ -96,6 +96,12 @@ def test_older_and_newer_fields_of_an_agent_are_understood(load_kaos: Load) -> N
             [("ConflictingFields", "spec.config")],
         ),
         ("MCPServer", "type: custom\nconfig: {image: i}", []),
+        ("MCPServer", "type: custom\nconfig: {image: i, mcp: a}", [("ConflictingFields", "spec.config")]),
+        (
+            "MCPServer",
+            "type: python-runtime\nconfig: {tools: {fromString: b}}\ncontainer: {image: i}",
+            [("ConflictingFields", "spec.config")],
+        ),
         ("MCPServer", "config: {mcp: a}", [("MissingField", "spec.type")]),
     ],
 )

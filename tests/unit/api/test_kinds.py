@@ -175,6 +175,75 @@ def test_an_unknown_provider_is_told_with_the_nearest(load_spec: Load) -> None:
             "type: api\napi: {endpoint: 'http://x', authentication: {type: bearer}}",
             [("MissingField", "spec.api.authentication")],
         ),
+        (
+            "type: api\napi: {endpoint: 'http://x/{a}'}\nparameters: [{name: a, type: array}]",
+            [("WrongType", "spec.api.endpoint")],
+        ),
+        (
+            "type: api\napi: {endpoint: 'http://x', headers: {'a b': c, Host: h, d: \"e\\r\\nf\"}}",
+            [
+                ("InvalidName", "spec.api.headers.a b"),
+                ("InvalidName", "spec.api.headers.Host"),
+                ("InvalidValue", "spec.api.headers.d"),
+            ],
+        ),
+        *(
+            (
+                f"type: api\nparameters: [{{name: h}}]\napi: {{endpoint: '{endpoint}', {secret}}}",
+                [("SecretToAnyHost", "spec.api.endpoint")],
+            )
+            for endpoint, secret in (
+                ("https://{h}/v1/me", "authentication: {type: bearer, secretRef: {name: n, key: k}}"),
+                ("https://{h}/v1/me", "secretHeaders: {X: {name: n, key: k}}"),
+                ("https://{h}.com/", "secretHeaders: {X: {name: n, key: k}}"),
+                ("https://api.{h}.example.com/", "secretHeaders: {X: {name: n, key: k}}"),
+                ("https://a{h}.example.com/", "secretHeaders: {X: {name: n, key: k}}"),
+                ("https://api.example.com:{h}", "secretHeaders: {X: {name: n, key: k}}"),
+            )
+        ),
+        *(
+            (f"type: api\nparameters: [{{name: h}}]\napi: {{endpoint: '{endpoint}', {secret}}}", [])
+            for endpoint, secret in (
+                ("https://{h}.api.example.com:443/v1", "secretHeaders: {X: {name: n, key: k}}"),
+                ("https://api.example.com/{h}", "secretHeaders: {X: {name: n, key: k}}"),
+                ("https://{h}/v1/me", "authentication: {type: none}"),
+            )
+        ),
+        (
+            "type: api\napi: {endpoint: 'http://x', secretHeaders: {'a:': {name: n, key: k}}}",
+            [("InvalidName", "spec.api.secretHeaders.a:")],
+        ),
+        (
+            "type: api\napi: {endpoint: 'http://x', method: POST, headers: {content-type: text/xml}}",
+            [("InvalidValue", "spec.api.headers.content-type")],
+        ),
+        ("type: api\napi: {endpoint: 'http://x', headers: {content-type: text/xml}}", []),
+        (
+            "type: api\napi: {endpoint: 'http://x', authentication: {type: oauth, header: 'X y'}}",
+            [
+                ("MissingField", "spec.api.authentication"),
+                ("MissingField", "spec.api.authentication"),
+                ("MissingField", "spec.api.authentication"),
+                ("WrongField", "spec.api.authentication.header"),
+                ("InvalidName", "spec.api.authentication.header"),
+            ],
+        ),
+        (
+            "type: api\napi: {endpoint: 'http://x', authentication: {type: none, scopes: [a], clientId: b}}",
+            [("WrongField", "spec.api.authentication.clientId"), ("WrongField", "spec.api.authentication.scopes")],
+        ),
+        (
+            "type: api\napi: {endpoint: 'http://x', method: PUT, fromOpenAPI: {}}\nparameters: [{name: a}]\noutput: {}",
+            [
+                ("ConflictingFields", "spec.api.fromOpenAPI"),
+                ("WrongField", "spec.api.method"),
+                ("WrongField", "spec.parameters"),
+                ("WrongField", "spec.output"),
+            ],
+        ),
+        ("type: api\ndescription: d\napi: {endpoint: 'http://x', fromOpenAPI: {inline: {openapi: 3.1.0}}}", []),
+        ("type: code\noutput: {type: strin}", [("InvalidSchema", "spec.output")]),
+        ("type: code\noutput: {items: {$ref: 'http://x/y'}}", [("InvalidSchema", "spec.output")]),
         ("type: mcp\nmcp: {endpoint: 'http://x', command: [y]}", [("ConflictingFields", "spec.mcp")]),
         ("type: mcp\nmcp: {}", [("ConflictingFields", "spec.mcp")]),
         ("type: mcp\nmcp: {command: [uvx, some-server]}", []),
@@ -198,6 +267,8 @@ def test_a_tool_is_checked_by_itself(load_spec: Load, spec: str, expected: list[
         ("[{name: a, enum: [x, y], default: x}]", []),
         ("[{name: a, enum: [x, 5]}]", [("WrongType", "[0].enum[1]")]),
         ("[{name: a, enum: []}]", [("InvalidValue", "[0].enum")]),
+        ("[{name: a, type: array, items: {type: strin}}]", [("InvalidSchema", "[0].items")]),
+        ("[{name: a, type: object, properties: {b: {required: true}}}]", [("InvalidSchema", "[0].properties.b")]),
         ("[{name: a, type: integer, default: '5'}]", [("InvalidDefault", "[0].default")]),
         ("[{name: a, type: integer, default: true}]", [("InvalidDefault", "[0].default")]),
         ("[{name: a, type: boolean, default: false}]", []),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.scene import Asking, Scene
+from tests.support.scene import Asking, Pen, Scene
 
 
 @pytest.fixture
@@ -17,3 +17,9 @@ def scene() -> Scene:
 def asking() -> type[Asking]:
     """Functions that a person must approve."""
     return Asking
+
+
+@pytest.fixture
+def pen() -> Pen:
+    """A function that writes."""
+    return Pen()

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from kadre.base.errors import Conflict, Unavailable
+from kadre.engine.accepting import Ask
 from kadre.engine.agent import HostedAgent
-from kadre.engine.host import Ask, Host
+from kadre.engine.host import Host
 from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.memory.port import Journal
 from kadre.plan.types import AgentKey, AgentPlan, ModelPlan

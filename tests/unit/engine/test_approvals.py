@@ -10,47 +10,14 @@ import pytest
 from kadre.base.clock import FakeClock
 from kadre.base.errors import Conflict, NotFound, Refused
 from kadre.engine import events as ev
-from kadre.engine.approvals import EXPIRY
-from kadre.engine.host import Ask, Parent
+from kadre.engine.accepting import Ask, Parent
 from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.memory.port import NewRun
 from kadre.engine.messages import Usage
 from kadre.engine.tools.agent import AgentToolset
 from kadre.engine.tools.functions import Functions
-from kadre.plan.types import AgentKey, AgentTool, Limits
-from tests.support.scene import USAGE
-
-CALL = [("write", {"text": "hi"})]
-
-
-class Pen:
-    """Counts what was written."""
-
-    def __init__(self) -> None:
-        self.written: list[str] = []
-
-    def write(self, text: str) -> str:
-        """Write it down."""
-        self.written.append(text)
-        return f"wrote {text}"
-
-
-@pytest.fixture
-def pen() -> Pen:
-    return Pen()
-
-
-async def restarted(scene: Any) -> Any:
-    """Another host on the store of one that has ended; the store outlives it, as a file would."""
-    journal = scene.journal
-    kept, journal.aclose = journal.aclose, _nothing
-    await scene.host.aclose(0.01)
-    journal.aclose = kept
-    return type(scene)(journal)
-
-
-async def _nothing() -> None:
-    pass
+from kadre.plan.types import AgentKey, AgentTool, ApprovalPlan, Limits
+from tests.support.scene import CALL, USAGE, Pen, restarted
 
 
 def used(calls: int) -> Usage:
@@ -92,7 +59,7 @@ async def test_nobody_answering_within_the_hour_denies(scene: Any, asking: Any, 
     live = await scene.start()
     await scene.approval(live)
     await asyncio.sleep(0)
-    await scene.clock.advance(EXPIRY.total_seconds() + 1)
+    await scene.clock.advance(ApprovalPlan().expires + 1)
     await asyncio.wait_for(live.wait(), 5)
     assert not pen.written
     assert "denied by expiry" in scene.tool_ends(live)[0].error

@@ -18,8 +18,9 @@ import pytest
 from kadre.base.clock import FakeClock
 from kadre.base.errors import KadreError
 from kadre.engine import events as ev
+from kadre.engine.accepting import Ask
 from kadre.engine.agent import HostedAgent
-from kadre.engine.host import Ask, Host
+from kadre.engine.host import Host
 from kadre.engine.live import Live
 from kadre.engine.messages import Message, ToolCall, Usage
 from kadre.engine.models.port import ModelRequest, Reply, TextDelta
@@ -32,6 +33,8 @@ from tests.support.unsteady import Fault, Unsteady
 
 BOSS = AgentKey("default", "boss")
 LARGE = "word " * 15_000
+LONG = 20.0
+"""Seconds: nothing here waits for so long, unless it hangs."""
 CALLS = {
     "boss": (("write", {"text": LARGE}), ("worker", {"message": "go"})),
     "worker": (("write", {"text": "from the worker"}),),
@@ -152,7 +155,7 @@ class Story:
         """Get to where the worker's question waits for a person, and end the host there."""
         live = await self.host.start(Ask(agent=BOSS, message="go", session_id="s", run_id="root", stream=True))
         asked: set[str] = set()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(LONG):
             while not (new := [one for one in live.pending_approvals() if one.id not in asked]):
                 await live.changed()
             asked.add(new[0].id)
@@ -164,7 +167,7 @@ class Story:
     async def settle(self) -> None:
         """Let what is under way end; the store is well again once the caller knows how it ended."""
         if self.caller is not None:
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(LONG):
                 await asyncio.gather(self.caller, return_exceptions=True)
         self.journal.heal()
         for _ in range(30):
@@ -196,13 +199,13 @@ class Story:
         """The session is free again."""
         for name in ("boss", "worker"):
             ask = Ask(agent=AgentKey("default", name), message="still there?", session_id="s")
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(LONG):
                 live = await self.host.start(ask)
                 assert (await live.wait()).status == "completed"
 
     async def close(self) -> None:
         """The host ends, with all that was its own."""
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(LONG):
             await self.host.aclose(0)
             if self.caller is not None:
                 if self.live is None:
@@ -219,7 +222,7 @@ class Story:
         after = Story(self.journal, self.pen)
         await after.serve()
         await after.host.recover()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(LONG):
             with contextlib.suppress(KadreError):
                 await after.allow(await after.host.open("root"))
         await after.settle()
@@ -306,7 +309,7 @@ async def test_a_run_cut_short_while_its_store_is_stuck_ends(fault: Fault, endin
         with told(story, f"{fault} at call {number}"):
             stuck = story.journal.stuck
             here: set[asyncio.Future[Any]] = {stuck, caller}
-            await asyncio.wait(here, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(here, timeout=LONG, return_when=asyncio.FIRST_COMPLETED)
             if not stuck.done():
                 return
             cut = asyncio.ensure_future(leave(story) if stuck.result() is caller else ending(story))
@@ -348,7 +351,7 @@ async def test_a_run_may_be_cut_short_at_any_step(ending: Ending) -> None:
             await asyncio.sleep(0)
         ended = caller.done()
         with told(story, f"after {steps} steps"):
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(LONG):
                 await ending(story)
             await story.settle()
             story.check()
@@ -393,7 +396,7 @@ async def test_what_waits_is_taken_up_though_the_store_fails_once_while_it_is(fa
                 for approval in live.pending_approvals():
                     await after.host.approve("root", approval.id, "allow", "somebody")
                 live = await after.host.open("root")
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(LONG):
                 with contextlib.suppress(KadreError):
                     await after.allow(live)
             await after.settle()

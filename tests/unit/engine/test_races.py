@@ -10,11 +10,11 @@ import pytest
 
 from kadre.base.errors import Conflict, Refused, TooMany, Unavailable
 from kadre.engine import events as ev
-from kadre.engine.host import SWEEP_SECONDS
 from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.memory.port import Created, NewRun
 from kadre.engine.observe import Unobserved
 from kadre.engine.runner import END_RETRY_SECONDS
+from kadre.engine.sweeping import SWEEP_SECONDS
 from kadre.engine.tools.agent import AgentToolset
 from kadre.engine.tools.functions import Functions
 from kadre.engine.tools.port import CallContext, ToolOutput
@@ -328,10 +328,10 @@ class Active(Unobserved):
     def __init__(self) -> None:
         self.now = 0
 
-    def run_started(self, plan: AgentPlan) -> None:
+    def run_started(self, plan: AgentPlan, session: str) -> None:
         self.now += 1
 
-    def run_finished(self, plan: AgentPlan, status: ev.RunStatus, seconds: float, reason: str) -> None:
+    def run_finished(self, plan: AgentPlan, session: str, status: ev.RunStatus, seconds: float, reason: str) -> None:
         self.now -= 1
 
 

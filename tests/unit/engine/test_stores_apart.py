@@ -10,8 +10,9 @@ import pytest
 from kadre.base.clock import FakeClock
 from kadre.base.errors import Unavailable
 from kadre.engine import events as ev
+from kadre.engine.accepting import Ask, Parent
 from kadre.engine.agent import HostedAgent
-from kadre.engine.host import Ask, Host, Parent
+from kadre.engine.host import Host
 from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.memory.port import RunInfo
 from kadre.engine.tools.port import Toolset
@@ -116,3 +117,14 @@ async def test_one_that_is_away_keeps_nobody_from_looking_at_the_other(
     await host._takeover.look(other)
     assert other.looked_at > before
     one.away = False
+
+
+async def test_one_that_is_away_is_nothing_to_runs_of_the_other(stores: tuple[Shared, Shared], host: Host) -> None:
+    stores[0].away = True
+    live = await host.start(Ask(agent=AgentKey("default", "b"), message="hi", run_id="run-b"))
+    assert live.info.run_id == "run-b"
+    runner = host._driving.runners.pop("run-b")  # as at another process, which drives it
+    assert (await host.open("run-b")).info.run_id == "run-b"
+    with pytest.raises(Unavailable):  # it may be where nobody answers
+        await host.open("run-other")
+    host._driving.runners["run-b"] = runner

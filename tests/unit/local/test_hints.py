@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kadre.local import hints
-from kadre.plan.types import AgentKey, AgentPlan, AgentTool, ModelPlan
+from kadre.plan.types import KAOS_GROUP, NATIVE_GROUP, AgentKey, AgentPlan, AgentTool, ModelPlan
 
 
 def plan(name: str, *helpers: str) -> AgentPlan:
@@ -33,6 +33,14 @@ def test_the_agent_to_begin_with_is_one_that_no_other_hands_work_to() -> None:
     )
     assert hints.entrance([plan("b"), plan("a")]) == "a"
     assert hints.entrance([]) == "NAME"
+
+
+def test_an_agent_whose_name_others_have_is_shown_by_more_than_it() -> None:
+    def named(namespace: str, group: str = NATIVE_GROUP) -> AgentPlan:
+        return AgentPlan(key=AgentKey(namespace, "same", group), model=ModelPlan(provider="scripted", model="m"))
+
+    assert hints.entrance([named("b"), named("a")]) == "a/same"
+    assert hints.entrance([named("a"), named("a", KAOS_GROUP)]) == "a/same.kagent.dev"
 
 
 def test_the_command_that_is_shown_finds_a_server_on_another_port() -> None:

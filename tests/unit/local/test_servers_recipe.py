@@ -13,7 +13,7 @@ from kadre.local.servers import Programs, Recipe, recipe_of
 from kadre.plan.types import LaunchPlan
 
 FOLDER = Path("servers", "one")
-SECRETS = {"OPENAI_API_KEY": "sk-1", "UV_INDEX_URL": "https://user:pass@index", "AWS_SECRET_ACCESS_KEY": "x"}
+SECRETS = {"OPENAI_API_KEY": "sk-1", "UV_INDEX_MINE_PASSWORD": "pass", "AWS_SECRET_ACCESS_KEY": "x"}
 ENVIRON = {"HOME": "here", "PATH": "bin", "LANG": "C.UTF-8", "UV_CACHE_DIR": "cache", **SECRETS}
 UV = Programs(uv="uv", python="python3.12")
 
@@ -45,7 +45,7 @@ def test_the_catalogue_knows_what_the_echo_server_needs() -> None:
     assert (recipe.command.serves, recipe.notices) == ("http", ())
 
 
-@pytest.mark.parametrize(("programs", "lacking"), [(Programs(uv="uv"), "Python 3.12"), (Programs(), "uvx")])
+@pytest.mark.parametrize(("programs", "lacking"), [(Programs(uv="uv"), "Python >=3.12"), (Programs(), "uvx")])
 def test_where_the_echo_server_cannot_run_another_stands_in_and_it_is_said(programs: Programs, lacking: str) -> None:
     recipe = run(LaunchPlan(kind="package", package="test-mcp-echo-server"), programs)
     assert program(recipe.command) == (sys.executable, "-I", "-m", "kadre.local.echo_server")
@@ -86,6 +86,12 @@ def test_a_server_gets_what_its_author_gave_it_and_no_secret_of_ours(launch: Lau
     env = run(launch).command.env
     assert env["MODE"] == "fast"
     assert SECRETS.keys().isdisjoint(env)
+
+
+def test_a_package_is_looked_for_in_what_came_from_its_index_and_the_password_stays_with_the_installer() -> None:
+    environ = {**ENVIRON, "UV_DEFAULT_INDEX": "https://user:pass@packages/simple", "UV_INDEX": "a=https://x:y@a b"}
+    env = recipe_of(LaunchPlan(kind="package", package="p"), FOLDER, UV, environ).command.env
+    assert (env["UV_DEFAULT_INDEX"], env["UV_INDEX"]) == ("https://packages/simple", "a=https://a b")
 
 
 def test_a_command_that_is_empty_is_refused() -> None:

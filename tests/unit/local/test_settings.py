@@ -9,7 +9,18 @@ import pytest
 from kadre.base.errors import ProblemError
 from kadre.local import maps
 from kadre.local.settings import Mapped, UpSettings, parse_map
-from kadre.plan.types import AgentKey, AgentPlan, AgentTool, McpTools, ModelPlan
+from kadre.plan.types import (
+    AgentKey,
+    AgentPlan,
+    AgentTool,
+    EmbeddingPlan,
+    McpTools,
+    MemoryPlan,
+    ModelPlan,
+    RedisPlan,
+    RetrievalTool,
+    VectorsPlan,
+)
 
 REDIS = Mapped("redis.data.svc", 6379, "localhost", 6380)
 WEB = Mapped("tools.mcp", 80, "127.0.0.1", 9000)
@@ -55,14 +66,29 @@ def test_an_address_is_mapped_where_host_and_port_are_the_maps(url: str, reached
     assert maps.mapped_url(url, [REDIS, WEB]) == reached
 
 
-def test_models_and_tools_of_a_plan_are_mapped_and_nothing_else_is() -> None:
+def test_models_tools_and_memories_of_a_plan_are_mapped_and_nothing_else_is() -> None:
     key = AgentKey("default", "a")
     plan = AgentPlan(
         key=key,
         model=ModelPlan(provider="openai", model="m", endpoint="http://tools.mcp/v1"),
         tools=(McpTools(name="t", url="http://tools.mcp/mcp"), AgentTool(name="b", agent=key)),
+        memory=MemoryPlan(type="redis", redis=RedisPlan(host=REDIS.host, database=2)),
     )
     mapped = maps.mapped(plan, [WEB])
     assert mapped.model.endpoint == "http://127.0.0.1:9000/v1"
     assert mapped.tools == (McpTools(name="t", url="http://127.0.0.1:9000/mcp"), AgentTool(name="b", agent=key))
+    assert mapped.memory == plan.memory
+    there = RedisPlan(host=REDIS.to_host, port=REDIS.to_port, database=2)
+    assert maps.mapped(plan, [REDIS]).memory == MemoryPlan(type="redis", redis=there)
     assert maps.mapped(plan, []) is plan
+
+
+def test_a_search_is_sent_to_where_its_store_and_its_embedding_model_are_here() -> None:
+    store = VectorsPlan(type="milvus", collection="c", host="milvus.data.svc")
+    model = ModelPlan(provider="vllm", model="m", endpoint="http://web.svc:80/v1")
+    tool = RetrievalTool(name="t", store=store, embedding=EmbeddingPlan(model=model))
+    there = Mapped("milvus.data.svc", 19530, "localhost", 1)
+    made = maps.mapped_tool(tool, [there, Mapped("web.svc", 80, "localhost", 2)])
+    assert (made.store.host, made.store.port) == ("localhost", 1)
+    assert made.embedding.model.endpoint == "http://localhost:2/v1"
+    assert maps.mapped_tool(tool, [Mapped("milvus.data.svc", 1, "localhost", 1)]) == tool

@@ -28,14 +28,15 @@ def test_no_secret_is_in_any_object(name: str) -> None:
 def test_pods_keep_to_the_restricted_standard(name: str) -> None:
     (deployment,) = [made for made in MADE[name] if made["kind"] == "Deployment"]
     pod = deployment["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
+    for container in (*pod["containers"], *pod.get("initContainers", ())):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            # Images of others may need to write.
+            "readOnlyRootFilesystem": container["image"] == children.SETTINGS.image,
+            "capabilities": {"drop": ["ALL"]},
+        }
     assert pod["automountServiceAccountToken"] is False
 
 

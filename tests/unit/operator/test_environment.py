@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kadre.operator.children.environment import environment
-from kadre.plan.types import AgentKey, AgentPlan, ModelPlan
+from kadre.operator.children import server
+from kadre.operator.children.environment import environment, read_from
+from kadre.plan.types import AgentKey, AgentPlan, ModelPlan, SecretRef, ServerPlan
 
 ENV: list[dict[str, Any]] = [
     {"name": "LEVEL", "value": "debug"},
@@ -37,3 +38,10 @@ def test_what_has_gone_is_told_as_it_was_so_that_pods_that_run_go_on() -> None:
 def test_an_environment_that_is_written_there_is_read_from_nowhere() -> None:
     plan = AgentPlan(key=AgentKey("team", "helper"), model=ModelPlan(provider="scripted", model="m"))
     assert environment(plan, lambda *_: "1", "Secret/tokens@81") == ""
+
+
+def test_what_a_server_runs_out_of_a_secret_is_read_as_its_environment_is() -> None:
+    file = SecretRef(namespace="team", name="code", key="tools.py")
+    plan = ServerPlan(type="launch", service="s", namespace="team", name="s", url="http://s", file=file)
+    owner = server.ServerOwner(plan, "MCPServer", "kaos.tools/v1alpha1", "uid")
+    assert read_from(server.sources(owner), lambda *_: "7", "") == "Secret/code@7"

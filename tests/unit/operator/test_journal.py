@@ -12,7 +12,7 @@ from kadre.operator import status
 from kadre.operator.children import journal
 from kadre.operator.children.agent import children
 from kadre.operator.children.common import Owner, Settings
-from kadre.plan.types import AgentKey, AgentPlan, MemoryPlan, ModelPlan, PostgresPlan, SecretRef
+from kadre.plan.types import AgentKey, AgentPlan, MemoryPlan, ModelPlan, PostgresPlan, RedisPlan, SecretRef
 
 GIVEN = Settings(home="kagent", journal_secret="kadre-journal", share_with=("team",))
 OWN = MemoryPlan(type="postgres", postgres=PostgresPlan(url=SecretRef(namespace="team", name="mine", key="dsn")))
@@ -56,6 +56,7 @@ def test_an_agents_own_memory_goes_before_the_installations_journal() -> None:
     ("made", "settings", "said"),
     [
         (plan(OWN), Settings(), ("True", "OwnJournal")),
+        (plan(MemoryPlan(type="redis", redis=RedisPlan(host="r"))), Settings(), ("True", "OwnJournal")),
         (plan(), GIVEN, ("True", "InstalledJournal")),
         (plan(), Settings(), ("False", "JournalInPod")),
         (plan(MemoryPlan(type="sqlite")), GIVEN, ("False", "JournalInPod")),

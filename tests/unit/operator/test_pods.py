@@ -154,3 +154,26 @@ def test_what_others_say_is_cut() -> None:
     assert found is not None
     assert len(found.message) <= SAID_LIMIT + len("pod a-1: ")
     assert "\n" not in found.message
+
+
+def first(**said: object) -> Object:
+    """A pod in which a container that runs before the agent's is so."""
+    made = container(state={"waiting": {"reason": "PodInitializing"}})
+    made["status"]["initContainerStatuses"] = [{"name": "install", "ready": False, **said}]
+    return made
+
+
+def test_what_runs_first_is_said_while_it_runs_and_no_trouble_once_it_is_done() -> None:
+    found = trouble([first(state={"running": {}})])
+    assert found is not None
+    assert (found.reason, found.message) == ("Initializing", "pod a-1: its container install runs before it")
+    assert trouble([first(state={"terminated": {"exitCode": 0, "reason": "Completed"}})]) is None
+
+
+def test_what_runs_first_and_fails_is_told_in_its_own_words() -> None:
+    said = {"exitCode": 1, "reason": "Error", "message": "error: it cannot be installed\n  fix: correct its name"}
+    found = trouble([first(state={"running": {}}, restartCount=1, lastState={"terminated": said})])
+    assert found is not None
+    assert found.reason == "CrashLoopBackOff"
+    assert "it cannot be installed" in found.message
+    assert found.fix == "correct its name"

@@ -8,6 +8,7 @@ from kadre.plan.types import (
     AgentKey,
     AgentPlan,
     AgentTool,
+    CodeTool,
     Dependency,
     LaunchPlan,
     McpTools,
@@ -35,16 +36,25 @@ def test_a_server_that_nothing_starts_is_left_out_and_said_of_the_tool() -> None
     assert [len(each.notices) for each in made.dependencies] == [1, 0]
 
 
+def test_code_that_models_write_is_not_run_in_a_pod() -> None:
+    plan = AgentPlan(key=AgentKey("team", "helper"), model=MODEL, tools=(CodeTool(name="python"), ORDERS))
+    made = for_cluster(Planned(plan, (), (Dependency(kind="tool", name="python"),)))
+    assert made.plan is not None
+    assert [type(tool) for tool in made.plan.tools] == [UnsupportedTool, McpTools]
+    assert "runs without python" in made.dependencies[0].notices[0].message
+
+
 def test_a_plan_that_a_pod_can_run_stays_as_it_is() -> None:
     before = planned(ORDERS)
     assert for_cluster(before) == before
 
 
-def test_an_agent_that_is_asked_by_another_is_left_out_and_said_of_it() -> None:
+def test_without_a_gateway_an_agent_that_is_asked_by_another_is_left_out_and_said_of_it() -> None:
     asked = AgentTool(name="first_aid", agent=AgentKey("team", "first.aid"))
     plan = AgentPlan(key=AgentKey("team", "helper"), model=MODEL, tools=(asked, ORDERS))
     known = (Dependency(kind="agent", name="first.aid"), Dependency(kind="tool", name="orders"))
-    made = for_cluster(Planned(plan, (), known))
+    assert for_cluster(Planned(plan, (), known)).plan == plan
+    made = for_cluster(Planned(plan, (), known), gateway=False)
     assert made.plan is not None
     first, orders = made.plan.tools
     assert isinstance(first, UnsupportedTool)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kadre.plan.capabilities import allowed, classes, decision
+from kadre.plan.capabilities import allowed, classes, grant
 
 
 @pytest.mark.parametrize(
@@ -61,16 +61,21 @@ def test_a_name_or_a_glob_offers_what_it_matches_whatever_its_class() -> None:
 
 
 def test_a_listed_capability_is_an_allow_rule_and_hides_the_rest() -> None:
-    assert decision(["read", "write"], "pods_delete", read_only=None, granted=False) == "allow"
-    assert decision(["read"], "pods_delete", read_only=None, granted=False) == "hidden"
-    assert decision(["read"], "pods_delete", read_only=None, granted=True) == "hidden"
+    assert grant(["read", "write"], "pods_delete", read_only=None, granted=False) == "class"
+    assert grant(["read"], "pods_delete", read_only=None, granted=False) == "hidden"
+    assert grant(["read"], "pods_delete", read_only=None, granted=True) == "hidden"
+
+
+def test_a_tool_that_is_listed_by_its_name_is_allowed_by_it_and_one_that_a_pattern_covers_is_not() -> None:
+    assert grant(["write", "pods_delete"], "pods_delete", read_only=None, granted=False) == "name"
+    assert grant(["pods_*"], "pods_delete", read_only=None, granted=True) == "class"
 
 
 def test_a_server_named_as_a_resource_is_allowed_whole() -> None:
-    assert decision([], "echo", read_only=None, granted=True) == "allow"
+    assert grant([], "echo", read_only=None, granted=True) == "name"
 
 
 def test_a_bare_endpoint_may_read_and_asks_for_everything_else() -> None:
-    assert decision((), "pods_list", read_only=True, granted=False) == "allow"
-    assert decision((), "pods_list", read_only=None, granted=False) == "ask"
-    assert decision((), "pods_delete", read_only=False, granted=False) == "ask"
+    assert grant((), "pods_list", read_only=True, granted=False) == "class"
+    assert grant((), "pods_list", read_only=None, granted=False) == "none"
+    assert grant((), "pods_delete", read_only=False, granted=False) == "none"

@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
 from kadre.base.problems import errors
 from kadre.plan.build import AllPlanned
-from kadre.plan.types import AgentPlan, MemoryPlan, PostgresPlan, SecretRef
+from kadre.plan.types import (
+    AgentPlan,
+    CompressionPlan,
+    EmbeddingPlan,
+    LongTermPlan,
+    MemoryPlan,
+    ModelPlan,
+    PostgresPlan,
+    RedisPlan,
+    SecretRef,
+    VectorsPlan,
+)
 
 Plan = Callable[..., AllPlanned]
 
@@ -74,20 +86,6 @@ def test_a_memory_store_is_followed(planned: Plan) -> None:
     assert helper(planned(text + kaos("{memoryStore: store}"))).memory.max_history == 9
 
 
-def test_a_store_that_is_not_built_yet_falls_back_and_keeps_its_settings(planned: Plan) -> None:
-    text = agent("{type: redis, config: {host: r, port: 1, ttl: 60, maxHistory: 5}, secretRef: {name: s, key: k}}")
-    result = planned(text)
-    plan = helper(result)
-    assert plan.memory == MemoryPlan(
-        session_ttl=60,
-        max_history=5,
-        settings={"type": "redis", "host": "r", "port": 1},
-        secret=SecretRef(namespace="default", name="s", key="k", env="S_K"),
-    )
-    assert "memory of type redis is not supported yet" in told(plan)
-    assert [(problem.reason, problem.severity) for problem in result.problems] == [("MissingSecret", "warning")]
-
-
 def secret(name: str, key: str, line: str) -> SecretRef:
     return SecretRef(namespace="default", name=name, key=key, env=line)
 
@@ -138,6 +136,52 @@ def test_a_postgres_servers_whole_address_may_be_in_a_secret(planned: Plan) -> N
     assert (problem.reason, problem.severity, problem.path) == ("MissingSecret", "error", "spec.memory.secretRef")
 
 
+@pytest.mark.requirement("memory-redis")
+def test_a_redis_server_may_be_written_in_place(planned: Plan) -> None:
+    config = "{host: r, port: 6380, database: 2, username: u, ttl: 60, maxHistory: 5, tls: {enabled: true}}"
+    text = agent(f"{{type: redis, config: {config}, secretRef: {{name: s, key: k}}}}")
+    plan = helper(planned(text, {"S_K": "x"}))
+    assert plan.memory == MemoryPlan(
+        type="redis",
+        session_ttl=60,
+        max_history=5,
+        redis=RedisPlan(host="r", port=6380, database=2, user="u", password=secret("s", "k", "S_K"), tls=True),
+    )
+    assert plan.notices == ()
+    assert helper(planned(agent("{type: redis, config: {host: r}}"))).memory.redis == RedisPlan(host="r")
+
+
+@pytest.mark.requirement("memory-redis")
+def test_a_memory_stores_redis_and_login_are_kept(planned: Plan) -> None:
+    login = "auth: {secretRef: {name: s, passwordKey: pw}}, tls: {enabled: true, secretRef: {name: t}}"
+    text = store(f"{{type: redis, redis: {{host: r, database: 1, {login}}}, policy: {{sessionTTL: 3600}}}}")
+    wanted = MemoryPlan(
+        type="redis",
+        session_ttl=3600,
+        redis=RedisPlan(
+            host="r",
+            database=1,
+            password=secret("s", "pw", "S_PW"),
+            tls=True,
+            ca=secret("t", "ca.crt", "T_CA_CRT"),
+        ),
+    )
+    values = {"S_PW": "x", "T_CA_CRT": "pem"}
+    for named in (agent("{storeRef: store}"), kaos("{type: redis, memoryStore: store}")):
+        assert helper(planned(text + named, values)).memory == wanted
+
+
+@pytest.mark.parametrize("kind", ["redis", "postgres"])
+def test_a_servers_secret_that_is_missing_is_an_error(planned: Plan, kind: str) -> None:
+    (problem,) = planned(agent(f"{{type: {kind}, config: {{host: r}}, secretRef: {{name: s, key: k}}}}")).problems
+    assert (problem.reason, problem.severity, problem.path) == ("MissingSecret", "error", "spec.memory.secretRef")
+
+
+def test_a_redis_servers_whole_address_may_be_in_a_secret(planned: Plan) -> None:
+    text = agent("{type: redis, secretRef: {name: s, key: url}}")
+    assert helper(planned(text, {"S_URL": "x"})).memory.redis == RedisPlan(url=secret("s", "url", "S_URL"))
+
+
 def test_a_missing_store_is_a_problem(planned: Plan) -> None:
     (problem,) = planned(store("{type: sqlite}") + agent("{storeRef: stor}")).problems
     assert (problem.reason, problem.path) == ("MissingMemoryStore", "spec.memory.storeRef")
@@ -147,10 +191,64 @@ def test_a_missing_store_is_a_problem(planned: Plan) -> None:
 
 
 def test_policies_that_are_not_built_yet_say_so(planned: Plan) -> None:
-    text = store("{type: sqlite, policy: {compression: {enabled: true}, longTermMemory: {enabled: true}}}")
-    message = told(helper(planned(text + agent("{storeRef: store}"))))
-    assert "compression" in message
-    assert "long-term memory" in message
+    text = store("{type: sqlite, policy: {longTermMemory: {enabled: true, vectorStore: {type: qdrant}}}}")
+    assert "long-term memory in qdrant" in told(helper(planned(text + agent("{storeRef: store}"))))
+
+
+def remembers(planned: Plan, written: str) -> LongTermPlan | None:
+    return helper(planned(agent(f"{{type: sqlite, config: {{longTermMemory: {written}}}}}"))).memory.long_term
+
+
+@pytest.mark.requirement("memory-long-term")
+def test_memories_are_kept_where_it_is_written_and_else_in_a_file(planned: Plan) -> None:
+    local = EmbeddingPlan(model=ModelPlan(provider="local", model="all-minilm-l6-v2"), dimension=384)
+    there = remembers(planned, "{enabled: true}")
+    assert there == LongTermPlan(vectors=VectorsPlan(type="sqlite", collection="memories"), embedding=local)
+    milvus = "vectorStore: {type: milvus, host: milvus, collection: m}"
+    embedding = "embedding: {provider: vllm, model: e, endpoint: 'http://e:1/v1'}"
+    there = remembers(planned, f"{{enabled: true, {milvus}, {embedding}}}")
+    assert there is not None
+    assert (there.vectors.type, there.vectors.host, there.embedding.model.model) == ("milvus", "milvus", "e")
+    assert remembers(planned, "{enabled: false}") is None
+
+
+@pytest.mark.requirement("memory-long-term")
+def test_a_store_that_is_nowhere_is_a_warning_and_nothing_is_remembered(planned: Plan) -> None:
+    written = "{enabled: true, vectorStore: {type: milvus, collection: agent-memories}}"
+    result = planned(agent(f"{{type: sqlite, config: {{longTermMemory: {written}}}}}"))
+    (problem,) = result.problems
+    assert (problem.reason, problem.severity) == ("MissingField", "warning")
+    assert problem.path == "spec.memory.config.longTermMemory.vectorStore"
+    assert helper(result).memory.long_term is None
+
+
+@pytest.mark.requirement("memory-compression")
+def test_the_model_that_sums_up_is_a_modelconfig_or_of_the_agents_provider(planned: Plan) -> None:
+    text = store("{type: sqlite, policy: {compression: {enabled: true, threshold: 20, model: small}}}")
+    made = helper(planned(text + agent("{storeRef: store}")))
+    assert made.memory.compression == CompressionPlan(threshold=20, model=replace(made.model, model="small"))
+    config = """
+---
+apiVersion: kagent.dev/v1alpha1
+kind: ModelConfig
+metadata: {name: small}
+spec: {provider: vllm, model: tiny, endpoint: "http://tiny:8000/v1"}
+"""
+    compression = helper(planned(text + config + agent("{storeRef: store}"))).memory.compression
+    assert compression is not None
+    assert compression.model is not None
+    assert (compression.model.provider, compression.model.model) == ("vllm", "tiny")
+    written = agent("{type: sqlite, config: {compression: {enabled: true}}}")
+    assert helper(planned(written)).memory.compression == CompressionPlan()
+    assert helper(planned(agent("{type: sqlite, config: {compression: {threshold: 9}}}"))).memory.compression is None
+
+
+def test_a_threshold_that_no_conversation_reaches_is_a_warning(planned: Plan) -> None:
+    config = "{type: sqlite, config: {maxHistory: 10, compression: {enabled: true, threshold: 21}}}"
+    result = planned(agent(config))
+    assert helper(result).memory.compression == CompressionPlan(threshold=10)
+    (problem,) = result.problems
+    assert (problem.reason, problem.path) == ("UnreachableThreshold", "spec.memory.config.compression.threshold")
 
 
 def test_a_kaos_agent_may_remember_nothing(planned: Plan) -> None:

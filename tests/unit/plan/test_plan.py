@@ -13,9 +13,57 @@ from kadre.api import manifest
 from kadre.base.problems import errors
 from kadre.plan.build import AllPlanned, plan, plan_all
 from kadre.plan.lookup import Resources
-from kadre.plan.types import AgentTool, LaunchPlan, McpTools, ModelPlan, Override, UnsupportedTool
+from kadre.plan.types import (
+    AgentTool,
+    ApiTool,
+    EmbeddingPlan,
+    LaunchPlan,
+    McpTools,
+    ModelPlan,
+    Override,
+    RetrievalTool,
+    SecretRef,
+    UnsupportedTool,
+    VectorsPlan,
+)
 
 Plan = Callable[..., AllPlanned]
+SEARCH = RetrievalTool(
+    name="search-knowledge-base",
+    store=VectorsPlan(
+        type="milvus", collection="support-knowledge", host="milvus.ai-data.svc.cluster.local", port=19530
+    ),
+    embedding=EmbeddingPlan(
+        model=ModelPlan(
+            provider="openai",
+            model="text-embedding-3-small",
+            endpoint="https://api.openai.com/v1",
+            api_key=SecretRef(namespace="ai-agents", env="OPENAI_API_KEY", exported=True),
+            timeout=30.0,
+        ),
+        dimension=1536,
+    ),
+    description=(
+        "Search company knowledge base for relevant documents.\n"
+        "Use to find information for answering customer inquiries."
+    ),
+    parameters={
+        "type": "object",
+        "properties": {
+            "query": {"type": "string", "description": "Search question or keywords"},
+            "category": {
+                "type": "string",
+                "description": "Filter document category (e.g., faq, manual, policy)",
+                "enum": ["faq", "manual", "policy", "all"],
+                "default": "all",
+            },
+        },
+        "additionalProperties": False,
+        "required": ["query"],
+    },
+    score_threshold=0.7,
+    as_json=True,
+)
 SCRIPTED = Override(model=ModelPlan(provider="scripted", model="scripted"))
 
 
@@ -92,19 +140,18 @@ def test_customer_support_runs_without_what_is_not_built_yet(seeds: Path, planne
     agent = block(document, "apiVersion: kagent.dev/v1alpha1\nkind: Agent\nmetadata:\n  name: customer-support-agent\n")
     tools = block(document, "apiVersion: kagent.dev/v1alpha1\nkind: Tool")
     text = f"{agent}\n---\n{tools}"
-    result = planned(text, None, SCRIPTED)
+    redis = {"REDIS_CREDENTIALS_PASSWORD": "p"}
+    result = planned(text, redis, SCRIPTED)
     assert errors(result.problems) == []
     (made,) = result.plans.values()
-    assert {tool.name for tool in made.tools if isinstance(tool, UnsupportedTool)} == {
-        "search-knowledge-base",
-        "create-ticket",
-        "get-customer-info",
-    }
-    assert len(made.notices) == 5  # three tools, redis, tracing
-    assert (made.memory.session_ttl, made.memory.max_history) == (3600, 50)
+    assert [tool for tool in made.tools if isinstance(tool, UnsupportedTool)] == []
+    assert [tool.name for tool in made.tools if isinstance(tool, ApiTool)] == ["create-ticket", "get-customer-info"]
+    assert [tool for tool in made.tools if isinstance(tool, RetrievalTool)] == [SEARCH]
+    assert len(made.notices) == 1  # tracing
+    assert (made.memory.type, made.memory.session_ttl, made.memory.max_history) == ("redis", 3600, 50)
     assert made.workload["scaling"]["keda"]["enabled"] is True
 
-    own = planned(text, {"OPENAI_API_KEY": "k"})
+    own = planned(text, {"OPENAI_API_KEY": "k", **redis})
     (made,) = own.plans.values()
     assert (made.model.provider, made.model.model, made.model.endpoint) == (
         "openai",

@@ -97,8 +97,8 @@ def test_a_model_config_nobody_uses_is_checked(planned: Plan) -> None:
         (
             "Tool",
             (
-                "{type: retrieval, retrieval: {vectorStore: {type: milvus}, embedding: {provider: openai, model: m, "
-                "apiKeySecretRef: {name: s, key: k}}}}"
+                "{type: retrieval, retrieval: {vectorStore: {type: milvus, host: h, collection: c}, embedding: "
+                "{provider: openai, model: m, apiKeySecretRef: {name: s, key: k}}}}"
             ),
             "spec.retrieval.embedding.apiKeySecretRef",
         ),

@@ -49,6 +49,7 @@ def test_what_is_not_written_has_a_bound_all_the_same(planned: Plan) -> None:
 def test_every_limit_that_is_written_is_kept(planned: Plan) -> None:
     spec = (
         "maxSteps: 2, maxToolCalls: 0, timeout: 1m, maxOutputBytes: 9, onBusy: reject, queueLimit: 3, "
+        "maxConcurrentRuns: 4, "
         "rateLimits: {requestsPerMinute: 60, tokensPerMinute: 100000}"
     )
     assert helper(planned(agent(spec))).limits == Limits(
@@ -58,6 +59,7 @@ def test_every_limit_that_is_written_is_kept(planned: Plan) -> None:
         max_output_bytes=9,
         on_busy="reject",
         queue_limit=3,
+        max_concurrent_runs=4,
         requests_per_minute=60,
         tokens_per_minute=100000,
     )
@@ -100,6 +102,20 @@ def test_kaoss_own_fields_are_kept_for_the_cluster(planned: Plan) -> None:
     }
 
 
+def test_what_has_no_effect_of_what_kaos_knows_says_so(planned: Plan) -> None:
+    made = helper(planned(kaos("gatewayRoute: {timeout: 5s, retries: 2}, container: {command: [x]}")))
+    assert {notice.reason for notice in made.notices} == {"NotSupportedYet"}
+    message = "\n".join(notice.message for notice in made.notices)
+    assert "gatewayRoute.retries" in message
+    assert "container.command" in message
+
+
+def test_of_two_variables_of_one_name_the_containers_is_set(planned: Plan) -> None:
+    spec = "config: {env: [{name: A, value: b}, {name: C, value: d}]}, container: {env: [{name: A, value: e}]}"
+    made = helper(planned(kaos(spec))).workload["env"]
+    assert made == [{"name": "A", "value": "e"}, {"name": "C", "value": "d"}]
+
+
 def test_what_is_not_built_yet_says_so(planned: Plan) -> None:
     spec = "observability: {tracing: {enabled: true, provider: langfuse}}, runtime: {image: mine}"
     notices = helper(planned(agent(spec))).notices
@@ -124,3 +140,14 @@ def test_a_secret_in_the_environment_that_is_missing_is_a_problem(planned: Plan)
 def test_a_plan_is_the_same_after_it_was_json(planned: Plan) -> None:
     plan = helper(planned(agent("maxSteps: 2, tools: [{name: a, endpoint: 'http://a'}], scaling: {maxReplicas: 2}")))
     assert msgspec.json.decode(msgspec.json.encode(plan), type=AgentPlan) == plan
+
+
+def test_what_has_no_effect_in_a_pool_is_said(planned: Plan) -> None:
+    spec = "runtime: {mode: Pooled}, replicas: 2, env: [{name: LLM_MODEL, value: m}, {name: A, value: b}]"
+    told = planned(agent(spec)).problems
+    assert [(each.severity, each.reason, each.path) for each in told] == [
+        ("warning", "FieldNotUsed", "spec.replicas"),
+        ("warning", "FieldNotUsed", "spec.env[1]"),
+    ]
+    (told_alone,) = planned(agent("runtime: {pool: p}")).problems
+    assert (told_alone.severity, told_alone.path) == ("warning", "spec.runtime.pool")

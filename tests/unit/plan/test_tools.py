@@ -8,7 +8,7 @@ import pytest
 
 from kadre.base.problems import errors
 from kadre.plan.build import AllPlanned
-from kadre.plan.types import AgentPlan, LaunchPlan, McpTools, SecretRef, UnsupportedTool
+from kadre.plan.types import A2aTool, AgentPlan, CodeTool, LaunchPlan, McpTools, SecretRef, UnsupportedTool
 
 Plan = Callable[..., AllPlanned]
 
@@ -106,10 +106,7 @@ def test_a_secret_header_that_is_missing_is_told_at_its_tool(planned: Plan) -> N
 @pytest.mark.parametrize(
     ("kind", "section"),
     [
-        ("api", "api: {endpoint: 'http://x', authentication: {type: bearer, secretRef: {name: gone, key: k}}}"),
-        ("retrieval", "retrieval: {vectorStore: {type: milvus, secretRef: {name: gone, key: k}}}"),
-        ("code", "code: {}"),
-        ("human", "human: {}"),
+        ("retrieval", "retrieval: {vectorStore: {type: qdrant, secretRef: {name: gone, key: k}}}"),
     ],
 )
 def test_a_type_that_is_not_built_yet_is_left_out_and_says_so(planned: Plan, kind: str, section: str) -> None:
@@ -125,6 +122,15 @@ def test_a_type_that_is_not_built_yet_is_left_out_and_says_so(planned: Plan, kin
         assert [notice.reason for notice in plan.notices] == ["NotSupportedYet"]
         assert {problem.severity for problem in result.problems} <= {"warning"}
         assert set(reasons(result)) <= {"MissingSecret"}
+
+
+@pytest.mark.requirement("tool-code")
+def test_code_is_planned_with_its_time(planned: Plan) -> None:
+    plan = helper(
+        planned(document("Tool", "x", "{type: code, description: Sums., code: {timeout: 5s}}") + agent("[x]"))
+    )
+    assert plan.tools == (CodeTool(name="x", description="Sums.", timeout=5.0),)
+    assert helper(planned(agent("[{name: x, type: code}]"))).tools == (CodeTool(name="x"),)
 
 
 def test_two_tools_of_one_name_are_a_problem_that_names_both_places(planned: Plan) -> None:
@@ -196,3 +202,19 @@ data: {mode: fast}
 def test_tools_that_are_switched_off_are_left_out(planned: Plan) -> None:
     text = server("tools", "{mcp: a}") + kaos_agent("mcpServers: [tools], config: {agenticLoop: {enableTools: false}}")
     assert helper(planned(text)).tools == ()
+
+
+def test_a_remote_agent_is_a_tool_that_its_author_vouches_for(planned: Plan) -> None:
+    spec = (
+        "{type: a2a, description: Knows the weather., a2a: {endpoint: 'https://far/agents/w',"
+        " headers: {x-team: a}, secretHeaders: {Authorization: {name: far, key: header}}, timeout: 20s}}"
+    )
+    secret = "\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: far}\nstringData: {header: x}\n"
+    inline = "{name: near, type: a2a, config: {endpoint: 'http://near'}}"
+    plan = helper(planned(agent(f"[the-weather.of, {inline}]") + document("Tool", "the-weather.of", spec) + secret))
+    weather, near = plan.tools
+    assert isinstance(weather, A2aTool)
+    assert (weather.name, weather.url, weather.timeout) == ("the-weather_of", "https://far/agents/w", 20.0)
+    assert (weather.description, weather.headers) == ("Knows the weather.", {"x-team": "a"})
+    assert weather.secret_headers["Authorization"].name == "far"
+    assert near == A2aTool(name="near", url="http://near")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kadre.local.resolved import Resolved, SecretValues
-from kadre.plan.types import AgentKey, AgentPlan, LaunchPlan, McpTools, MemoryPlan, ModelPlan, Override, SecretRef
+from kadre.plan.types import AgentKey, AgentPlan, LaunchPlan, McpTools, ModelPlan, Override, SecretRef
 
 SECRET = "sk-very-secret"
 
@@ -18,14 +18,13 @@ def test_what_authors_hide_in_plans_is_not_shown() -> None:
         key=AgentKey("default", "a"),
         model=model,
         tools=(McpTools(name="t", url=address, launch=launch, headers={"X-Key": SECRET}),),
-        memory=MemoryPlan(settings={"auth": {"password": SECRET}}),
         workload={"env": [{"name": "TOKEN", "value": SECRET}]},
     )
     override = Override(model=model)
     values = SecretValues("default", "s", {"key": SECRET})
     for shown in (repr(plan), str(plan), f"{plan.model} {launch}", repr([plan, override]), repr(values)):
         assert SECRET not in shown
-    for kept in ("gpt", "Authorization", "X-Key", "TOKEN", "https://host/mcp", "auth", "env", "serve"):
+    for kept in ("gpt", "Authorization", "X-Key", "TOKEN", "https://host/mcp", "env", "serve"):
         assert kept in repr(plan)
 
 

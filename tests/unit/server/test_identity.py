@@ -48,7 +48,7 @@ def signer(key: Ed25519PrivateKey, tmp_path: Path, clock: FakeClock) -> Signer:
 
 @pytest.fixture
 def verifier(tmp_path: Path, clock: FakeClock) -> Verifier:
-    return Verifier(tmp_path, HOST, clock)
+    return Verifier(tmp_path, HOST.__eq__, clock)
 
 
 def test_what_is_said_is_believed_and_any_library_can_read_it(
@@ -76,7 +76,7 @@ async def test_a_word_is_said_again_for_half_its_life_and_believed_for_all_of_it
     with pytest.raises(Unauthorized, match="another time"):
         verifier.heard(first)
     with pytest.raises(Unauthorized, match="another time"):
-        Verifier(verifier._keys, HOST, clock).heard(first)  # one that has not heard it before
+        Verifier(verifier._keys, HOST.__eq__, clock).heard(first)  # one that has not heard it before
 
 
 def test_a_word_for_another_host_is_not_believed(signer: Signer, verifier: Verifier) -> None:

@@ -323,7 +323,7 @@ class MCPServer(Resource):
             tools and tools.from_secret_key_ref,
         ]
         given = sum(place is not None for place in places)
-        if given > 1 or (given == 0 and image is None):
+        if given + (image is not None) != 1:
             yield Problem(
                 "ConflictingFields" if given else "MissingField",
                 "an MCPServer's tools come from exactly one place",
@@ -356,7 +356,7 @@ def agent_spec(spec: KaosAgentSpec) -> AgentSpec:
         max_steps=config.reasoning_loop_max_steps or loop.max_steps or task.max_iterations or None,
         max_tool_calls=task.max_tool_calls or None,
         timeout=_timeout(spec, task),
-        env=[*(config.env or ()), *(container.env or ())] or None,
+        env=list({each.name: each for each in (*(config.env or ()), *(container.env or ()))}.values()) or None,
         observability=Observability(
             tracing=Tracing(enabled=telemetry.enabled, provider="otlp", endpoint=telemetry.endpoint)
         )

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from kadre.api.parts import (
+    AgentReference,
     Count,
     Duration,
     EnvVar,
@@ -140,6 +141,19 @@ class KaosAgentStatus(KaosStatus):
     """What the agent uses."""
     plan_hash: str | None = None
     """The plan that was applied last."""
+    model: str | None = None
+    """The provider and the model that it asks."""
+    delegates: list[AgentReference] | None = None
+    """The agents that its pods may ask, by which the gateway knows: those its plan hands work to."""
+
+
+class InstalledPackage(Spec):
+    """A package, as it was asked for and as it was found."""
+
+    requested: str | None = None
+    """What the spec asked for."""
+    version: str | None = None
+    """What it was resolved to first, as `NAME==VERSION`: it is kept until the spec asks for another."""
 
 
 class McpServerStatus(KaosStatus):
@@ -147,6 +161,8 @@ class McpServerStatus(KaosStatus):
 
     available_tools: list[str] | None = None
     """The tools the server offers."""
+    package: InstalledPackage | None = None
+    """The package that is run, where it is one."""
 
 
 def check_workload(spec: Workload) -> Iterator[Problem]:

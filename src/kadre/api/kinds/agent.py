@@ -9,11 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
+from kadre.api.checks import check_pattern
 from kadre.api.kinds.memory_store import MemoryPolicy, MemoryType, Tls
 from kadre.api.kinds.model_config import InlineModel, check_model
 from kadre.api.kinds.scaling import Scaling, check_scaling
 from kadre.api.kinds.tool import ToolSpec, ToolType, check_tool
 from kadre.api.parts import (
+    AgentReference,
     Count,
     Duration,
     EnvVar,
@@ -30,7 +32,7 @@ from kadre.api.parts import (
     check_env,
     check_resources,
 )
-from kadre.api.resource import NATIVE, SERVICE_NAME, SUBDOMAIN, Column, Listing, Resource, Spec, Status
+from kadre.api.resource import NATIVE, POOL_NAME, SERVICE_NAME, SUBDOMAIN, Column, Listing, Resource, Spec, Status
 from kadre.base.errors import shorten
 from kadre.base.problems import Problem
 
@@ -52,6 +54,9 @@ class ToolReference(Spec):
     """With `endpoint`: HTTP headers whose whole value is in a Secret."""
     timeout: Duration | None = None
     """How long one call may take."""
+    trusted: bool | None = None
+    """Whether you vouch for it, whatever the Tool says: what it answers is then no text from outside, after which
+    writes that only a class of capabilities allows are asked for; nor does such text end what a class allows of it."""
     inline: ToolSpec | None = None
     """The whole tool, written here as `type` and `config`."""
 
@@ -80,6 +85,40 @@ class ToolReference(Spec):
         return {**data, "inline": tool}
 
 
+Class = Literal["read", "write", "exec", "admin", "query"]
+
+
+class ApprovalRule(Spec):
+    """What becomes of calls: of those that all its conditions hold for, of all where it has none."""
+
+    action: Literal["allow", "ask", "deny"]
+    """allow: the call is made; ask: a person decides; deny: it is refused, and the tool isn't offered where no argument
+    decides."""
+    tools: list[str] | None = None
+    """Names and globs: of a tool, of an entry of `tools` (all of that server's), or of both as `github/create_*`."""
+    capabilities: list[Class] | None = None
+    """Classes of tools: read, write, exec, admin, query. To deny and to ask, write is every tool not known to only
+    read."""
+    arguments: dict[str, str] | None = None
+    """Regular expressions (RE2), each to be found in the argument of that name; `a.b` is the field b of the argument a.
+    Values that are no text are searched as JSON."""
+    message: Annotated[str, Field(max_length=1024)] | None = None
+    """Why, for the person who is asked or the model that is refused."""
+
+
+class Approvals(Spec):
+    """Which calls are made, which a person decides about, which are refused."""
+
+    policy: list[ApprovalRule] | None = None
+    """Rules; the first that holds decides, an agent's before its template's. Where none does: what a tool's name or a
+    capability allows is made, the rest is asked for."""
+    expires: Duration | None = None
+    """How long a person has to decide; 1h where nothing is written."""
+    on_expiry: Literal["deny", "allow"] | None = None
+    """What becomes of a call that nobody decides in time; deny where nothing is written. What is asked for because text
+    from outside has entered the run is denied in any case."""
+
+
 class AgentNetwork(Spec):
     """Which agents this one may call, and whether others may call it."""
 
@@ -99,7 +138,7 @@ class InlineMemoryConfig(MemoryPolicy):
     database: IntOrText | None = None
     """redis: the number of the database; postgres: its name."""
     username: str | None = None
-    """The user who logs in; postgres: `postgres` where none is given."""
+    """The user who logs in; where none is given, postgres: `postgres`, redis: the server's default user."""
     tls: Tls | None = None
     """Whether the connection is encrypted."""
 
@@ -115,7 +154,7 @@ class AgentMemory(Spec):
     """Where the store is, and how much is kept."""
     secret_ref: SecretKeyRef | None = None
     """The Secret key that holds the store's password; where config names no host, its whole address
-    (`postgresql://USER:PASSWORD@HOST:PORT/DATABASE`)."""
+    (`postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, `redis://USER:PASSWORD@HOST:PORT/DATABASE`)."""
 
 
 class Tracing(Spec):
@@ -185,8 +224,8 @@ class NetworkPolicy(Spec):
     enabled: bool | None = None
     """Whether the agent has a NetworkPolicy; as the installation says where nothing is written."""
     allow_from: list[dict[str, Any]] | None = None
-    """Who may talk to the agent, as peers of a NetworkPolicy; everybody where nothing is written. Its metrics may be
-    read by everybody."""
+    """Who may talk to the agent, as peers of a NetworkPolicy; everybody where nothing is written. The
+    gateway always may, and its metrics may be read by everybody."""
     egress: list[dict[str, Any]] | None = None
     """What the agent may reach, as egress rules of a NetworkPolicy; everything where nothing is written. Names are
     looked up whatever is written."""
@@ -198,7 +237,7 @@ class Runtime(Spec):
     mode: Literal["Dedicated", "Pooled"] | None = None
     """Dedicated: a Deployment of its own (where nothing is written). Pooled: one process for many agents."""
     pool: str | None = None
-    """Pooled: the name of the pool."""
+    """Pooled: the name of the pool, one of the agent's namespace; `default` where nothing is written."""
     image: str | None = None
     """A container image to run instead of Kadre's, which speaks OpenAI's API or A2A."""
 
@@ -222,6 +261,8 @@ class AgentSpec(Spec):
     """What the model is told before every conversation."""
     tools: list[ToolReference] | None = None
     """The tools the agent may use."""
+    approvals: Approvals | None = None
+    """Which calls are made, which a person decides about, which are refused."""
     agents: list[str] | None = None
     """Names of agents this one may hand work to."""
     agent_network: AgentNetwork | None = None
@@ -241,6 +282,9 @@ class AgentSpec(Spec):
     409 (reject), or ends the run before it (interrupt)."""
     queue_limit: Positive | None = None
     """Messages that may wait in one session; 8 where nothing is written."""
+    max_concurrent_runs: Positive | None = None
+    """Runs under way at once in one process; 256 where nothing is written. Beyond it callers get 429 with
+    Retry-After."""
     rate_limits: RateLimits | None = None
     """How much the agent may do in a minute."""
     env: list[EnvVar] | None = None
@@ -278,10 +322,14 @@ class AgentStatus(Status):
     """Pods that are ready."""
     url: str | None = None
     """The address of the agent inside the cluster."""
+    pool: str | None = None
+    """The pool whose pods answer for the agent; none: its own do."""
     plan_hash: str | None = None
     """The plan that was applied last."""
     revision: int | None = None
     """The Deployment revision that runs."""
+    delegates: list[AgentReference] | None = None
+    """The agents that its pods may ask, by which the gateway knows: those its plan hands work to."""
 
 
 class Agent(Resource):
@@ -333,6 +381,7 @@ def check_agent(spec: AgentSpec) -> Iterator[Problem]:
     network = spec.agent_network
     yield from _unique(spec.agents, "spec.agents", "agent")
     yield from _unique(network.access if network else None, "spec.agentNetwork.access", "agent")
+    yield from _check_approvals(spec.approvals)
     if spec.memory is not None:
         yield from _check_memory(spec.memory)
     if spec.scaling is not None:
@@ -344,6 +393,9 @@ def check_agent(spec: AgentSpec) -> Iterator[Problem]:
         message = f"{shorten(account, 80)!r} can't be the name of a ServiceAccount"
         yield Problem("InvalidName", message, fix=SUBDOMAIN.fix, path="spec.serviceAccountName")
     runtime = spec.runtime
+    if runtime is not None and runtime.pool and not POOL_NAME.pattern.fullmatch(runtime.pool):
+        message = f"{shorten(runtime.pool, 80)!r} can't be the name of a pool"
+        yield Problem("InvalidName", message, fix=POOL_NAME.fix, path="spec.runtime.pool")
     if runtime is not None and runtime.pool and runtime.mode == "Dedicated":
         yield Problem(
             "ConflictingFields",
@@ -368,6 +420,19 @@ def _check_tools(tools: list[ToolReference]) -> Iterator[Problem]:
                 )
 
 
+def _check_approvals(approvals: Approvals | None) -> Iterator[Problem]:
+    if approvals is not None and approvals.expires is not None and approvals.expires <= 0:
+        yield Problem(
+            "InvalidValue",
+            "nobody can decide in no time",
+            fix="write how long a person has, as in 1h, or remove it",
+            path="spec.approvals.expires",
+        )
+    for number, rule in enumerate((approvals.policy if approvals else None) or ()):
+        for name, pattern in (rule.arguments or {}).items():
+            yield from check_pattern(pattern, f"spec.approvals.policy[{number}].arguments.{name}")
+
+
 def _check_memory(memory: AgentMemory) -> Iterator[Problem]:
     inline = memory.type is not None or memory.secret_ref is not None
     if memory.store_ref is not None and inline:
@@ -378,14 +443,22 @@ def _check_memory(memory: AgentMemory) -> Iterator[Problem]:
             path="spec.memory.storeRef",
         )
     hosted = memory.config is not None and memory.config.host
-    whole = memory.type == "postgres" and memory.secret_ref is not None
-    if memory.store_ref is None and memory.type in {"redis", "postgres"} and not hosted and not whole:
-        whole_fix = "a secretRef to a key that holds postgresql://…, " if memory.type == "postgres" else ""
+    scheme = {"postgres": "postgresql", "redis": "redis"}.get(memory.type or "")
+    if memory.store_ref is None and scheme and not hosted and memory.secret_ref is None:
+        whole_fix = f"a secretRef to a key that holds {scheme}://…, "
         yield Problem(
             "MissingField",
             f"memory of type {memory.type} needs the server's address",
             fix=f"add config.host, {whole_fix}or use storeRef",
             path="spec.memory.config",
+        )
+    database = memory.config.database if memory.config is not None else None
+    if memory.type == "redis" and database is not None and not str(database).isdecimal():
+        yield Problem(
+            "InvalidValue",
+            f"a database of Redis has a number, which {database} is none",
+            fix="write its number, as in database: 0",
+            path="spec.memory.config.database",
         )
 
 

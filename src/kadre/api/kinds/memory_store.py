@@ -49,7 +49,7 @@ class Auth(Spec):
     """Who logs in."""
 
     username: str | None = None
-    """The user's name, where it isn't in the Secret; postgres: `postgres` where none is given."""
+    """The user's name, where it isn't in the Secret; none given, postgres: `postgres`, redis: the default user."""
     secret_ref: LoginSecret | None = None
     """The Secret with the password."""
 
@@ -90,9 +90,10 @@ class Compression(Spec):
     enabled: bool = False
     """Whether it is done."""
     threshold: Positive | None = None
-    """Messages in a conversation from which on its older part is summed up."""
+    """Messages in a conversation from which on its older part is summed up; 50 where nothing is written."""
     model: str | None = None
-    """The model that writes the summary; the agent's own where none is given."""
+    """Who writes the summary: the ModelConfig of that name, else the agent's provider's model of that name; the
+    agent's own where none is given."""
 
 
 class LongTermMemory(Spec):

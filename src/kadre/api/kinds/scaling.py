@@ -93,7 +93,7 @@ class KedaTrigger(Spec):
     name: str | None = None
     """A name for the trigger."""
     metadata: dict[str, str]
-    """The source's settings, all in quotes."""
+    """The source's settings, all in quotes. Of prometheus, serverAddress and query may be left out."""
     metric_type: Literal["Utilization", "AverageValue", "Value"] | None = None
     """How the source's value is read."""
     authentication_ref: dict[str, Any] | None = None

@@ -1,12 +1,13 @@
 """Tool: something an agent can call; also the fields of an Agent's inline tools."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from kadre.api.checks import check_parameters, path_parameters
+from kadre.api.checks import check_headers, check_parameters, check_schema, path_parameters
 from kadre.api.parts import (
+    ConfigMapKeyRef,
     Count,
     Duration,
     EnvVar,
@@ -22,38 +23,64 @@ from kadre.api.parts import (
 )
 from kadre.api.resource import NATIVE, Column, Listing, Resource, Spec
 from kadre.base.problems import Problem
+from kadre.base.urls import sure_of_host
 
-ToolType = Literal["api", "retrieval", "code", "human", "mcp"]
-NEEDS_SECTION = ("api", "retrieval", "mcp")
+ToolType = Literal["api", "retrieval", "code", "human", "mcp", "a2a"]
+NEEDS_SECTION = ("api", "retrieval", "mcp", "a2a")
 VectorStoreType = Literal[
-    "milvus", "pgvector", "redis", "pinecone", "qdrant", "weaviate", "chroma", "opensearch", "in-memory"
+    "milvus", "pgvector", "redis", "pinecone", "qdrant", "weaviate", "chroma", "opensearch", "sqlite", "in-memory"
 ]
 
 
 class Authentication(Spec):
     """How an API is told who calls."""
 
-    type: Literal["bearer", "basic", "apiKey", "none"]
-    """bearer: `Authorization: Bearer SECRET`; basic: the secret is `user:password`; apiKey: it is sent in `header`."""
+    type: Literal["bearer", "basic", "apiKey", "oauth", "none"]
+    """bearer: `Authorization: Bearer SECRET`; basic: the secret is `user:password`; apiKey: it is sent in `header`;
+    oauth: it is a client's secret, for which `tokenUrl` gives tokens (client credentials)."""
     secret_ref: SecretKeyRef | None = None
-    """The Secret key that holds the token, the password pair or the key."""
+    """The Secret key that holds the token, the password pair, the key or the client's secret."""
     header: str | None = None
     """apiKey: the header's name; X-API-Key where none is given."""
+    token_url: Url | None = None
+    """oauth: where tokens are given."""
+    client_id: str | None = None
+    """oauth: the client's name there."""
+    scopes: list[str] | None = None
+    """oauth: what the token is to be good for."""
+
+
+class OpenApi(Spec):
+    """An OpenAPI 3 document. Each of its operations is a tool, named by its `operationId`."""
+
+    inline: dict[str, Any] | None = None
+    """The document."""
+    config_map_key_ref: ConfigMapKeyRef | None = None
+    """The key of a ConfigMap that holds it, as YAML or JSON."""
+    operations: list[str] | None = None
+    """Which operations are offered, by their `operationId` or a pattern such as `get*`; all where nothing is
+    written."""
 
 
 class ApiTool(Spec):
     """A REST API, called with the tool's parameters."""
 
     endpoint: UrlTemplate
-    """The URL; `{name}` in it is replaced by the parameter of that name."""
+    """The URL; `{name}` in it is replaced by the parameter of that name. With `fromOpenAPI`: the URL that the
+    document's paths are below; the one that the document names is not used."""
+    from_open_api: OpenApi | None = Field(default=None, alias="fromOpenAPI")
+    """Makes a tool of each operation of an OpenAPI document, instead of this one."""
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] = "GET"
     """The HTTP method. Parameters that aren't in the URL are the query of GET, HEAD and DELETE, else the JSON body."""
     timeout: Duration = 30.0
-    """How long one call may take."""
+    """How long one call may take, its retries included."""
     retries: Count = 0
-    """How often a call that surely had no effect is tried again."""
+    """How often a call is tried again that surely had no effect (nothing was sent), that only reads (GET, HEAD), or
+    that is declared `idempotent`."""
     headers: dict[str, str] = Field(default_factory=dict)
     """HTTP headers sent with every call; no secrets here."""
+    secret_headers: dict[str, SecretKeyRef] | None = None
+    """HTTP headers whose whole value is in a Secret."""
     authentication: Authentication | None = None
     """How the API is told who calls."""
 
@@ -62,17 +89,22 @@ class VectorStore(Spec):
     """A database of vectors."""
 
     type: VectorStoreType
-    """Which database."""
+    """Which database; sqlite: a file in the data folder; in-memory: nothing outlives the process."""
     host: Host | None = None
     """Its address."""
     port: Port | None = None
     """Its port, where it isn't the database's usual one."""
     database: str | None = None
     """The database within the server."""
+    username: str | None = None
+    """Who logs in; pgvector: `postgres` where none is given."""
     collection: str | None = None
-    """The collection, table or index."""
+    """The collection, table or index. milvus: what is no letter or digit in it becomes `_`."""
+    tls: bool = False
+    """Whether the connection is encrypted; the server's certificate is checked by the usual authorities."""
     secret_ref: SecretKeyRef | None = None
-    """The Secret key that holds the password or API key."""
+    """The Secret key that holds the password or API key. milvus without a username: `user:password`, or the key;
+    pgvector without a host: the whole address, `postgresql://…`."""
 
 
 class Embedding(Spec):
@@ -124,10 +156,12 @@ class CodeTool(Spec):
 class HumanTool(Spec):
     """Asks a person and returns the answer."""
 
-    prompt: str | None = None
+    prompt: Annotated[str, Field(max_length=1024)] | None = None
     """What the person is told beside the model's question."""
     timeout: Duration | None = None
-    """How long to wait for an answer."""
+    """How long to wait for an answer; as long as for an approval of the agent (1h) where nothing is written."""
+    default: str | None = None
+    """What the model is answered where nobody does in time; an error where nothing is written."""
 
 
 class McpTool(Spec):
@@ -149,11 +183,26 @@ class McpTool(Spec):
     """How long one tool call may take."""
 
 
+class A2aTool(Spec):
+    """A remote agent that speaks A2A."""
+
+    endpoint: Url
+    """Its URL, below which its card is (`/.well-known/agent-card.json`), or that of the card itself. It is asked at
+    this host, whatever host the card names."""
+    headers: dict[str, str] | None = None
+    """HTTP headers sent with every request; no secrets here."""
+    secret_headers: dict[str, SecretKeyRef] | None = None
+    """HTTP headers whose whole value is in a Secret, as in `Authorization`."""
+    timeout: Duration | None = None
+    """How long it may take to answer; 300s where nothing is written."""
+
+
 class ToolSpec(Spec):
     """Something an agent can call."""
 
     type: ToolType
-    """api (a REST call), retrieval (search in a vector store), code (a sandbox), human (asks a person) or mcp."""
+    """api (a REST call), retrieval (search in a vector store), code (a sandbox), human (asks a person), mcp or a2a (a
+    remote agent)."""
     display_name: str | None = None
     """A name for people."""
     description: str | None = None
@@ -161,9 +210,13 @@ class ToolSpec(Spec):
     parameters: list[Parameter] = Field(default_factory=list)
     """What the model must give."""
     output: dict[str, Any] | None = None
-    """The JSON Schema of the answer."""
+    """The JSON Schema of the answer. type api: one that strays from it is an error."""
     idempotent: bool = False
-    """Whether a call may be repeated when it isn't known whether it happened."""
+    """Whether a call may be repeated when it isn't known whether it happened. type api: every write carries an
+    `Idempotency-Key`, by which a server can tell that it has done it already."""
+    trusted: bool = False
+    """Whether you vouch for it: what it answers is then no text from outside, after which writes that only a class of
+    capabilities allows are asked for; nor does such text end what a class allows of it."""
     api: ApiTool | None = None
     """type api: which API."""
     retrieval: RetrievalTool | None = None
@@ -174,6 +227,8 @@ class ToolSpec(Spec):
     """type human: how the person is asked."""
     mcp: McpTool | None = None
     """type mcp: which MCP server."""
+    a2a: A2aTool | None = Field(default=None, alias="a2a")
+    """type a2a: which agent."""
     capabilities: list[str] | None = None
     """type mcp: what may be used: read, write, exec, admin, query, tool names, globs. Empty: everything."""
 
@@ -209,7 +264,7 @@ def check_tool(tool: ToolSpec, path: str) -> Iterator[Problem]:
             fix=f"add {tool.type}:",
             path=path,
         )
-    for other in ("api", "retrieval", "code", "human", "mcp"):
+    for other in ("api", "retrieval", "code", "human", "mcp", "a2a"):
         if other != tool.type and getattr(tool, other) is not None:
             yield Problem(
                 "WrongSection",
@@ -218,6 +273,8 @@ def check_tool(tool: ToolSpec, path: str) -> Iterator[Problem]:
                 path=f"{path}.{other}",
             )
     yield from check_parameters(tool.parameters, f"{path}.parameters")
+    if tool.output is not None:
+        yield from check_schema(tool.output, f"{path}.output")
     if tool.api is not None:
         yield from _check_api(tool, tool.api, path)
     if tool.mcp is not None:
@@ -225,23 +282,95 @@ def check_tool(tool: ToolSpec, path: str) -> Iterator[Problem]:
 
 
 def _check_api(tool: ToolSpec, api: ApiTool, path: str) -> Iterator[Problem]:
-    declared = {parameter.name for parameter in tool.parameters}
+    declared = {parameter.name: parameter for parameter in tool.parameters}
     for name in path_parameters(api.endpoint):
-        if name not in declared:
+        parameter = declared.get(name)
+        if parameter is None:
             yield Problem(
                 "UndeclaredParameter",
                 f"the URL uses {{{name}}}, which is not among the parameters",
                 fix=f"add a parameter named {name}, or take {{{name}}} out of the URL",
                 path=f"{path}.api.endpoint",
             )
-    login = api.authentication
-    if login is not None and login.type != "none" and login.secret_ref is None:
+        elif parameter.type in {"array", "object"}:
+            yield Problem(
+                "WrongType",
+                f"the URL uses {{{name}}}, which is of type {parameter.type}: only one value has a place there",
+                fix="write type: string for it, or take it out of the URL",
+                path=f"{path}.api.endpoint",
+            )
+    logs_in = api.authentication is not None and api.authentication.type != "none"
+    if (logs_in or api.secret_headers) and not sure_of_host(api.endpoint):
         yield Problem(
-            "MissingField",
-            f"{login.type} authentication needs a secret",
-            fix="add secretRef with the Secret's name and key",
-            path=f"{path}.api.authentication",
+            "SecretToAnyHost",
+            "an argument says which host is called, and would have a secret sent to it",
+            fix="write the host as it is, or with {name} as its first label alone, as in https://{name}.api.example.com;"
+            " or call it without authentication and secretHeaders",
+            path=f"{path}.api.endpoint",
         )
+    yield from check_headers(api.headers, f"{path}.api.headers")
+    yield from check_headers(api.secret_headers or {}, f"{path}.api.secretHeaders")
+    yield from _check_body(api, f"{path}.api.headers")
+    if api.from_open_api is not None:
+        yield from _check_open_api(tool, api, api.from_open_api, path)
+    if api.authentication is not None:
+        yield from _check_login(api.authentication, f"{path}.api.authentication")
+
+
+def _check_open_api(tool: ToolSpec, api: ApiTool, source: OpenApi, path: str) -> Iterator[Problem]:
+    """One document, and nothing that it says itself."""
+    if (source.inline is None) == (source.config_map_key_ref is None):
+        yield Problem(
+            "ConflictingFields",
+            "an OpenAPI document is written in place or in a ConfigMap: exactly one of them",
+            fix="write inline: with the document, or configMapKeyRef: with the ConfigMap's name and key",
+            path=f"{path}.api.fromOpenAPI",
+        )
+    fields = {
+        "api.method": "method" in api.model_fields_set,
+        "parameters": bool(tool.parameters),
+        "output": tool.output is not None,
+    }
+    for field, written in fields.items():
+        if written:
+            message = f"{field} has no meaning beside fromOpenAPI: the document says it of each operation"
+            yield Problem("WrongField", message, fix="remove it, or fromOpenAPI", path=f"{path}.{field}")
+
+
+def _check_body(api: ApiTool, path: str) -> Iterator[Problem]:
+    for name, value in api.headers.items():
+        kind = value.partition(";")[0].strip().lower()
+        plain = kind in {"application/json", "application/x-www-form-urlencoded"} or kind.endswith("+json")
+        if name.lower() == "content-type" and not plain and api.method in {"POST", "PUT", "PATCH"}:
+            yield Problem(
+                "InvalidValue",
+                f"the parameters can't be sent as {value}",
+                fix="write application/json or application/x-www-form-urlencoded, or remove it",
+                path=f"{path}.{name}",
+            )
+
+
+def _check_login(login: Authentication, path: str) -> Iterator[Problem]:
+    """Fields that the type needs and that are missing, and those of another type."""
+    needed: dict[str, Any] = {"secretRef": login.secret_ref} if login.type != "none" else {}
+    if login.type == "oauth":
+        needed |= {"tokenUrl": login.token_url, "clientId": login.client_id}
+    for field, value in needed.items():
+        if value is None:
+            what = "with the Secret's name and key" if field == "secretRef" else "as whoever gives the tokens says"
+            message = f"{login.type} authentication needs {'a secret' if field == 'secretRef' else field}"
+            yield Problem("MissingField", message, fix=f"add {field} {what}", path=path)
+    foreign: dict[str, dict[str, Any]] = {
+        "apiKey": {"header": login.header},
+        "oauth": {"tokenUrl": login.token_url, "clientId": login.client_id, "scopes": login.scopes},
+    }
+    for kind, fields in foreign.items():
+        for field, value in fields.items():
+            if value is not None and kind != login.type:
+                message = f"{field} has no meaning for authentication of type {login.type}"
+                yield Problem("WrongField", message, fix=f"remove it, or write type: {kind}", path=f"{path}.{field}")
+    if login.header is not None:
+        yield from check_headers({login.header: ""}, f"{path}.header", field=False)
 
 
 def _check_mcp(mcp: McpTool, path: str) -> Iterator[Problem]:

@@ -1,14 +1,15 @@
 """The journal in memory: for tests, benchmarks and agents that ask for it. Nothing survives the process.
 
 Events are kept as the objects they are: nothing is encoded, copied or awaited on the way of a turn. It is bounded by
-runs, sessions and bytes; past a bound it forgets ended runs of the sessions used least recently, never open ones.
+runs, sessions and bytes; past a bound it forgets ended runs, never open ones: of the agent that has most here, and of
+its sessions the one used least recently. An agent that is talked to a lot costs its neighbours nothing.
 """
 
 from __future__ import annotations
 
 import bisect
 import hashlib
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import islice
@@ -20,23 +21,24 @@ from kadre.base import errors
 from kadre.base.clock import Clock, SystemClock
 from kadre.engine import events as ev
 from kadre.engine.memory import projection
+from kadre.engine.memory.conversation import SAID
 from kadre.engine.memory.port import Age, Created, NewRun, RunInfo, SessionInfo, age
 from kadre.engine.memory.turns import Turns
 
 EVENT_BYTES = 400
 """What an event weighs beside its texts, roughly: struct, time, numbers, its place in lists."""
-SAID = (ev.UserMessage, ev.AssistantMessage, ev.ToolEnd)
-"""The events a conversation is made of."""
 
 
 class _Run:
-    __slots__ = ("events", "head", "said", "session", "size")
+    __slots__ = ("events", "head", "said", "session", "size", "weight")
 
     def __init__(self, head: projection.Head, events: list[ev.Event], session: _Session) -> None:
         self.head = head
         self.events = events
         self.session = session
         self.size = 0
+        self.weight = 0
+        """With the blobs that its events name, which may be others' too."""
         self.said: list[ev.Event] | None = None
 
     @property
@@ -47,13 +49,14 @@ class _Run:
 class _Session:
     """`ended` and `open` are both in the order of the runs' numbers."""
 
-    __slots__ = ("caller", "count", "created", "ended", "key", "open", "updated")
+    __slots__ = ("caller", "count", "created", "ended", "key", "open", "title", "updated")
 
     def __init__(self, key: tuple[str, str], caller: str, created: datetime) -> None:
         self.key = key
         self.caller = caller
         self.created = self.updated = created
         self.count = 0
+        self.title = ""
         self.open: list[_Run] = []
         self.ended: deque[_Run] = deque()
 
@@ -78,8 +81,10 @@ class InMemoryJournal:
         self._clock = clock or SystemClock()
         self._runs: dict[str, _Run] = {}
         self._sessions: dict[tuple[str, str], _Session] = {}
-        self._forgettable: OrderedDict[tuple[str, str], _Session] = OrderedDict()
-        """Sessions with ended runs, the least recently used first."""
+        self._forgettable: dict[str, OrderedDict[tuple[str, str], _Session]] = {}
+        """By agent its sessions with ended runs, the least recently used first."""
+        self._weights: Counter[str] = Counter()
+        """By agent what its runs weigh."""
         self._bytes = 0
         self._blobs: dict[str, bytes] = {}
         self._uses: dict[str, int] = {}
@@ -101,7 +106,7 @@ class InMemoryJournal:
         if session is None:
             session = self._sessions[key] = _Session(key, new.caller, head.info.created)
         elif session.ended:
-            self._forgettable.move_to_end(key)
+            self._forgettable[new.agent].move_to_end(key)
         run = _Run(head, [], session)
         session.count += 1
         session.open.append(run)
@@ -117,15 +122,17 @@ class InMemoryJournal:
             self._keep(run, projection.follow(head, events), events)
 
     def _keep(self, run: _Run, head: projection.Head, events: Sequence[ev.Event]) -> None:
-        size = 0
+        size = blobs = 0
         for event in events:
             size += _size(event) if type(event) in _WITH_TEXTS else EVENT_BYTES
             if event.blobs is not msgspec.UNSET:
-                self._use(event.blobs.values())
+                blobs += self._use(event.blobs.values())
         run.head = head
         run.events.extend(events)
         run.size += size
+        run.weight += size + blobs
         self._bytes += size
+        self._weights[head.info.agent] += size + blobs
         session = run.session
         if head.info.order == session.count:
             session.updated = head.info.updated
@@ -141,22 +148,28 @@ class InMemoryJournal:
             bisect.insort(session.ended, run, key=attrgetter("order"))
         else:
             session.ended.append(run)
-        self._forgettable[session.key] = session
-        self._forgettable.move_to_end(session.key)
+        sessions = self._forgettable.setdefault(session.key[0], OrderedDict())
+        sessions[session.key] = session
+        sessions.move_to_end(session.key)
         self._turns.wake(run.head.info.run_id)
         if session.open:
             self._turns.wake(session.open[0].head.info.run_id)
 
-    def _use(self, digests: Iterable[str]) -> None:
+    def _use(self, digests: Iterable[str]) -> int:
+        """Keep these blobs, which an event names; their bytes."""
+        size = 0
         for digest in digests:
             self._uses[digest] = self._uses.get(digest, 0) + 1
             self._unused.pop(digest, None)
+            size += len(self._blobs.get(digest, b""))
+        return size
 
     def _forget(self) -> None:
         while self._forgettable and (
             len(self._runs) > self.max_runs or len(self._sessions) > self.max_sessions or self._bytes > self.max_bytes
         ):
-            self._forget_run(next(iter(self._forgettable.values())))
+            heaviest = max(self._forgettable, key=self._weights.__getitem__)
+            self._forget_run(next(iter(self._forgettable[heaviest].values())))
         while self._unused and self._bytes > self.max_bytes:
             self._bytes -= len(self._blobs.pop(self._unused.popitem(last=False)[0]))
 
@@ -164,8 +177,14 @@ class InMemoryJournal:
         run = session.ended.popleft()
         del self._runs[run.head.info.run_id]
         self._bytes -= run.size
+        agent = session.key[0]
+        self._weights[agent] -= run.weight
+        if not self._weights[agent]:
+            del self._weights[agent]
         if not session.ended:
-            del self._forgettable[session.key]
+            del self._forgettable[agent][session.key]
+            if not self._forgettable[agent]:
+                del self._forgettable[agent]
             if not session.open:
                 del self._sessions[session.key]
         for event in run.events:
@@ -232,13 +251,20 @@ class InMemoryJournal:
         return wanted[:limit]
 
     async def sessions(
-        self, *, agent: str | None = None, caller: str | None = None, limit: int = 100
+        self,
+        *,
+        agent: str | None = None,
+        session_id: str | None = None,
+        caller: str | None = None,
+        limit: int = 100,
     ) -> Sequence[SessionInfo]:
         """See `port.Journal.sessions`."""
         wanted = [
             session
             for session in self._sessions.values()
-            if (agent is None or session.key[0] == agent) and (caller is None or session.caller == caller)
+            if (agent is None or session.key[0] == agent)
+            and (session_id is None or session.key[1] == session_id)
+            and (caller is None or session.caller == caller)
         ]
         wanted.sort(key=attrgetter("updated"), reverse=True)
         return [
@@ -249,9 +275,28 @@ class InMemoryJournal:
                 runs=session.count,
                 created=session.created,
                 updated=session.updated,
+                title=session.title,
             )
             for session in wanted[:limit]
         ]
+
+    async def rename_session(self, agent: str, session_id: str, title: str) -> None:
+        """See `port.Journal.rename_session`."""
+        self._session(agent, session_id).title = title
+
+    async def delete_session(self, agent: str, session_id: str) -> None:
+        """See `port.Journal.delete_session`."""
+        session = self._session(agent, session_id)
+        if session.open:
+            raise projection.still_busy(session_id)
+        while session.ended:
+            self._forget_run(session)
+
+    def _session(self, agent: str, session_id: str) -> _Session:
+        session = self._sessions.get((agent, session_id))
+        if session is None:
+            raise projection.no_session(session_id)
+        return session
 
     async def history(self, agent: str, session_id: str, before_order: int, limit: int) -> Sequence[ev.Event]:
         """See `port.Journal.history`."""
@@ -311,7 +356,7 @@ class InMemoryJournal:
 
 
 _WITH_TEXTS: frozenset[type] = frozenset(
-    {ev.AssistantMessage, ev.UserMessage, ev.ToolStart, ev.ToolEnd, ev.ApprovalRequired}
+    {ev.AssistantMessage, ev.UserMessage, ev.ToolStart, ev.ToolEnd, ev.ApprovalRequired, ev.Summary}
 )
 
 
@@ -322,6 +367,8 @@ def _size(event: ev.Event) -> int:
         for call in event.tool_calls:
             size += EVENT_BYTES + len(call.arguments)
         return size
+    if isinstance(event, ev.Summary):
+        return EVENT_BYTES + len(event.content)
     if isinstance(event, ev.UserMessage):
         size = EVENT_BYTES + len(event.content)
         for said in event.history:

@@ -1,6 +1,6 @@
 """The port to a journal.
 
-Above: the host, the only writer of a run, and doors that read. Below: memory, SQLite, PostgreSQL, later Redis. It
+Above: the host, the only writer of a run, and doors that read. Below: memory, SQLite, PostgreSQL, Redis. It
 knows events only as things with a run, a number and a few types that move a run's status; it never calls a model or a
 tool.
 
@@ -63,7 +63,7 @@ def age(run: RunInfo) -> Age:
 
 
 class SessionInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """A conversation as lists show it."""
+    """A conversation as lists show it. `title`: what a person calls it; empty where nobody has said."""
 
     session_id: str
     agent: str
@@ -71,6 +71,7 @@ class SessionInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     runs: int
     created: datetime
     updated: datetime
+    title: str = ""
 
 
 class NewRun(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -108,6 +109,8 @@ class Journal(Protocol):
 
     async def create(self, new: NewRun, first: Sequence[Event]) -> Created:
         """Accept a run and commit `first` (numbered 1..n, a RunStarted and a UserMessage at least) with it.
+
+        They may end it, which nobody drives then: see engine.forking.
 
         Raises Conflict (`SessionBusy`: on_busy is reject; `SessionWaiting`: a run of the session waits for approval,
         its id in details["run_id"]; `NotYourSession`: another caller's; `RunIdTaken`: the run id is another caller's or
@@ -156,14 +159,30 @@ class Journal(Protocol):
         ...
 
     async def sessions(
-        self, *, agent: str | None = None, caller: str | None = None, limit: int = 100
+        self,
+        *,
+        agent: str | None = None,
+        session_id: str | None = None,
+        caller: str | None = None,
+        limit: int = 100,
     ) -> Sequence[SessionInfo]:
         """Sessions, the latest used first."""
         ...
 
+    async def rename_session(self, agent: str, session_id: str, title: str) -> None:
+        """Give the session that title. Raises NotFound (`NoSuchSession`)."""
+        ...
+
+    async def delete_session(self, agent: str, session_id: str) -> None:
+        """Forget the session with all it holds.
+
+        Raises NotFound (`NoSuchSession`), and Conflict (`SessionBusy`) where a run of it has not ended.
+        """
+        ...
+
     async def history(self, agent: str, session_id: str, before_order: int, limit: int) -> Sequence[Event]:
-        """What was said in the session before run number `before_order`, in order: UserMessage, AssistantMessage and
-        ToolEnd events of runs that have ended; of at most the latest `limit` runs. Whole runs only.
+        """What was said in the session before run number `before_order`, in order: UserMessage, AssistantMessage,
+        Summary and ToolEnd events of runs that have ended; of at most the latest `limit` runs. Whole runs only.
         """
         ...
 

@@ -12,20 +12,19 @@ from datetime import datetime
 from typing import Any
 
 from kadre.engine import events as ev
+from kadre.engine.memory.conversation import SAID_LINES
 from kadre.engine.memory.port import Age, RunInfo, SessionInfo
 from kadre.engine.memory.postgres_schema import OPEN
 from kadre.engine.memory.postgres_server import Connection
+from kadre.engine.memory.remote_rules import MAX_SEQ
 from kadre.engine.messages import Usage
 
-MAX_SEQ = (1 << 20) - 1
-"""Events of a run, as in SQLite."""
 RUN_COLUMNS = (
     "r.run_id, s.session_id, s.agent, r.status, r.ord, r.last_seq, r.epoch, s.caller, r.parent, r.created, r.updated,"
     " r.prompt_tokens, r.completion_tokens, r.total_tokens"
 )
+_COLUMNS = {"agent": "s.agent", "session_id": "s.session_id", "status": "r.status", "caller": "s.caller"}
 UNUSED = "NOT EXISTS (SELECT FROM blob_uses u WHERE u.digest = b.digest)"
-_SAID = tuple(f'{{"type":"{kind}",'.encode() for kind in ("user_message", "assistant_message", "tool_end"))
-"""How the lines of a conversation's events begin. Those of the others are most, and need not be decoded."""
 RUNS = f"SELECT {RUN_COLUMNS} FROM runs r JOIN sessions s ON s.no = r.session"
 # The entry that holds an event is the last one that begins at it or before.
 _EVENTS = """
@@ -105,7 +104,7 @@ async def history(db: Connection, key: tuple[str, str], before_order: int, limit
     """What was said in the latest `limit` ended runs before that order of the session with that agent and id."""
     rows = await db.fetch(_HISTORY, *key, min(before_order, MAX_SEQ), max(limit, 0))
     lines = (line for row in rows for line in row[0].split(b"\n"))
-    return ev.decode_lines(b"\n".join(line for line in lines if line.startswith(_SAID)))
+    return ev.decode_lines(b"\n".join(line for line in lines if line.startswith(SAID_LINES)))
 
 
 async def blob(db: Connection, digest: str) -> bytes | None:
@@ -115,9 +114,9 @@ async def blob(db: Connection, digest: str) -> bytes | None:
 
 
 async def runs(db: Connection, wanted: Mapping[str, str | None], before: Age | None, limit: int) -> Sequence[RunInfo]:
-    """See `Journal.runs`; `wanted` by column."""
+    """See `Journal.runs`; `wanted` by its parameters."""
     where, values = _where(wanted)
-    if wanted["r.status"] is not None and wanted["r.status"] not in ev.ENDED:
+    if wanted["status"] is not None and wanted["status"] not in ev.ENDED:
         where += f" AND r.status IN {OPEN}"  # as the index of open runs says it
     if before is not None:
         where += f" AND (r.created, r.run_id) < (${len(values) + 1}, ${len(values) + 2})"
@@ -127,20 +126,28 @@ async def runs(db: Connection, wanted: Mapping[str, str | None], before: Age | N
 
 
 async def sessions(db: Connection, wanted: Mapping[str, str | None], limit: int) -> Sequence[SessionInfo]:
-    """See `Journal.sessions`; `wanted` by column."""
+    """See `Journal.sessions`; `wanted` by its parameters."""
     where, values = _where(wanted)
     sql = (
-        "SELECT s.session_id, s.agent, s.caller, s.runs, s.created, r.updated"
+        "SELECT s.session_id, s.agent, s.caller, s.runs, s.created, r.updated, s.title"
         " FROM sessions s JOIN runs r ON r.session = s.no AND r.ord = s.runs"
         f" WHERE TRUE{where} ORDER BY r.updated DESC LIMIT ${len(values) + 1}"
     )
     return [
-        SessionInfo(session_id=row[0], agent=row[1], caller=row[2], runs=row[3], created=row[4], updated=row[5])
+        SessionInfo(
+            session_id=row[0],
+            agent=row[1],
+            caller=row[2],
+            runs=row[3],
+            created=row[4],
+            updated=row[5],
+            title=row[6],
+        )
         for row in await db.fetch(sql, *values, max(limit, 0))
     ]
 
 
 def _where(wanted: Mapping[str, str | None]) -> tuple[str, list[str | datetime]]:
-    """Conditions to be added, by column, and their values; None: any."""
-    given = {column: value for column, value in wanted.items() if value is not None}
+    """Conditions to be added, and their values; None: any."""
+    given = {_COLUMNS[name]: value for name, value in wanted.items() if value is not None}
     return "".join(f" AND {column} = ${number}" for number, column in enumerate(given, 1)), list(given.values())

@@ -146,6 +146,26 @@ BEGIN
     RETURN cardinality(old);
 END $$"""
 
+# Forget that session with all it holds; returns whether it rested, and is gone. Null: there is none.
+_FORGET_ONE = f"""
+CREATE FUNCTION forget_one(an_agent text, a_session text, blobs_before timestamptz) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE the_session bigint; of_it bigint[]; named text[];
+BEGIN
+    SELECT s.no INTO the_session FROM sessions s WHERE s.agent = an_agent AND s.session_id = a_session FOR UPDATE;
+    IF NOT FOUND THEN RETURN NULL; END IF;
+    IF EXISTS (SELECT FROM runs o WHERE o.session = the_session AND o.status IN {OPEN}) THEN RETURN FALSE; END IF;
+    SELECT array_agg(no) INTO of_it FROM runs WHERE session = the_session;
+    WITH gone AS (DELETE FROM blob_uses WHERE run = ANY (of_it) RETURNING digest)
+        SELECT array_agg(DISTINCT digest) INTO named FROM gone;
+    DELETE FROM entries WHERE run = ANY (of_it);
+    DELETE FROM runs WHERE no = ANY (of_it);
+    DELETE FROM sessions WHERE no = the_session;
+    DELETE FROM blobs b WHERE b.digest = ANY (named) AND b.put < blobs_before
+        AND NOT EXISTS (SELECT FROM blob_uses u WHERE u.digest = b.digest);
+    RETURN TRUE;
+END $$"""
+
 # A new type of event is a new version too, if with no statement: one that does not know it must not open the database.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (*_TABLES, _ENTER, _ADD_RUN, _BEGIN_RUN, _APPEND, _FORGET),
@@ -153,6 +173,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE leases (owner integer PRIMARY KEY, host text NOT NULL, until timestamptz NOT NULL)",
         f"CREATE INDEX runs_of_owner ON runs (owner) WHERE status IN {OPEN}",
     ),
+    ("ALTER TABLE sessions ADD COLUMN title text NOT NULL DEFAULT ''", _FORGET_ONE),
 )
 
 

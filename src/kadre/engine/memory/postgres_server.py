@@ -1,8 +1,4 @@
-"""The server of the PostgreSQL journal: how it is named to people, how it is reached, and what its failures mean.
-
-A statement whose connection breaks is sent again: whether it was carried out the first time is not known. So everything
-that is done through `Server.do` must be such that doing it twice is as doing it once.
-"""
+"""The server of the PostgreSQL journal: how it is named to people, how it is reached, and what its failures mean."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ import functools
 import re
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
@@ -19,8 +15,7 @@ import msgspec
 from kadre.base import errors
 from kadre.base.clock import Clock
 from kadre.base.problems import Problem
-from kadre.base.retry import Backoff
-from kadre.engine.memory.port import CLOSED
+from kadre.engine.memory import remote
 
 try:
     import asyncpg
@@ -47,20 +42,10 @@ ANSWER_SECONDS = STATEMENT_SECONDS + 5.0
 """After which nobody waits for the server any more: it, or the way to it, is stuck."""
 QUEUE_SECONDS = 10.0
 """How long to wait for one of the connections."""
-RETRY_AFTER = 5.0
-"""Seconds after which to try again when the server failed: somebody has to mend it first."""
-_AGAIN = Backoff(attempts=6, first=0.1, limit=2.0)
-"""A server that restarts takes a second or two; past four, whoever waits is told."""
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 T = TypeVar("T")
 Connection = Any
 """asyncpg says nothing of its types."""
-
-
-class JournalUnavailable(errors.Unavailable):
-    """503: the server could not do it, or it is not known whether it did. A later try may succeed."""
-
-    default_reason = "JournalUnavailable"
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -179,9 +164,9 @@ def _cause(error: BaseException) -> str:
     return errors.shorten(f"the server failed: {said}")
 
 
-def unavailable(where: Place, error: BaseException) -> JournalUnavailable:
+def unavailable(where: Place, error: BaseException) -> remote.JournalUnavailable:
     """What a failure means for whoever asked."""
-    return JournalUnavailable(f"{where.name}: {_cause(error)}", retry_after=RETRY_AFTER)
+    return remote.JournalUnavailable(f"{where.name}: {_cause(error)}", retry_after=remote.RETRY_AFTER)
 
 
 def unusable(where: Place, error: BaseException) -> errors.KadreError:
@@ -242,14 +227,13 @@ async def _leave(_: Connection) -> None:
     """Nothing to put back: nothing of a session is changed. asyncpg's own reset costs a round trip each time."""
 
 
-class Server:
+class Server(remote.Server[Connection]):
     """A bounded pool of connections. Made by `open`."""
 
     def __init__(self, where: Place, pool: Any, clock: Clock) -> None:
+        super().__init__(clock)
         self.where = where
         self._pool = pool
-        self._clock = clock
-        self.closed = False
 
     @classmethod
     async def open(cls, where: Place, clock: Clock, connections: int = CONNECTIONS) -> Server:
@@ -262,48 +246,23 @@ class Server:
         return cls(where, await pool, clock)
 
     async def once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """What `work` returns for a connection. Raises what asyncpg raises."""
+        """See `remote.Server.once`."""
         async with self._pool.acquire(timeout=QUEUE_SECONDS) as db:
             return await work(db)
 
-    async def do(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """What `work` returns for a connection; done again on another one where that breaks.
+    def lost(self, error: Exception) -> bool:
+        """See `remote.Server.lost`."""
+        return isinstance(error, _LOST) and not isinstance(error, TimeoutError) and not _value(error)
 
-        Raises what `work` raises of Kadre's own, BadRequest for a value that cannot be kept, and JournalUnavailable.
-        """
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return await self.once(work)
-            except Exception as error:  # noqa: BLE001 - sorted below, and raised
-                delay = _AGAIN.delay(attempt) if _lost(error) else None
-                if delay is None or self.closed:
-                    self._fail(error)
-            await self._clock.sleep(delay)
-
-    def _fail(self, error: Exception) -> NoReturn:
-        if self.closed and _lost(error):
-            raise closed() from error
-        told = _told(self.where, error)
-        if told is error:
-            raise error
-        raise told from error
+    def told(self, error: Exception) -> Exception:
+        """See `remote.Server.told`."""
+        return _told(self.where, error)
 
     async def aclose(self) -> None:
-        """Give the connections back; what is stuck on one is cut off."""
+        """See `remote.Server.aclose`."""
         self.closed = True
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
-
-
-def _lost(error: Exception) -> bool:
-    return isinstance(error, _LOST) and not isinstance(error, TimeoutError) and not _value(error)
-
-
-def closed() -> errors.Unavailable:
-    """What is said by a journal that was closed."""
-    return errors.Unavailable("the journal is closed", reason=CLOSED)

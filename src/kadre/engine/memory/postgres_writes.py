@@ -1,15 +1,11 @@
-"""What is written to the PostgreSQL journal. A write may be carried out twice where a connection broke in the middle.
-
-Nothing of a run is remembered between writes. What an append makes of a run is worked out from its events alone, as a
-difference that the database adds; only a decision of an approval, which a person makes, needs the run read first.
-"""
+"""What is written to the PostgreSQL journal. It may be carried out twice where a connection broke in the middle."""
 
 # ruff: noqa: S608 - only constants of these modules are put together; every value is bound
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -17,9 +13,8 @@ import msgspec
 
 from kadre.base import errors
 from kadre.engine import events as ev
-from kadre.engine.memory import postgres_reads, projection
+from kadre.engine.memory import postgres_reads, projection, remote_rules
 from kadre.engine.memory.port import Created, NewRun, RunInfo
-from kadre.engine.memory.postgres_reads import MAX_SEQ
 from kadre.engine.memory.postgres_schema import OPEN
 from kadre.engine.memory.postgres_server import Connection
 
@@ -34,28 +29,10 @@ _CLAIM = f"""
 _RUNNING = "UPDATE runs SET status = 'running' WHERE run_id = $1 AND status = 'queued'"
 _PUT_BLOB = """
     INSERT INTO blobs (digest, put, data) VALUES ($1, $2, $3) ON CONFLICT (digest) DO UPDATE SET put = excluded.put"""
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-_UNTOLD = RunInfo(
-    run_id="",
-    session_id="",
-    agent="",
-    status="queued",
-    order=0,
-    last_seq=0,
-    epoch=0,
-    created=_LONG_AGO,
-    updated=_LONG_AGO,
-)
-"""A run of which nothing is known. No event of a run that has begun leads back to `queued`."""
-
-
-def _digests(events: Sequence[ev.Event]) -> list[str]:
-    return [digest for event in events if event.blobs is not msgspec.UNSET for digest in event.blobs.values()]
 
 
 def _encode(run_id: str, last_seq: int, events: Sequence[ev.Event]) -> bytes:
-    if last_seq > MAX_SEQ:
-        raise errors.TooLarge(f"run {run_id} has more than {MAX_SEQ} events")
+    remote_rules.check_room(run_id, last_seq)
     return ev.encode_lines(events)
 
 
@@ -98,7 +75,7 @@ class Creation:
             info.usage.completion_tokens,
             info.usage.total_tokens,
             _encode(info.run_id, info.last_seq, first),
-            _digests(first),
+            remote_rules.digests(first),
         )
 
     async def _closely(self, db: Connection, again: bool) -> Created:
@@ -121,15 +98,10 @@ class Creation:
 
     async def _known(self, db: Connection, info: RunInfo, again: bool) -> Created:
         if again:
-            started, *rest = ev.decode_lines(await postgres_reads.entry(db, info.run_id, 1) or b"")
-            ours = self._first[0]
-            if isinstance(started, ev.RunStarted) and isinstance(ours, ev.RunStarted):
-                moved = msgspec.structs.replace(ours, position=started.position)
-                untouched = info.epoch == 1 and info.last_seq == len(self._first)
-                if (
-                    untouched and started == moved and rest == list(self._first[1:])
-                ):  # it was committed before the connection broke
-                    return Created(info, started.position)
+            kept = ev.decode_lines(await postgres_reads.entry(db, info.run_id, 1) or b"")
+            position = remote_rules.position_of(info, kept, self._first)
+            if position is not None:  # it was committed before the connection broke
+                return Created(info, position)
         open_runs = await postgres_reads.open_runs(db, info.agent, info.session_id)
         before = sum(run.order < info.order for run in open_runs)
         return Created(projection.same_run(self._new, info), position=before, existing=True)
@@ -175,7 +147,7 @@ class Appending:
             info.usage.completion_tokens,
             info.usage.total_tokens,
             data,
-            _digests(events),
+            remote_rules.digests(events),
             info.status in ev.ENDED,
         )
         if next_run is not None:
@@ -191,15 +163,14 @@ class Appending:
 
     async def _before(self, db: Connection) -> projection.Head:
         """What of the run counts for what the events make of it."""
-        untold = msgspec.structs.replace(_UNTOLD, run_id=self._run_id, last_seq=self._expected_seq)
-        if not any(isinstance(event, ev.ApprovalDecided) for event in self._events):
+        untold = remote_rules.untold(self._run_id, self._expected_seq)
+        if not remote_rules.decides(self._events):
             return projection.Head(untold)
         info = self._fence(await postgres_reads.run(db, self._run_id))
         return projection.Head(untold, (await _whole(db, info)).pending)
 
     def _fence(self, info: RunInfo | None) -> RunInfo:
-        head = projection.Head(info) if info else None
-        return projection.fence(head, self._run_id, self._expected_seq, self._epoch).info
+        return remote_rules.fence(info, self._run_id, self._expected_seq, self._epoch)
 
 
 async def claim(db: Connection, run_id: str, owner: int, seen: RunInfo | None = None) -> RunInfo:
@@ -228,6 +199,31 @@ async def forget(db: Connection, agent: str, before: datetime, blobs_before: dat
     """See the function of that name in the schema."""
     count: int = await db.fetchval("SELECT forget($1, $2, $3, $4)", agent, before, blobs_before, most)
     return count
+
+
+class Deletion:
+    """See `Journal.delete_session`; called with a connection, again with another one where that breaks."""
+
+    def __init__(self, agent: str, session_id: str, blobs_before: datetime) -> None:
+        self._agent = agent
+        self._session_id = session_id
+        self._blobs_before = blobs_before
+        self._sent = False
+
+    async def __call__(self, db: Connection) -> bool:
+        """Whether it rested, and is gone. Raises NotFound."""
+        again, self._sent = self._sent, True
+        sql = "SELECT forget_one($1, $2, $3)"
+        gone: bool | None = await db.fetchval(sql, self._agent, self._session_id, self._blobs_before)
+        if gone is None and not again:
+            raise projection.no_session(self._session_id)
+        return gone is not False
+
+
+async def rename(db: Connection, agent: str, session_id: str, title: str) -> bool:
+    """Give the session that title; whether it is there."""
+    sql = "UPDATE sessions SET title = $3 WHERE agent = $1 AND session_id = $2 RETURNING TRUE"
+    return bool(await db.fetchval(sql, agent, session_id, title))
 
 
 async def prune(db: Connection, before: datetime) -> None:

@@ -169,6 +169,17 @@ def admit(new: NewRun, owner: str, open_runs: Sequence[Head]) -> int:
     return position
 
 
+def no_session(session_id: str) -> errors.NotFound:
+    """What is said of a session that is not there."""
+    return errors.NotFound(f"there is no session {session_id!r}", reason="NoSuchSession")
+
+
+def still_busy(session_id: str) -> errors.Conflict:
+    """What is said of a session that is to go and has a run that has not ended."""
+    message = f"a run of session {session_id} has not ended; cancel it, or wait for its end, and delete it then"
+    return errors.Conflict(message, reason="SessionBusy")
+
+
 def interruption(info: RunInfo, events: Iterable[ev.Event], now: datetime) -> list[ev.Event]:
     """What ends a run whose process died."""
     return closing(info, events, "interrupted", OUTCOME_UNKNOWN, now)

@@ -7,7 +7,7 @@ An event's JSON is at most `events.MAX_EVENT_BYTES`. Of a text that was moved th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -23,15 +23,25 @@ PREVIEW = 1024
 _TEXTS: dict[type, tuple[str, ...]] = {
     ev.System: ("message",),
     ev.UserMessage: ("content", "history"),
+    ev.Summary: ("content",),
+    ev.Recalled: ("memories.*.text",),
     ev.ToolStart: ("tool_call.arguments",),
     ev.ToolEnd: ("tool_call.output", "tool_call.error", "tool_call.arguments"),
-    ev.ApprovalRequired: ("approvals.*.tool_call.arguments",),
-    ev.ApprovalDecided: ("note",),
+    ev.ApprovalRequired: ("approvals.*.tool_call.arguments", "approvals.*.default"),
+    ev.ApprovalDecided: ("arguments", "answer", "note"),
     ev.DelegateStart: ("message",),
     ev.AssistantMessage: ("content", "tool_calls.*.arguments"),
     ev.Error: ("message",),
 }
 _encode = msgspec.json.Encoder().encode
+
+
+class Blobs(Protocol):
+    """Has the texts that were moved."""
+
+    async def get_blob(self, digest: str) -> bytes:
+        """See Journal."""
+        ...
 
 
 def is_large(event: ev.Event) -> bool:
@@ -65,7 +75,7 @@ async def spill(journal: Journal, event: ev.Event) -> ev.Event:
     return event
 
 
-async def restore(journal: Journal, event: ev.Event) -> ev.Event:
+async def restore(journal: Blobs, event: ev.Event) -> ev.Event:
     """The event as it was before `spill`. A blob that is no longer kept leaves its preview in place."""
     if not event.blobs:
         return event
@@ -94,7 +104,8 @@ def _texts(event: ev.Event) -> Iterator[tuple[str, Any]]:
 
 def _found(inside: Any, parts: list[str], path: str) -> Iterator[tuple[str, Any]]:
     if not parts:
-        yield path[1:], inside
+        if inside is not None:
+            yield path[1:], inside
     elif parts[0] == "*":
         for index, item in enumerate(inside):
             yield from _found(item, parts[1:], f"{path}.{index}")
@@ -114,7 +125,7 @@ def _with(inside: Any, parts: list[str], value: Any) -> Any:
 
 def is_json(path: str) -> bool:
     """Whether the path's blob is JSON; every other is the text itself. Parsed arguments may be any JSON value."""
-    return path == "history" or path.endswith("tool_call.arguments")
+    return path in {"history", "arguments"} or path.endswith("tool_call.arguments")
 
 
 def _data(path: str, value: Any) -> bytes:

@@ -174,11 +174,37 @@ class SqliteJournal:
         return found
 
     async def sessions(
-        self, *, agent: str | None = None, caller: str | None = None, limit: int = 100
+        self,
+        *,
+        agent: str | None = None,
+        session_id: str | None = None,
+        caller: str | None = None,
+        limit: int = 100,
     ) -> Sequence[SessionInfo]:
         """See `port.Journal.sessions`."""
-        wanted = {"s.agent =": agent, "s.caller =": caller}
+        wanted = {"s.agent =": agent, "s.session_id =": session_id, "s.caller =": caller}
         found: Sequence[SessionInfo] = await self._lists.do(_Read(lambda db: sqlite_reads.sessions(db, wanted, limit)))
+        return found
+
+    async def rename_session(self, agent: str, session_id: str, title: str) -> None:
+        """See `port.Journal.rename_session`."""
+        await self._session(agent, session_id)
+        await self._writes.do(sqlite_writer.Rename(agent, session_id, title))
+
+    async def delete_session(self, agent: str, session_id: str) -> None:
+        """See `port.Journal.delete_session`."""
+        session = await self._session(agent, session_id)
+        blobs_before = sqlite_rows.microseconds(self._clock.now() - BLOB_GRACE)
+        while not await self._writes.do(sqlite_writer.Delete([session], blobs_before)):
+            session = await self._session(agent, session_id)  # it got a run meanwhile, or has one under way
+            known = self._remembered.sessions.get((agent, session_id))
+            if known is not None and known.open:
+                raise projection.still_busy(session_id)
+
+    async def _session(self, agent: str, session_id: str) -> sqlite_rows.SessionRow:
+        found = await self._read(sqlite_reads.session, agent, session_id)
+        if found is None:
+            raise projection.no_session(session_id)
         return found
 
     async def history(self, agent: str, session_id: str, before_order: int, limit: int) -> Sequence[ev.Event]:

@@ -44,6 +44,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX uses_of_blob ON blob_uses (digest)",
     ),
     ("CREATE INDEX runs_by_age ON runs (created, run_id)",),
+    ("ALTER TABLE sessions ADD COLUMN title TEXT NOT NULL DEFAULT ''",),
 )
 
 

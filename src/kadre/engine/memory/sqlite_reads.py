@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from kadre.base import errors
 from kadre.engine import events as ev
 from kadre.engine.memory import projection
+from kadre.engine.memory.conversation import SAID_LINES
 from kadre.engine.memory.port import Age, RunInfo, SessionInfo
 from kadre.engine.memory.sqlite_file import OPEN, RUN_SHIFT
 from kadre.engine.memory.sqlite_rows import (
@@ -31,8 +33,6 @@ from kadre.engine.memory.sqlite_rows import (
 )
 
 _JOINED = "SELECT CAST(group_concat(data, '') AS BLOB) FROM"
-_SAID = tuple(f'{{"type":"{kind}",'.encode() for kind in ("user_message", "assistant_message", "tool_end"))
-"""How the lines of a conversation's events begin. Those of the others are most, and need not be decoded."""
 _ENDED = "status IN ('completed', 'failed', 'cancelled', 'interrupted')"
 _HISTORY = f"""
     {_JOINED} (
@@ -77,7 +77,7 @@ def events(db: sqlite3.Connection, run_id: str, after: int, limit: int) -> Seque
 def history(db: sqlite3.Connection, agent: str, session_id: str, before_order: int, limit: int) -> Sequence[ev.Event]:
     """What was said in the session's latest `limit` ended runs before that order."""
     data: bytes = db.execute(_HISTORY, (agent, session_id, before_order, limit)).fetchone()[0] or b""
-    return ev.decode_lines(b"\n".join(line for line in data.split(b"\n") if line.startswith(_SAID)))
+    return ev.decode_lines(b"\n".join(line for line in data.split(b"\n") if line.startswith(SAID_LINES)))
 
 
 def blob(db: sqlite3.Connection, digest: str) -> bytes | None:
@@ -109,7 +109,7 @@ def sessions(db: sqlite3.Connection, wanted: Mapping[str, str | None], limit: in
     """See `Journal.sessions`; `wanted` by column."""
     where, values = _where(wanted)
     sql = (
-        f"SELECT s.session_id, s.agent, s.caller, s.runs, s.created, r.updated {_LATEST}"
+        f"SELECT s.session_id, s.agent, s.caller, s.runs, s.created, r.updated, s.title {_LATEST}"
         f" WHERE TRUE{where} ORDER BY r.updated DESC LIMIT ?"
     )
     return [
@@ -120,6 +120,7 @@ def sessions(db: sqlite3.Connection, wanted: Mapping[str, str | None], limit: in
             runs=row[3],
             created=moment(row[4]),
             updated=moment(row[5]),
+            title=row[6],
         )
         for row in db.execute(sql, (*values, limit)).fetchall()
     ]
@@ -140,6 +141,13 @@ def sessions_before(db: sqlite3.Connection, *, agent: str, before: int, limit: i
     return [SessionRow(*row) for row in db.execute(sql, (agent, before, limit)).fetchall()]
 
 
+def session(db: sqlite3.Connection, agent: str, session_id: str) -> SessionRow | None:
+    """The session, its open runs not known; or None."""
+    sql = f"SELECT {SESSION_COLUMNS} FROM sessions s WHERE s.agent = ? AND s.session_id = ?"
+    row = db.execute(sql, (agent, session_id)).fetchone()
+    return SessionRow(*row) if row else None
+
+
 def remember(db: sqlite3.Connection) -> Remembered:
     """What a process that opens the file must know: open runs with their sessions, and the numbers given so far."""
     remembered = Remembered()
@@ -150,12 +158,9 @@ def remember(db: sqlite3.Connection) -> Remembered:
         row = run_of(found)
         info = row.head.info
         head = projection.replay(info, events(db, info.run_id, 0, info.last_seq))
-        session = remembered.sessions.get((info.agent, info.session_id)) or _session(db, info)
-        session = msgspec.structs.replace(session, open=(*session.open, info.run_id))
-        remembered.take({info.run_id: Row(row.no, head)}, {(info.agent, info.session_id): session})
+        known = remembered.sessions.get((info.agent, info.session_id)) or session(db, info.agent, info.session_id)
+        if known is None:
+            raise errors.KadreError(f"run {info.run_id} is of no session")
+        known = msgspec.structs.replace(known, open=(*known.open, info.run_id))
+        remembered.take({info.run_id: Row(row.no, head)}, {(info.agent, info.session_id): known})
     return remembered
-
-
-def _session(db: sqlite3.Connection, info: RunInfo) -> SessionRow:
-    sql = f"SELECT {SESSION_COLUMNS} FROM sessions s WHERE s.agent = ? AND s.session_id = ?"
-    return SessionRow(*db.execute(sql, (info.agent, info.session_id)).fetchone())

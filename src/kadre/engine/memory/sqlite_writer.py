@@ -59,6 +59,8 @@ class Changes:
         self.blobs: list[tuple[str, int, bytes]] = []
         self.deleted: dict[int, int] = {}
         """Numbers of sessions, with the moment before which their blobs go too."""
+        self.titles: list[tuple[str, str, str]] = []
+        """Titles of sessions, with their agents and ids."""
         self.prune_before = 0
         """The moment before which blobs that nothing names go."""
         self.woken: list[str] = []
@@ -249,6 +251,20 @@ class Delete(Write):
         return count
 
 
+class Rename(Write):
+    """See `Journal.rename_session`."""
+
+    __slots__ = ("row",)
+
+    def __init__(self, agent: str, session_id: str, title: str) -> None:
+        super().__init__()
+        self.row = (title, agent, session_id)
+
+    def decide(self, changes: Changes) -> None:
+        """Nothing to tell."""
+        changes.titles.append(self.row)
+
+
 class Prune(Write):
     """Forget blobs put before that moment that no event names: a session that went left them to grow old."""
 
@@ -280,7 +296,7 @@ class Writer:
         try:
             self._look_up(batch, changes)
             self._decide(batch, changes)
-            if changes.runs or changes.blobs or changes.deleted or changes.prune_before:
+            if changes.runs or changes.blobs or changes.deleted or changes.titles or changes.prune_before:
                 self._presence.check()
                 self._commit(changes)
         except sqlite_file.JournalUnavailable as error:
@@ -350,6 +366,8 @@ class Writer:
             _insert(db, _ENTRIES, changes.entries)
             _insert(db, _BLOBS, changes.blobs)
             _insert(db, _USES, changes.uses)
+            for row in changes.titles:
+                db.execute("UPDATE sessions SET title = ? WHERE agent = ? AND session_id = ?", row)
             db.execute("COMMIT")
         finally:
             if db.in_transaction:
@@ -396,7 +414,11 @@ class _Table(msgspec.Struct, frozen=True):
 
 
 # A session or run that is there moves on; only what can change is set.
-_SESSIONS = _Table("INSERT INTO sessions VALUES", 6, "ON CONFLICT (no) DO UPDATE SET runs = excluded.runs")
+_SESSIONS = _Table(
+    "INSERT INTO sessions (no, agent, session_id, caller, runs, created) VALUES",
+    6,
+    "ON CONFLICT (no) DO UPDATE SET runs = excluded.runs",
+)
 _RUNS = _Table(
     "INSERT INTO runs VALUES",
     13,

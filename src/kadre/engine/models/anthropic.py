@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from kadre.engine.models import anthropic_wire, blocks, http, keys, sse
+from kadre.engine import sse
+from kadre.engine.models import anthropic_wire, blocks, http, keys
 from kadre.engine.models.port import ModelRequest
 from kadre.engine.models.retries import Piece
 from kadre.engine.models.tool_cache import ToolCache

@@ -12,8 +12,8 @@ from kadre.base.ids import new_id
 from kadre.engine.messages import Message, ToolCall, ToolSpec, Usage
 from kadre.engine.models import blocks, failures
 from kadre.engine.models.port import Reply
-from kadre.engine.models.sse import ServerEvent
 from kadre.engine.models.target import Target
+from kadre.engine.sse import ServerEvent
 
 MAX_TOKENS = 4096
 """Sent where the author set none: the API wants a number."""

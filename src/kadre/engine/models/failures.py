@@ -67,7 +67,8 @@ def too_large(limit: int) -> ModelError:
 
 def stream_broken(detail: str) -> ModelError:
     """The answer stopped before its end."""
-    return ModelError(f"the model's answer broke off: {detail}", reason=STREAM_BROKEN, retryable=True)
+    message = f"the model's answer broke off: {detail}; send the message again"
+    return ModelError(message, reason=STREAM_BROKEN, retryable=True)
 
 
 def cut_short(sent: Target) -> ModelError:
@@ -113,7 +114,8 @@ def of_transport(error: Exception, url: URL, seconds: float) -> ModelError:
         case aiohttp.ServerDisconnectedError():
             return _unavailable(f"{place} closed the connection without an answer")
         case aiohttp.ClientConnectorError():
-            return _unavailable(f"no connection to {place}: {shorten(str(error.os_error), 200)}")
+            why = shorten(str(error.os_error), 200)
+            return _unavailable(f"no connection to {place}: {why} (check that it runs, and the model's endpoint)")
         case aiohttp.ClientResponseError():
             return ModelError(f"{place} does not speak HTTP as it should", reason="ModelAnswerInvalid")
         case _:

@@ -36,6 +36,7 @@ LARGE_BODY = 1024 * 1024 - 1
 """From here on aiohttp wants a body as a file, or it warns that the event loop is held up."""
 
 E = TypeVar("E")
+T = TypeVar("T")
 E_contra = TypeVar("E_contra", contravariant=True)
 
 
@@ -87,6 +88,27 @@ class Wire:
         except (ValueError, RecursionError) as error:
             raise broken_answer(error) from error
         yield reply
+
+    async def answered(self, target: Callable[[], Target], body: bytes, decode: Callable[[bytes], T]) -> T:
+        """What `decode` makes of the answer; tried again while that makes sense, to where `target` then says.
+
+        Raises ModelError. For what is as good when it is done twice.
+        """
+        attempt = 1
+        while True:
+            try:
+                answer = await self._post(target(), body)
+                break
+            except ModelError as error:
+                delay = self._backoff.delay(attempt, error.retry_after) if failures.worth_a_retry(error) else None
+                if delay is None:
+                    raise
+            await self._clock.sleep(delay)
+            attempt += 1
+        try:
+            return decode(answer)
+        except (ValueError, RecursionError) as error:
+            raise broken_answer(error) from error
 
     async def _post(self, target: Target, body: bytes) -> bytes:
         try:

@@ -12,6 +12,7 @@ from kadre.plan.providers import PROVIDERS
 from kadre.plan.types import ModelPlan
 
 MISSING = "ModelKeyMissing"
+_SOON = "; put it there: where a Secret is new, a pod sees it within a minute"
 
 
 class Keyed:
@@ -53,7 +54,9 @@ def read(plan: ModelPlan, secrets: SecretReader) -> str | None:
     key = (secrets.read(plan.api_key) or "").strip() if plan.api_key is not None else ""
     provider = PROVIDERS[plan.provider]
     if not key and provider.key_needed and plan.endpoint.rstrip("/") == provider.endpoint:
-        where = f"there is no value in {describe(plan.api_key)}" if plan.api_key else "the model names no API key"
+        where = (
+            f"there is no value in {describe(plan.api_key)}{_SOON}" if plan.api_key else "the model names no API key"
+        )
         raise ModelError(f"no API key for {plan.provider} model {plan.model}: {where}", reason=MISSING)
     if not (key.isascii() and key.isprintable()) and plan.api_key is not None:
         message = f"the API key in {describe(plan.api_key)} has characters that no API key has, such as a line break"

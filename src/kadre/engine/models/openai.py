@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from kadre.base.errors import ModelError
-from kadre.engine.models import http, keys, openai_wire, sse
+from kadre.engine import sse
+from kadre.engine.models import http, keys, openai_wire
 from kadre.engine.models.port import ModelRequest
 from kadre.engine.models.retries import Piece
 from kadre.engine.models.tool_cache import ToolCache
@@ -27,7 +28,7 @@ class OpenAIModel:
     def __init__(self, plan: ModelPlan, secrets: SecretReader, wire: http.Wire) -> None:
         self._plan = plan
         self._wire = wire
-        self._keyed = keys.Keyed(plan, secrets, "/chat/completions", _headers)
+        self._keyed = keys.Keyed(plan, secrets, "/chat/completions", headers)
         self._tools = ToolCache(openai_wire.encode_tools)
         self._max_tokens_name = "max_tokens"
         self._head = openai_wire.encode_head(plan.model, plan.params, self._max_tokens_name)
@@ -76,5 +77,6 @@ class OpenAIModel:
         return False
 
 
-def _headers(key: str | None) -> dict[str, str]:
+def headers(key: str | None) -> dict[str, str]:
+    """Those that say who calls."""
     return {"Authorization": f"Bearer {key}"} if key else {}

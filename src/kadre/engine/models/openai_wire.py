@@ -16,8 +16,8 @@ from kadre.base.ids import new_id
 from kadre.engine.messages import Message, ToolCall, ToolSpec, Usage
 from kadre.engine.models import failures
 from kadre.engine.models.port import Reply
-from kadre.engine.models.sse import ServerEvent
 from kadre.engine.models.target import Target
+from kadre.engine.sse import ServerEvent
 
 T = TypeVar("T")
 

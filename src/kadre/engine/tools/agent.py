@@ -48,6 +48,8 @@ class AgentToolset:
                 description=f"Ask the agent {plan.agent.name}: {about}",
                 parameters=PARAMETERS,
                 idempotent=True,
+                read_by_model=True,
+                trusted=True,  # its answer says itself what has entered its run
                 server=plan.agent.name,
             ),
         )

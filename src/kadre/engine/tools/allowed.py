@@ -1,4 +1,4 @@
-"""What an agent's author allows of a server's tools: hides the rest, and marks those a person must approve."""
+"""What an agent's author allows of a server's tools: hides the rest, and marks what allows each of them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import msgspec
 from kadre.base.errors import ToolError
 from kadre.engine.messages import ToolSpec
 from kadre.engine.tools.port import CallContext, ToolOutput, Toolset
-from kadre.plan.capabilities import decision
+from kadre.plan.capabilities import grant
 
 
 class Allowed:
     """A toolset seen through an agent's capabilities. A tool that is not offered cannot be called either."""
 
-    def __init__(self, inner: Toolset, capabilities: Sequence[str], granted: bool) -> None:
+    def __init__(self, inner: Toolset, capabilities: Sequence[str], granted: bool, *, trusted: bool = False) -> None:
         self._inner = inner
         self._capabilities = capabilities
         self._granted = granted
+        self._trusted = trusted
         self._base: Sequence[ToolSpec] | None = None
         self._offered: dict[str, ToolSpec] = {}
         self._specs: tuple[ToolSpec, ...] = ()
@@ -44,11 +45,12 @@ class Allowed:
         return self._specs
 
     def _decide(self, spec: ToolSpec) -> ToolSpec | None:
-        verdict = decision(self._capabilities, spec.name, read_only=spec.read_only, granted=self._granted)
-        if verdict == "hidden":
+        by = grant(self._capabilities, spec.name, read_only=spec.read_only, granted=self._granted)
+        if by == "hidden":
             return None
-        ask = verdict == "ask"
-        return spec if spec.ask == ask else msgspec.structs.replace(spec, ask=ask)
+        marks = {"ask": by == "none", "by_class": by == "class", "trusted": self._trusted}
+        same = all(getattr(spec, name) == value for name, value in marks.items())
+        return spec if same else msgspec.structs.replace(spec, **marks)
 
     async def call(self, name: str, arguments: dict[str, Any], context: CallContext) -> ToolOutput:
         """See Toolset."""

@@ -25,13 +25,19 @@ class CallContext(msgspec.Struct, frozen=True):
     depth: int = 1
     chain: tuple[str, ...] = ()
     """Agents from the root run down to the one that calls: a delegation to one of them is a cycle."""
+    outside: str = ""
+    """Where text came from that has entered the run and that nobody has vouched for; empty: there is none."""
 
 
 class ToolOutput(msgspec.Struct, frozen=True):
-    """What a tool answered, as text the model can read. `is_error`: the tool itself says that it failed."""
+    """What a tool answered, as text the model can read. `is_error`: the tool itself says that it failed.
+
+    `outside`: where the text comes from that nobody has vouched for, empty where there is none; None: as its spec says.
+    """
 
     content: str
     is_error: bool = False
+    outside: str | None = None
 
 
 class Toolset(Protocol):

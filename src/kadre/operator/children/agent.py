@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kadre.operator.children import network_policy, plan_map, scaling, service, service_account
+from kadre.operator.children import http_route, network_policy, plan_map, scaling, service, service_account
 from kadre.operator.children.common import Child, Owner, Settings
 from kadre.operator.children.deployment import deployment
 
@@ -18,8 +18,9 @@ def children(owner: Owner, settings: Settings, *, keda: bool = False, scaled: bo
         plan_map.plan_map(owner),
         service.service(owner),
         deployment(owner, settings, replicas=replicas, scaled=scaled),
-        scaling.autoscaler(owner, keda=keda),
+        scaling.autoscaler(owner, settings, keda=keda),
         scaling.disruption_budget(owner),
         network_policy.network_policy(owner, settings),
+        http_route.http_route(owner, settings),
     ]
     return [child for child in made if child is not None]

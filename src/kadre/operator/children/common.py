@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kadre.kube.kinds import Kind, Object
-from kadre.plan.types import NATIVE_GROUP, AgentPlan, Provider
+from kadre.kube.kinds import Key, Kind, Object
+from kadre.plan.types import KAOS_GROUP, NATIVE_GROUP, AgentKey, AgentPlan, AgentTool, Provider
 
 MANAGER = "kadre"
 """Field manager of everything the controller writes, and the value of the label that marks it."""
@@ -15,6 +15,16 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 PART_OF = "app.kubernetes.io/part-of"
 HTTP_PORT = 8080
 METRICS_PORT = 9090
+GATEWAY_AUDIENCE = "kagent-gateway"
+"""For whom the token is by which the gateway knows an agent's pod: the API server takes it for nothing else."""
+KAOS_PORT = 8000
+KAOS_SERVICE_PORT = 80
+GROUP = "kaos.tools/agent"
+"""Label of what belongs to a KAOS agent, and to no other of that name."""
+POOL = "kagent.dev/pool"
+"""The label of a pool's objects and pods: its name."""
+IN_POOL = "pool.kagent.dev/"
+"""Of a plan's label, before the name of a pool that is to serve it."""
 
 
 class KeySecret(NamedTuple):
@@ -22,6 +32,36 @@ class KeySecret(NamedTuple):
 
     name: str
     key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Those of servers that are not ours."""
+
+    ollama: str = "ollama/ollama:0.17.4"
+    litellm: str = "litellm/litellm-non_root:v1.85.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Packages:
+    """Where MCP servers that are packages come from."""
+
+    index_url: str = ""
+    """Empty: PyPI."""
+    ca: str = ""
+    """Whom to trust, as PEM; empty: the usual authorities."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """How the pods of every pool are."""
+
+    least: int = 1
+    most: int = 3
+    """The most pods there may be, of a pool none of whose agents keeps its conversations in the pod."""
+    resources: Object = field(
+        default_factory=lambda: {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +79,16 @@ class Settings:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     gateway_secret: str = ""
     """Name of the Secret, at home, of the key that the gateway signs with; empty: there is no gateway."""
+    gateway_service: str = ""
+    """Name of the gateway's Service, at home; empty: there is no gateway."""
+    gateway_api: Key | None = None
+    """The Gateway of the Kubernetes Gateway API through which agents are reached from outside; None: they are not."""
+    webhook_networks: tuple[str, ...] = ()
+    """Where webhooks of runs may be besides public addresses, as CIDR."""
+    scaler: str = ""
+    """Where the gateway tells KEDA which agents somebody waits for, `host:port`; empty: nowhere."""
+    prometheus: str = ""
+    """Where Prometheus is for an author who lets KEDA scale by it and does not say."""
     network_policy: bool = False
     """Whether an agent has a NetworkPolicy where its author does not say."""
     home: str = ""
@@ -47,10 +97,18 @@ class Settings:
     """Where a provider's key is for an author who names none."""
     provider_endpoints: Mapping[Provider, str] = field(default_factory=dict)
     """Where a provider is for an author who names no address; its key may be sent there."""
+    pools: PoolSettings = field(default_factory=PoolSettings)
     journal_secret: str = ""
     """Name of the Secret that says where conversations are kept; empty: nobody gives one."""
+    images: Images = field(default_factory=Images)
+    packages: Packages = field(default_factory=Packages)
     share_with: tuple[str, ...] = ()
     """Namespaces that have copies of the installation's Secrets, under the same names."""
+
+    @property
+    def gateway_url(self) -> str:
+        """Where agents reach the gateway, through which they ask other agents; empty: there is none."""
+        return f"http://{self.gateway_service}.{self.home}.svc" if self.gateway_service else ""
 
     @property
     def shared(self) -> frozenset[str]:
@@ -91,6 +149,8 @@ class Owner(NamedTuple):
     uid: str
     environment: str = ""
     """What its environment is read from; see `children.environment`."""
+    pools: tuple[str, ...] = ()
+    """The pools that are to serve its plan."""
 
     @property
     def name(self) -> str:
@@ -116,9 +176,31 @@ class Owner(NamedTuple):
         }
 
 
+def delegates(plan: AgentPlan) -> list[AgentKey]:
+    """The agents that it may ask."""
+    return [tool.agent for tool in plan.tools if isinstance(tool, AgentTool)]
+
+
+def http_port(plan: AgentPlan) -> int:
+    """Where an agent's container answers: KAOS's at another port."""
+    return KAOS_PORT if plan.key.group == KAOS_GROUP else HTTP_PORT
+
+
+def service_port(plan: AgentPlan) -> int:
+    """Where its Service answers."""
+    return KAOS_SERVICE_PORT if plan.key.group == KAOS_GROUP else HTTP_PORT
+
+
 def selector(plan: AgentPlan) -> dict[str, str]:
     """The labels by which an agent's pods are found, which never change."""
     return {"app": plan.key.name, "agent": plan.key.name}
+
+
+def of_author(labels: Mapping[str, str]) -> dict[str, str]:
+    """The labels of a resource without those by which we find objects: who wrote them would have them found for it."""
+    return {
+        label: value for label, value in labels.items() if label not in {GROUP, POOL} and not label.startswith(IN_POOL)
+    }
 
 
 def labels_of(plan: AgentPlan) -> dict[str, str]:
@@ -130,8 +212,9 @@ def labels_of(plan: AgentPlan) -> dict[str, str]:
     group = "" if plan.key.group == NATIVE_GROUP else plan.key.group
     whole = group or plan.labels.get(PART_OF) or plan.labels.get("app", "")
     return {
-        **plan.labels,
+        **of_author(plan.labels),
         **selector(plan),
+        **({GROUP: plan.key.name} if plan.key.group == KAOS_GROUP else {}),
         "app.kubernetes.io/name": "kadre-agent",
         "app.kubernetes.io/instance": plan.key.name,
         "app.kubernetes.io/component": "agent",

@@ -11,6 +11,8 @@ from kadre.operator.children.common import Settings
 from kadre.plan.types import AgentPlan
 
 FOLDER = "/var/run/kadre/journal"
+SERVERS = ("postgres", "redis")
+"""Types of memory that are kept on a server: by all replicas, and when a pod has gone."""
 KEY = "url"
 """Of the installation's Secret: the address, `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`."""
 
@@ -41,6 +43,9 @@ def durable(plan: AgentPlan, settings: Settings, has_secret: Callable[[str], boo
     """
     if plan.memory.type == "postgres":
         return State("Durable", "True", "OwnJournal", "conversations are kept in the PostgreSQL server of its memory")
+    if plan.memory.type == "redis":
+        message = "conversations are kept in the Redis server of its memory, which is as durable as its appendfsync"
+        return State("Durable", "True", "OwnJournal", message)
     secret = installed(plan, settings)
     if secret and not has_secret(secret):
         message = f"pods wait for the Secret {plan.key.namespace}/{secret}, which says where conversations are kept"
@@ -53,5 +58,5 @@ def durable(plan: AgentPlan, settings: Settings, has_secret: Callable[[str], boo
     if scaling.most(plan) > 1:
         message += f", and each of up to {scaling.most(plan)} replicas knows its own only"
         reason = "JournalNotShared"
-    fix = "give the agent a memory of type postgres, or the chart a journal (journal.existingSecret)"
+    fix = "give the agent a memory of type postgres or redis, or the chart a journal (journal.existingSecret)"
     return State("Durable", "False", reason, f"{message}; {fix}")

@@ -9,6 +9,7 @@ import msgspec
 
 from kadre.base.problems import Problem
 from kadre.kube.kinds import CONFIG_MAP, Object
+from kadre.operator.children import pools
 from kadre.operator.children.common import Child, Owner
 from kadre.plan.build import Planned
 from kadre.plan.types import AgentPlan, ModelPlan
@@ -73,9 +74,33 @@ def model_of(config_map: Object) -> str:
         return ""
 
 
+def decoded(config_map: Object) -> AgentPlan | None:
+    """The plan that is in a ConfigMap; None where there is none that can be read."""
+    try:
+        return msgspec.json.decode(config_map["data"][KEY], type=AgentPlan)
+    except (KeyError, TypeError, msgspec.MsgspecError):
+        return None
+
+
+def digest_of(config_map: Object) -> str:
+    """The SHA-256 of the plan that is in a ConfigMap, whatever its name; empty where there is none."""
+    text = (config_map.get("data") or {}).get(KEY)
+    return hashlib.sha256(text.encode()).hexdigest() if text else ""
+
+
+def digest(plan: AgentPlan) -> str:
+    """The SHA-256 of the plan."""
+    return hashlib.sha256(encoded(plan)).hexdigest()
+
+
+def hash_of(digest: str) -> str:
+    """The hash of the plan of that SHA-256."""
+    return digest[:HASH_LENGTH]
+
+
 def plan_hash(plan: AgentPlan) -> str:
     """Names the plan: the same one has the same hash, whenever and wherever it was made."""
-    return hashlib.sha256(encoded(plan)).hexdigest()[:HASH_LENGTH]
+    return hash_of(digest(plan))
 
 
 def name_of(plan: AgentPlan) -> str:
@@ -89,7 +114,7 @@ def plan_map(owner: Owner) -> Child:
     manifest = {
         "apiVersion": CONFIG_MAP.api_version,
         "kind": CONFIG_MAP.kind,
-        "metadata": owner.metadata(name_of(plan)),
+        "metadata": owner.metadata(name_of(plan), pools.labels(owner.pools)),
         "immutable": True,
         "data": {KEY: encoded(plan).decode()},
     }

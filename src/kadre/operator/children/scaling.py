@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kadre.kube.kinds import AUTOSCALER, DEPLOYMENT, DISRUPTION_BUDGET, SCALED_OBJECT, Object
-from kadre.operator.children.common import Child, Owner, selector
+from kadre.operator.children.common import Child, Owner, Settings, selector
 from kadre.plan.types import AgentPlan
 
 CPU_TARGET = 80
 """Percent of the CPU that pods request, where the author names bounds and nothing to scale by."""
+ACTIVE = "agent_active_sessions"
+"""The metric that KEDA scales by where the author asks Prometheus and does not say for what."""
 KEDA_API = "external.metrics.k8s.io"
 """The API that KEDA serves where it is installed."""
 METRIC_APIS = {
@@ -62,13 +64,13 @@ def untriggered(plan: AgentPlan) -> list[str]:
     return sorted({metric["type"] for metric in written if not list(_trigger(metric))})
 
 
-def autoscaler(owner: Owner, *, keda: bool) -> Child | None:
+def autoscaler(owner: Owner, settings: Settings, *, keda: bool) -> Child | None:
     """The autoscaler; None where the number is fixed. `keda`: whether there is KEDA, which brings its own."""
     plan = owner.plan
     if not is_scaled(plan):
         return None
     if wants_keda(plan) and keda:
-        return _scaled_object(owner)
+        return _scaled_object(owner, settings)
     scaling = _scaling(plan)
     least = max(1, fewest(plan))
     spec: Object = {
@@ -88,8 +90,11 @@ def autoscaler(owner: Owner, *, keda: bool) -> Child | None:
     return Child(AUTOSCALER, manifest)
 
 
-def _scaled_object(owner: Owner) -> Child:
-    """What KEDA makes an autoscaler of: its triggers, and the author's other metrics as triggers."""
+def _scaled_object(owner: Owner, settings: Settings) -> Child:
+    """What KEDA makes an autoscaler of: its triggers, and the author's other metrics as triggers.
+
+    An agent that may have no pods is scaled up, too, by somebody who waits for it at the gateway.
+    """
     plan = owner.plan
     scaling = _scaling(plan)
     keda = scaling["keda"]
@@ -99,8 +104,9 @@ def _scaled_object(owner: Owner) -> Child:
         "minReplicaCount": least,
         "maxReplicaCount": max(1, least, int(scaling.get("maxReplicas", least))),
         "triggers": [
-            *keda.get("triggers", ()),
+            *(_completed(trigger, plan, settings) for trigger in keda.get("triggers", ())),
             *(trigger for metric in scaling.get("metrics", ()) for trigger in _trigger(metric)),
+            *([_awaited(settings.scaler)] if least == 0 and settings.scaler else []),
         ],
     }
     spec |= {field: keda[field] for field in ("pollingInterval", "cooldownPeriod") if field in keda}
@@ -113,6 +119,22 @@ def _scaled_object(owner: Owner) -> Child:
         "spec": spec,
     }
     return Child(SCALED_OBJECT, manifest)
+
+
+def _completed(trigger: Object, plan: AgentPlan, settings: Settings) -> Object:
+    """An author's trigger; one that leaves out where Prometheus is, or what to ask it, means the agent's own series."""
+    if trigger["type"] != "prometheus":
+        return trigger
+    given = trigger["metadata"]
+    # Not every Prometheus says of which namespace a series is.
+    pods = f'agent_name="{plan.key.name}",namespace=~"{plan.key.namespace}|"'
+    query = f"sum({given.get('metricName', ACTIVE)}{{{pods}}})"
+    return {**trigger, "metadata": {"serverAddress": settings.prometheus, "query": query, **given}}
+
+
+def _awaited(scaler: str) -> Object:
+    """KEDA's trigger of those that somebody waits for."""
+    return {"type": "external-push", "metadata": {"scalerAddress": scaler}}
 
 
 def _trigger(metric: Object) -> Iterator[Object]:

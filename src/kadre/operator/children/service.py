@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from kadre.kube.kinds import SERVICE, Object
-from kadre.operator.children.common import HTTP_PORT, METRICS_PORT, Child, Owner, has_metrics, metrics_port, selector
+from kadre.operator.children.common import (
+    METRICS_PORT,
+    Child,
+    Owner,
+    has_metrics,
+    http_port,
+    metrics_port,
+    selector,
+    service_port,
+)
 from kadre.plan.types import AgentPlan
 
 MONITORED = "kagent.dev/monitored"
@@ -12,16 +21,16 @@ MONITORED = "kagent.dev/monitored"
 
 def url(plan: AgentPlan) -> str:
     """Where the agent is reached from within the cluster."""
-    return f"http://{plan.key.name}.{plan.key.namespace}.svc:{HTTP_PORT}"
+    return f"http://{plan.key.name}.{plan.key.namespace}.svc:{service_port(plan)}"
 
 
 def service(owner: Owner) -> Child:
     """The Service."""
     plan = owner.plan
-    ports: list[Object] = [{"name": "http", "port": HTTP_PORT, "targetPort": "http", "protocol": "TCP"}]
+    ports: list[Object] = [{"name": "http", "port": service_port(plan), "targetPort": "http", "protocol": "TCP"}]
     labels = {}
     if has_metrics(plan):
-        target = "metrics" if metrics_port(plan) != HTTP_PORT else "http"
+        target = "metrics" if metrics_port(plan) != http_port(plan) else "http"
         ports.append({"name": "metrics", "port": METRICS_PORT, "targetPort": target, "protocol": "TCP"})
         labels[MONITORED] = "true"
     manifest = {

@@ -16,8 +16,9 @@ from kadre.kube.errors import ApiError
 from kadre.kube.kinds import Key, Object
 from kadre.kube.owner import Owner
 from kadre.operator.children.common import MANAGED_BY, MANAGER
-from kadre.operator.children.deployment import GATEWAY_KEYS
+from kadre.operator.children.pod import GATEWAY_KEYS
 from kadre.operator.gateway import keys
+from kadre.operator.gateway.granting import Granting
 from kadre.operator.gateway.keys import SigningKeys
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ class Publisher:
         self._clock = clock
         self.owner: Owner | None = None
         """Whose the Secret is."""
+        self.granting: Granting | None = None
+        """Keeps what lets routes lead to the gateway, where there is a Gateway that they lead from."""
         self._woken = asyncio.Event()
         self._published: dict[str, tuple[dict[str, str], bytes]] = {}
         """By namespace what was put there, and the digest of what that came to."""
@@ -86,6 +89,11 @@ class Publisher:
         except ApiError as error:
             return {f"the gateway's Secret {self._secret}": str(error)}
         wanted = set(self._namespaces())
+        if self.granting is not None:
+            try:
+                await self.granting.keep(wanted, self.owner)
+            except ApiError as error:
+                failed["the gateway's ReferenceGrant"] = str(error)
         for namespace in sorted(wanted):
             try:
                 await self._publish(namespace, public)
@@ -111,7 +119,11 @@ class Publisher:
         if there is None:
             there = await self._client.create(kinds.CONFIG_MAP, made)
         elif not _is_ours(there):
-            raise ApiError(0, "NameTaken", "it is somebody else's; delete it: agents there believe no gateway")
+            raise ApiError(
+                0,
+                "NameTaken",
+                "it is somebody else's; delete it: agents there believe whose keys it has, and not the gateway",
+            )
         elif (there.get("data") or {}) != public or there.get("binaryData"):
             others = {name: None for name in there.get("data") or () if name not in public}
             version = {"resourceVersion": there["metadata"]["resourceVersion"]}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from kadre.api.conditions import State
 from kadre.api.kinds.agent import AgentSpec
@@ -13,36 +14,36 @@ from kadre.api.resource import Resource
 from kadre.base.clock import Clock
 from kadre.base.problems import Problem, errors
 from kadre.kube import kinds
-from kadre.kube.apply import Applier, NameTaken, Place
+from kadre.kube.apply import NameTaken, Place
 from kadre.kube.errors import ApiError
-from kadre.kube.kinds import Key, Kind, key_of
+from kadre.kube.kinds import Key, Kind, Object, key_of
 from kadre.kube.outcome import DONE, After, Outcome, Stop
-from kadre.operator.children import journal, plan_map, scaling, service
+from kadre.operator import kaos
+from kadre.operator.children import http_route, journal, plan_map, pools, scaling, service
 from kadre.operator.children.agent import children
-from kadre.operator.children.common import Child, Owner
-from kadre.operator.children.deployment import template_hash
+from kadre.operator.children.common import Child, Owner, delegates
 from kadre.operator.children.environment import environment
+from kadre.operator.children.pod import template_hash
 from kadre.operator.cluster import Cluster, Declared, Ref
 from kadre.operator.dependents import Dependents
-from kadre.operator.owned import Owned
+from kadre.operator.moves import Move, Moves, served, told
+from kadre.operator.reconcilers.common import REFUSED_SECONDS, TAKEN, TAKEN_SECONDS, Corrections, name_taken, refused
+from kadre.operator.reconcilers.pool import Pools
 from kadre.operator.reporter import Reporter
-from kadre.operator.rights import READ, Rights, within, without_right
+from kadre.operator.rights import READ, within, without_right
 from kadre.operator.scalable import GROUPS, by_another, has_keda, scalable
-from kadre.operator.status import Facts, News, Rollout, dependencies, hindered, leaving, messages, of_agent, own
+from kadre.operator.status import Facts, Rollout, dependencies, hindered, leaving, messages, of_agent, own
 from kadre.operator.upgrades import WAITS, Upgrades
 from kadre.plan.types import AgentPlan
 
 log = logging.getLogger(__name__)
 
-OPTIONAL = (kinds.DISRUPTION_BUDGET, kinds.SERVICE_ACCOUNT, kinds.NETWORK_POLICY)
+OPTIONAL = (kinds.DISRUPTION_BUDGET, kinds.SERVICE_ACCOUNT, kinds.NETWORK_POLICY, kinds.HTTP_ROUTE)
 """Children that an agent may have or not, named as it is: those it no longer has are deleted."""
 SCALERS = (kinds.AUTOSCALER, kinds.SCALED_OBJECT)
 """The same, and deleted before anything is applied: two that scale one Deployment would fight, and KEDA refuses to."""
 SCALING = frozenset(Ref(kinds.API_SERVICE.group, kinds.API_SERVICE.kind, "", group) for group in GROUPS)
 """What an agent that scales depends on besides."""
-TAKEN = "NameTaken"
-TAKEN_SECONDS = 10.0
-REFUSED_SECONDS = 60.0
 HELD = (kinds.DEPLOYMENT, kinds.CONFIG_MAP)
 """Children that are left as they are while something holds the Deployment."""
 PERSISTENT = 4
@@ -51,8 +52,6 @@ UPGRADE_SECONDS = 60.0
 """Between two looks of one that waits for its turn, which it is told of besides."""
 FOREIGN_SECONDS = 60.0
 """Between two looks at an autoscaler that is not ours."""
-CORRECTED_SECONDS = 60.0
-"""In which no more than one change that is put back is told of an object: whoever makes it may do so again at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +63,16 @@ class Worked:
     """Its children."""
     again: float = 0.0
     """Seconds after which it is to be tried again, where what is in its way tells nobody when it goes; 0: not."""
+    servers: tuple[Object, ...] = ()
+    """ModelAPIs and MCPServers that it uses: the kind, the name and the URL of each."""
     since: float = 0.0
     """When that was, of the clock."""
+    pool: str | None = ""
+    """The pool that is to serve it; empty: pods of its own are; None: that is not known now."""
+    plan: str = ""
+    """The hash of its plan, where a pool is to serve it."""
+    moving: bool = False
+    """Whether something of where it was served before is there still."""
 
     def left(self, now: float) -> float:
         """Seconds until it is time to try it again."""
@@ -78,27 +85,26 @@ class Agents:
     def __init__(
         self,
         cluster: Cluster,
-        owned: Owned,
-        applier: Applier,
+        pools: Pools,
         reporter: Reporter,
-        rights: Rights,
         upgrades: Upgrades,
         clock: Clock,
     ) -> None:
         self._cluster = cluster
-        self._owned = owned
-        self._applier = applier
+        self._pools = pools
+        self._owned = pools.owned
+        self._applier = pools.applier
         self._reporter = reporter
-        self._rights = rights
+        self._rights = pools.rights
         self._settings = cluster.settings
         self._clock = clock
         self.dependents = Dependents()
         self._worked: dict[Ref, Worked] = {}
         self._stale: set[Ref] = set()
-        self._corrected: dict[Ref, dict[Place, float]] = {}
-        """When it was told last of each child that a change by hand was put back."""
+        self._corrections = Corrections(reporter, clock)
         self._failures: dict[Ref, int] = {}
         """How often in a row each could not be worked on."""
+        self._moves = Moves(self._owned, clock)
         self.upgrades = upgrades
         self.rollouts = upgrades.rollouts
 
@@ -120,15 +126,15 @@ class Agents:
 
     async def _tell(self, ref: Ref, error: ApiError) -> None:
         """Say why the agent gets no further, where that can be said."""
-        agent, key = self._cluster.find(ref), Key(ref.namespace, ref.name)
+        agent = self._cluster.find(ref)
         if agent is None or agent.deleting:
             return
         answer = f"{error.status} {error.reason}".strip()
-        seen, now = self._rollout(key, agent.uid), self._clock.now()
+        (seen, _), now = self._served(ref, agent), self._clock.now()
         least = self._worked[ref].facts.least if ref in self._worked else 0
-        status = hindered(agent.status, answer, str(error), seen, agent.generation, now, least)
+        status = hindered(_before(ref, agent), answer, str(error), seen, agent.generation, now, least)
         try:
-            await self._reporter.report(ref, agent, status)
+            await self._report(ref, agent, status)
         except ApiError as another:
             log.info("%s: its status cannot be written: %s", ref, another)
 
@@ -136,16 +142,19 @@ class Agents:
         agent = self._cluster.find(ref)
         key = Key(ref.namespace, ref.name)
         if agent is None or agent.deleting:
-            self._forget(ref)
             if agent is not None:
-                live = self._rollout(key, agent.uid)
-                status = leaving(agent.status, agent.finalizers, live, agent.generation, self._clock.now())
-                await self._reporter.report(ref, agent, status)
+                live, _ = self._served(ref, agent)
+                status = leaving(_before(ref, agent), agent.finalizers, live, agent.generation, self._clock.now())
+                await self._report(ref, agent, status)
+            self._forget(ref)
             return DONE
         worked = self._worked.get(ref)
         settled = worked is not None and all(self._applier.is_settled(place) for place in worked.places)
+        settled = settled and self._pools.is_placed(agent.uid)
         due = worked is not None and worked.again > 0 and worked.left(self._clock.monotonic()) == 0
-        if worked is None or ref in self._stale or not settled or due:
+        # What is left behind goes some time after the status says so: not before it is seen to say so.
+        arrived = worked is not None and worked.moving and not worked.again and worked.pool == told(agent)
+        if worked is None or ref in self._stale or not settled or due or arrived:
             self._stale.discard(ref)  # before the work: what changes meanwhile makes it stale again
             try:
                 worked = self._remembering(ref, agent, await self._work(ref, agent))
@@ -153,17 +162,52 @@ class Agents:
             except BaseException:
                 self._stale.add(ref)
                 raise
-        deployment, look = await self._owned.explained(key, self._rollout(key, agent.uid))
-        status = of_agent(agent.status, worked.facts, deployment, agent.generation, self._clock.now())
-        await self._reporter.report(ref, agent, status)
+        own, look = await self._owned.explained(key, self._rollout(key, agent.uid))
+        seen, pool = self._served(ref, agent, own)
+        facts = self._with_servers(ref, worked, self._placed(ref, worked, pool))
+        status = of_agent(_before(ref, agent), facts, seen, agent.generation, self._clock.now())
+        await self._report(ref, agent, status)
         self.upgrades.look(key)
         waits = [look] if look else []
         if worked.again:
             waits.append(worked.left(self._clock.monotonic()))
         if waits:
             return After(min(waits))
-        wrong = errors(worked.facts.problems)
+        wrong = errors(facts.problems)
         return Stop(wrong[0].reason) if wrong else DONE
+
+    async def _report(self, ref: Ref, agent: Declared, status: Object) -> None:
+        """Say how it is, in the words of its kind. Raises ApiError."""
+        if kaos.is_kaos(ref.group):
+            worked = self._worked.get(ref)
+            status = kaos.shaped(status, {"linkedResources": kaos.linked(worked.servers if worked else ())})
+        await self._reporter.report(ref, agent, status)
+
+    def _with_servers(self, ref: Ref, worked: Worked, facts: Facts) -> Facts:
+        """`facts`, with whether the servers that it uses answer: that changes without a new plan."""
+
+        def status_of(kind: str, name: str) -> Object | None:
+            found = self._cluster.find(Ref(ref.group, kind, ref.namespace, name))
+            return found.status if found is not None else None
+
+        state = kaos.waiting(worked.servers, status_of)
+        return replace(facts, dependencies=(*facts.dependencies, state)) if state is not None else facts
+
+    def _served(self, ref: Ref, agent: Declared, own: Rollout | None = None) -> tuple[Rollout | None, str]:
+        """How it is getting on, and the pool that its messages go to. `own`: how its own pods are, if that is known."""
+        worked, before = self._worked.get(ref), told(agent)
+        wanted = before if worked is None or worked.pool is None else worked.pool
+        plan = worked.plan if worked is not None else ""
+        own = own or self._rollout(Key(ref.namespace, ref.name), agent.uid)
+        return served(before, wanted, own, lambda pool: self._pools.seat(ref.namespace, pool).of(ref.name, plan))
+
+    def _placed(self, ref: Ref, worked: Worked, pool: str) -> Facts:
+        """What is known of it, with where its messages go, and what is wrong with the pool that it is to be in."""
+        facts = worked.facts
+        if pool:
+            facts = replace(facts, fields={**facts.fields, "pool": pool})
+        wrong = self._pools.seat(ref.namespace, worked.pool).problem if worked.pool else None
+        return replace(facts, problems=(*facts.problems, wrong)) if wrong is not None else facts
 
     def _rollout(self, key: Key, uid: str) -> Rollout | None:
         """How its Deployment is getting on. What somebody else has in its place is none."""
@@ -172,86 +216,131 @@ class Agents:
 
     async def _work(self, ref: Ref, agent: Declared) -> Worked:
         before = self._worked.get(ref)
+        stays = replace(before, again=0.0) if before else Worked(Facts(), (), pool=None)
         if agent.resource is None or errors(agent.problems):
-            return Worked(Facts(problems=own(agent.problems, str(ref))), before.places if before else ())
+            return replace(stays, facts=Facts(problems=own(agent.problems, str(ref))))
         planned, refused = await self._cluster.plan(agent.resource, self._noting(ref, agent.resource))
         again = REFUSED_SECONDS if refused else 0.0
         limits, known = self._unread(ref, refused), dependencies(planned.dependencies, str(ref))
         said = Facts(own(planned.problems, str(ref)), messages(planned.notices), known, limits)
         if planned.plan is None:
-            return Worked(said, before.places if before else (), again)
-        key = Key(ref.namespace, ref.name)
+            return replace(stays, facts=said, again=again)
+        move = self._moves.of(
+            ref, agent, planned.plan, own=self._rollout(Key(ref.namespace, ref.name), agent.uid) is not None
+        )
+        await self._pools.place(agent.uid, ref.namespace, move.pools)
+        by = agent.resource.kind, agent.resource.api_version, agent.uid
+        if move.pool:
+            owner = Owner(pools.pooled(planned.plan), *by, pools=move.pools)
+            worked = await self._pooled(ref, agent, owner, said, move)
+        else:
+            owner = Owner(planned.plan, *by, self._environment(planned.plan), move.pools)
+            worked = await self._alone(ref, agent, owner, said)
+        if again and not worked.again:
+            worked = replace(worked, again=again)
+        return await self._moved(ref, agent, worked, move) if move.left else worked
+
+    async def _alone(self, ref: Ref, agent: Declared, owner: Owner, said: Facts) -> Worked:
+        """It has pods of its own."""
+        before, key, plan = self._worked.get(ref), Key(ref.namespace, ref.name), owner.plan
         has = self._has(key, agent.uid)
         keda = has_keda(self._cluster, scaled=kinds.SCALED_OBJECT in has)
-        scaler = await self._foreign_scaler(key, agent.uid, planned.plan)
-        environment_of = self._environment(planned.plan)
-        owner = Owner(planned.plan, agent.resource.kind, agent.resource.api_version, agent.uid, environment_of)
+        scaler = await self._foreign_scaler(key, agent.uid, plan)
         wanted, left_out = self._children(owner, has, keda=keda, scaled=bool(scaler))
-        said = replace(said, limits=(*limits, *left_out))
+        said = replace(said, limits=(*said.limits, *left_out))
         template = _template(wanted)
         held = self._held(ref, agent, template)
-        scales = by_another(scaler) if scaler else scalable(planned.plan, self._cluster.serves, keda=keda)
-        again = min(again or FOREIGN_SECONDS, FOREIGN_SECONDS) if scaler else again
+        scales = by_another(scaler) if scaler else scalable(plan, self._cluster.serves, keda=keda)
         if scales is not None:
             said = replace(said, dependencies=(*said.dependencies, scales))
         places = tuple(Place(child.kind, key_of(child.manifest)) for child in wanted)
         wrong = await self._apply(ref, agent, wanted, places, held)
         if wrong is not None:
-            seconds = TAKEN_SECONDS if wrong.reason == TAKEN else REFUSED_SECONDS
-            return Worked(replace(said, problems=(*said.problems, wrong)), (), again=seconds)
+            return _not_taken(said, wrong)
+        if kinds.SCALED_OBJECT in has and not keda and scaling.is_scaled(plan):
+            # KEDA may have left it without pods, and is gone.
+            await self._applier.wake(key, agent.uid, max(1, scaling.fewest(plan)))
         await self._take_away(OPTIONAL, ref, agent, places)
         await self._prune(ref, agent, (*places, *(before.places if before else ())))
         applied = self.rollouts.last(key, agent)[0] if held is not None else template
-        durable = journal.durable(planned.plan, self._settings, partial(self._has_secret, ref.namespace))
         # While something holds it the model is that of the revision it is at, or as it was where those are not shown.
         runs = self._owned.model(key) or str(agent.status.get("model", ""))
-        model = plan_map.told(planned.plan.model) if held is None else runs
-        facts = _facts(replace(said, durable=durable, held=held), planned.plan, applied, model)
-        return Worked(facts, places, UPGRADE_SECONDS if held is WAITS else again)
+        model = plan_map.told(plan.model) if held is None else runs
+        said = replace(said, durable=self._durable(plan), held=held)
+        again = UPGRADE_SECONDS if held is WAITS else FOREIGN_SECONDS if scaler else 0.0
+        facts = _facts(said, plan, {"model": model, "url": service.url(plan), "planHash": applied})
+        return Worked(facts, places, again, servers=tuple(plan.workload.get("servers") or ()))
+
+    async def _pooled(self, ref: Ref, agent: Declared, owner: Owner, said: Facts, move: Move) -> Worked:
+        """A pool serves it: it has its plan, and a route to the gateway where there are routes, and nothing else."""
+        plan, children = owner.plan, [plan_map.plan_map(owner)]
+        route = http_route.http_route(owner, self._settings)
+        if route is not None:
+            wanted, left_out = self._may_be([route], self._has(Key(ref.namespace, ref.name), agent.uid), ref.namespace)
+            children, said = [*children, *wanted], replace(said, limits=(*said.limits, *left_out))
+        places = tuple(Place(child.kind, key_of(child.manifest)) for child in children)
+        wrong = await self._apply(ref, agent, children, places, None, () if move.left else SCALERS)
+        if wrong is not None:
+            return _not_taken(said, wrong)
+        if not move.left:
+            await self._take_away(OPTIONAL, ref, agent, places)
+        await self._prune(ref, agent, places)
+        fields = {"model": plan_map.told(plan.model), "planHash": plan_map.plan_hash(plan)}
+        facts = _facts(replace(said, durable=self._durable(plan)), plan, fields)
+        return Worked(facts, places, pool=move.pool, plan=plan_map.plan_hash(plan))
+
+    async def _moved(self, ref: Ref, agent: Declared, worked: Worked, move: Move) -> Worked:
+        """Clear away what is left of where the agent was served before, once nothing is sent there any more."""
+        if move.waits != 0 or not worked.places:
+            waits = [each for each in (worked.again, move.waits) if each]
+            return replace(worked, moving=True, again=min(waits, default=0.0))
+        if move.pool:
+            await self._take_away((*SCALERS, kinds.DEPLOYMENT, kinds.SERVICE, *OPTIONAL), ref, agent, worked.places)
+        self._moves.forget(ref)
+        return worked
+
+    def _durable(self, plan: AgentPlan) -> State:
+        return journal.durable(plan, self._settings, partial(self._has_secret, plan.key.namespace))
 
     async def _apply(
-        self, ref: Ref, agent: Declared, wanted: Sequence[Child], places: Sequence[Place], held: State | None
+        self,
+        ref: Ref,
+        agent: Declared,
+        wanted: Sequence[Child],
+        places: Sequence[Place],
+        held: State | None,
+        apart: Sequence[Kind] = SCALERS,
     ) -> Problem | None:
         """Have the children be in their places as they are wanted; what is wrong where one is not taken.
 
-        `held`: why the Deployment stays as it is; None where nothing holds it. Raises ApiError.
+        `held`: why the Deployment stays as it is; None where nothing holds it. `apart`: kinds of which one that is not
+        wanted goes first. Raises ApiError.
         """
         key, trying = Key(ref.namespace, ref.name), kinds.AUTOSCALER
         try:
-            await self._take_away(SCALERS, ref, agent, places)
+            await self._take_away(apart, ref, agent, places)
             for place, child in zip(places, wanted, strict=True):
                 if held is not None and child.kind in HELD:
                     continue
-                trying = child.kind
+                trying, proven = child.kind, self._applier.is_settled(place)
                 made = await self._applier.ensure(place, child.manifest, agent.uid, child.once)
+                # Of a plan its pools are told now, whatever becomes of the other children: they may serve it.
+                for pool in () if proven else pools.pools_of(child.manifest):
+                    self._owned.pool_changed(Key(ref.namespace, pool))
                 if self._applier.was_corrected(place):
-                    await self._told_corrected(ref, agent, place)
+                    await self._corrections.tell(ref, agent, place)
                 if child.kind is kinds.DEPLOYMENT:
                     self.rollouts.note(key, agent, _template(wanted), made)
                     self.upgrades.made(key)
         except NameTaken as taken:
-            return _name_taken(taken)
+            return name_taken(taken)
         except ApiError as error:
             if not (error.refused or error.forbidden or error.missing):
                 raise
             said = self._worked.get(ref)
             same = said is not None and agent.status.get("observedGeneration") == agent.generation
-            return _refused(error, trying, said.facts.problems if said is not None and same else ())
+            return refused(error, trying, said.facts.problems if said is not None and same else ())
         return None
-
-    async def _told_corrected(self, ref: Ref, agent: Declared, place: Place) -> None:
-        now = self._clock.monotonic()
-        told = self._corrected.setdefault(ref, {})
-        if now - told.get(place, -CORRECTED_SECONDS) < CORRECTED_SECONDS:
-            return
-        told[place] = now
-        kind, name = place.kind.kind, place.key.name
-        message = (
-            f"somebody had changed {kind} {name}, which this agent makes: it is put back; change the agent instead"
-        )
-        await self._reporter.tell(
-            self._reporter.kind_of(ref), ref, agent.uid, News("DriftCorrected", message, good=True)
-        )
 
     def _remembering(self, ref: Ref, agent: Declared, worked: Worked) -> Worked:
         """With the plan that was applied last, whatever is wrong now: a rollback is told by it, after a restart too."""
@@ -272,10 +361,18 @@ class Agents:
         namespace = owner.plan.key.namespace
         plan, left_out = within(owner.plan, self._rights, keda=keda, has=has)
         made = children(owner._replace(plan=plan), self._settings, keda=keda, scaled=scaled)
-        without = {each for each in (*OPTIONAL, *SCALERS) if not self._rights.may_keep(each, namespace)}
-        wanted = [child for child in made if child.kind not in without]
-        told = [without_right(child.kind, kept=child.kind in has) for child in made if child.kind in without]
+        wanted, told = self._may_be(made, has, namespace)
         return wanted, (*left_out, *told)
+
+    def _may_be(
+        self, made: Sequence[Child], has: frozenset[Kind], namespace: str
+    ) -> tuple[list[Child], tuple[str, ...]]:
+        """Those of the children that we have the rights for and the cluster knows, and what is left out."""
+        without = {each for each in (*OPTIONAL, *SCALERS) if not self._rights.may_keep(each, namespace)}
+        told = tuple(without_right(child.kind, kept=child.kind in has) for child in made if child.kind in without)
+        if self._cluster.serves(kinds.HTTP_ROUTE.group) is False:  # it may be installed later, or taken away
+            without.add(kinds.HTTP_ROUTE)
+        return [child for child in made if child.kind not in without], told
 
     async def _foreign_scaler(self, key: Key, uid: str, plan: AgentPlan) -> str:
         """The name of an autoscaler of somebody else's that says how many pods the agent has; empty: we say so."""
@@ -346,9 +443,10 @@ class Agents:
 
     def _forget(self, ref: Ref) -> None:
         self.dependents.forget(ref)
+        self._moves.forget(ref)
         self._stale.discard(ref)
         self._failures.pop(ref, None)
-        self._corrected.pop(ref, None)
+        self._corrections.forget(ref)
         self.rollouts.forget(Key(ref.namespace, ref.name))
         self.upgrades.forget(ref)
         worked = self._worked.pop(ref, None)
@@ -356,34 +454,23 @@ class Agents:
             self._applier.forget(worked.places)
 
 
-def _facts(said: Facts, plan: AgentPlan, applied: str, model: str) -> Facts:
-    fields = {"model": model, "url": service.url(plan), "planHash": applied}
-    fields = {field: value for field, value in fields.items() if value}
-    notices = messages(plan.notices)
+def _before(ref: Ref, agent: Declared) -> Object:
+    """The agent's status as it is, in the native words."""
+    return kaos.native(agent.status) if kaos.is_kaos(ref.group) else agent.status
+
+
+def _not_taken(said: Facts, wrong: Problem) -> Worked:
+    seconds = TAKEN_SECONDS if wrong.reason == TAKEN else REFUSED_SECONDS
+    return Worked(replace(said, problems=(*said.problems, wrong)), (), again=seconds, pool=None)
+
+
+def _facts(said: Facts, plan: AgentPlan, fields: Mapping[str, Any]) -> Facts:
     least = max(1, scaling.fewest(plan)) if scaling.is_scaled(plan) else 0
-    return replace(said, notices=notices, fields=fields, least=least)
+    others = [{"namespace": key.namespace, "name": key.name, "group": key.group} for key in delegates(plan)]
+    known = {field: value for field, value in {**fields, "delegates": others}.items() if value}
+    return replace(said, notices=messages(plan.notices), fields=known, least=least)
 
 
 def _template(wanted: Sequence[Child]) -> str:
     (deployment,) = [child for child in wanted if child.kind is kinds.DEPLOYMENT]
     return template_hash(deployment.manifest["spec"]["template"])
-
-
-def _refused(error: ApiError, kind: Kind, known: Sequence[Problem]) -> Problem:
-    """What is told of it. `kind`: of the child; `known`: what was told before.
-
-    The first words are kept for as long as the same is refused in the same way: who refuses may word it anew each time
-    (with a number of the request), and each would be news.
-    """
-    answer = f"{error.status} {error.reason}".strip()
-    begin = f"the API server refuses the agent's {kind.kind} ({answer}): "
-    same = next(
-        (problem for problem in known if problem.reason == "Refused" and problem.message.startswith(begin)), None
-    )
-    fix = "change what the API server refuses, or what refuses it: a quota, a policy, a limit"
-    return same or Problem("Refused", f"{begin}{error}", fix, path="spec")
-
-
-def _name_taken(taken: NameTaken) -> Problem:
-    fix = f"rename the agent; or delete that {taken.place.kind.kind}, where nobody needs it"
-    return Problem(TAKEN, str(taken), fix, path="metadata.name")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,31 +13,38 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kadre.base.errors import KadreError, Unavailable
 from kadre.base.tasks import Tasks
+from kadre.plan.types import AgentKey
 from kadre.server import errors
+from kadre.server.a2a.doors import A2aDoor, CardDoor, grpc_server
 from kadre.server.app import Door, nowhere
-from kadre.server.asking import McpDoor
-from kadre.server.auth import OPEN_PATHS
+from kadre.server.asking import Agents, McpDoor
+from kadre.server.auth import is_open
 from kadre.server.gateway.asking import GatewayAgents
 from kadre.server.gateway.crowd import Crowd
 from kadre.server.gateway.doors import Doors
 from kadre.server.gateway.fleet import Fleet
 from kadre.server.gateway.runs import RunDoors
+from kadre.server.gateway.sessions import SessionDoors
 from kadre.server.gateway.upstream import Upstream
 from kadre.server.gateway.usage import UsageDoor
 from kadre.server.gateway.visitors import Reception
+
+if TYPE_CHECKING:
+    from kadre.server.a2a.grpc import GrpcServer
 
 
 class Entrance:
     """Lets in who may come in, as many as there is room for: `scope["visitor"]` is who it is."""
 
-    def __init__(self, app: ASGIApp, reception: Reception, crowd: Crowd) -> None:
+    def __init__(self, app: ASGIApp, reception: Reception, crowd: Crowd, a2a: _Agents) -> None:
         self._app = app
+        self._a2a = a2a
         self._reception = reception
         self._crowd = crowd
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        if scope["type"] != "http" or is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
         try:
@@ -48,6 +57,18 @@ class Entrance:
             await self._app(scope, receive, send)
         finally:
             self._crowd.leave(visitor.name)
+
+    def grpc(self, port: int) -> GrpcServer:
+        """What serves the same agents over gRPC, to be started at that port. Raises ProblemError."""
+
+        async def admit(scope: Scope) -> Callable[[], None]:
+            visitor = scope["visitor"] = await self._reception.visitor(scope)
+            self._crowd.enter(visitor.name)
+            return functools.partial(self._crowd.leave, visitor.name)
+
+        server = grpc_server(self._a2a.agents, admit, self._a2a.find)
+        self._a2a.cards.grpc_port = port
+        return server
 
 
 def figures(metrics: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
@@ -63,7 +84,7 @@ def build(
     metrics: Callable[[Request], Awaitable[Response]],
     home: str = "",
     waits: Callable[[], str] = str,
-) -> ASGIApp:
+) -> Entrance:
     """The ASGI application. `home`: the namespace in which a bare name is looked for first.
 
     `waits`: what is not known yet that requests need; empty: nothing.
@@ -87,32 +108,67 @@ def build(
     }
     around["/usage"] = Door(get=UsageDoor(fleet, upstream).get)
     runs = RunDoors(fleet, upstream, home)
-    around["/mcp"] = McpDoor(GatewayAgents(fleet, upstream, runs), Tasks("gateway"))
-    served = around | _talking(Doors(fleet, upstream, home)) | _running(runs)
+    doors = Doors(fleet, upstream, home)
+    a2a = _Agents(fleet, GatewayAgents(fleet, upstream, runs), doors)
+    around["/mcp"] = McpDoor(a2a.agents, Tasks("gateway"))
+    around |= a2a.addresses()
+    # Addresses are tried one after the other: those of every day come first.
+    served = _talking(doors) | around | _described(doors) | _running(runs, SessionDoors(fleet, upstream, runs))
     routes = [Route(path, door) for path, door in served.items()]
-    return Entrance(Router(routes, redirect_slashes=False, default=nowhere), reception, crowd)
+    return Entrance(Router(routes, redirect_slashes=False, default=nowhere), reception, crowd, a2a)
+
+
+class _Agents:
+    """What A2A is served of: HTTP's addresses, and what gRPC asks."""
+
+    def __init__(self, fleet: Fleet, agents: Agents, doors: Doors) -> None:
+        self.agents = agents
+        self.find = doors.asked
+        self._fleet = fleet
+        self.cards = CardDoor(fleet, self._described, doors.home)
+
+    def addresses(self) -> dict[str, Door]:
+        """Those of cards, and of agents."""
+        card, door = Door(get=self.cards.get), A2aDoor(self.agents, self.find)
+        answer = Door(get=door.answer, post=door.answer, delete=door.answer)
+        return dict.fromkeys(CardDoor.PATHS, card) | dict.fromkeys(A2aDoor.PATHS, answer)
+
+    def _described(self, key: AgentKey) -> tuple[str, str]:
+        told = self._fleet.shown(key)
+        return str(told.get("display_name") or ""), str(told.get("description") or "")
 
 
 def _talking(doors: Doors) -> dict[str, ASGIApp]:
-    talk, completions, models = Door(post=doors.chat), Door(post=doors.completions), Door(get=doors.models)
-    agent = Door(get=doors.agent)
+    talk, completions = Door(post=doors.chat), Door(post=doors.completions)
     return {
-        "/chat": talk,
         "/agents/{name}/chat": talk,
         "/agents/{namespace}/{name}/chat": talk,
+        "/chat": talk,
         "/v1/chat/completions": completions,
+        "/{name}/v1/chat/completions": completions,
+        "/{namespace}/{name}/v1/chat/completions": completions,
+    }
+
+
+def _described(doors: Doors) -> dict[str, ASGIApp]:
+    agent, models = Door(get=doors.agent), Door(get=doors.models)
+    memories = Door(get=doors.memories, delete=doors.memories)
+    return {
+        "/agents/{name}/memories": memories,
+        "/agents/{namespace}/{name}/memories": memories,
+        "/agents/{name}/memories/{id}": Door(delete=doors.memories),
+        "/agents/{namespace}/{name}/memories/{id}": Door(delete=doors.memories),
         "/agents": Door(get=doors.agents),
         "/agents/{name}": agent,
         "/agents/{namespace}/{name}": agent,
+        "/agents/{namespace}/{name}/offer": Door(get=doors.offer),
         "/v1/models": models,
-        "/{name}/v1/chat/completions": completions,
-        "/{namespace}/{name}/v1/chat/completions": completions,
         "/{name}/v1/models": models,
         "/{namespace}/{name}/v1/models": models,
     }
 
 
-def _running(runs: RunDoors) -> dict[str, ASGIApp]:
+def _running(runs: RunDoors, sessions: SessionDoors) -> dict[str, ASGIApp]:
     run, change = Door(get=runs.one), Door(post=runs.one)
     return {
         "/runs": Door(get=runs.index, post=runs.create),
@@ -121,7 +177,10 @@ def _running(runs: RunDoors) -> dict[str, ASGIApp]:
         "/runs/{id}/blobs/{digest}": run,
         "/runs/{id}/cancel": change,
         "/runs/{id}/approve": change,
-        "/runs/{id}/fork": change,
-        "/sessions": Door(get=runs.sessions),
-        "/sessions/{id}": Door(get=runs.session),
+        "/runs/{id}/fork": Door(post=runs.fork),
+        "/runs/{id}/webhooks": Door(get=runs.one, post=runs.one),
+        "/runs/{id}/webhooks/{webhook}": Door(get=runs.one, delete=runs.one),
+        "/approvals": Door(get=runs.approvals),
+        "/sessions": Door(get=sessions.index),
+        "/sessions/{id}": Door(get=sessions.get, patch=sessions.change, delete=sessions.change),
     }

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import functools
 from collections import Counter
-from collections.abc import Awaitable
 from typing import Any, TypeVar
+from urllib.parse import quote
 
-import aiohttp
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from kadre.base import ids
-from kadre.base.errors import BadRequest, Conflict, KadreError, NotFound
+from kadre.base.errors import BadRequest, Conflict, NotFound
+from kadre.plan.names import RESERVED
 from kadre.plan.types import AgentKey
 from kadre.server import body, errors, names
 from kadre.server.gateway import visitors
 from kadre.server.gateway.fleet import Fleet
-from kadre.server.gateway.relay import Relay, left
+from kadre.server.gateway.relay import Relay
 from kadre.server.gateway.upstream import ANSWER_SECONDS, Call, Upstream, passed_on, with_session
 from kadre.server.gateway.visitors import Visitor
+from kadre.server.gateway.waiting import while_there
 from kadre.server.openai import BASE
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ class Doors:
     def __init__(self, fleet: Fleet, upstream: Upstream, home: str = "") -> None:
         self._fleet = fleet
         self._upstream = upstream
-        self._home = home
+        self.home = home
         """The namespace in which a bare name is looked for first."""
 
     async def chat(self, request: Request) -> Response:
@@ -55,10 +56,11 @@ class Doors:
         agent = await self._named(request)
         sent = await body.read(request)
         told = read(sent)
-        seconds = None if "text/event-stream" in request.headers.get("accept", "") else ANSWER_SECONDS
+        headers = passed_on(request.headers)
+        seconds = None if "text/event-stream" in headers.get("accept", "") else ANSWER_SECONDS
         path = f"/agents/{agent.namespace}/{agent.name}/chat"
-        session = told.session_id or request.headers.get("x-session-id", "")
-        call = Call("POST", path, passed_on(request.headers), sent, seconds)
+        session = told.session_id or headers.get("x-session-id", "")
+        call = Call("POST", path, headers, sent, seconds)
         return await hand_on(request, self._upstream, agent, call, session, told.run_id)
 
     async def completions(self, request: Request) -> Response:
@@ -70,10 +72,11 @@ class Doors:
         headers = {**passed_on(request.headers), BASE: str(request.base_url)}
         call = Call("POST", path, headers, sent, None if told.stream else ANSWER_SECONDS)
         # Without a session the client's messages are the history: none is begun here.
-        near = request.headers.get("x-session-id") or ids.new_id("req")
+        near = headers.get("x-session-id") or ids.new_id("req")
         visitor: Visitor = request.scope["visitor"]
         await visitors.check(visitor, "chat", agent)
-        return Relay(await while_there(request, self._upstream.ask(call, agent, visitor, f"{agent} {near}")))
+        answer = await while_there(request.receive, self._upstream.ask(call, agent, visitor, f"{agent} {near}"))
+        return Relay(answer, functools.partial(self._upstream.fate, agent))
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models` and `/{agent}/v1/models`: agents, as models."""
@@ -102,19 +105,40 @@ class Doors:
 
     async def agent(self, request: Request) -> Response:
         """`GET /agents/{name}`, `/agents/{namespace}/{name}`."""
+        return errors.json_response(self._fleet.shown(await self.asked(request)))
+
+    async def offer(self, request: Request) -> Response:
+        """`GET /agents/{namespace}/{name}/offer`: what one of its hosts answers."""
+        agent = await self._named(request)
+        path = f"/agents/{agent.namespace}/{agent.name}/offer"
+        call = Call("GET", path, passed_on(request.headers), b"", ANSWER_SECONDS)
+        return await hand_on(request, self._upstream, agent, call, "", "")
+
+    async def memories(self, request: Request) -> Response:
+        """`/agents/{name}/memories…`: what the agent remembers of the caller, at one of its hosts."""
+        agent = await self.asked(request)
+        one = request.path_params.get("id", "")
+        path = f"/agents/{agent.namespace}/{agent.name}/memories" + (f"/{quote(one, safe='')}" if one else "")
+        visitor: Visitor = request.scope["visitor"]
+        call = Call(request.method, path, passed_on(request.headers))
+        answer = await while_there(request.receive, self._upstream.ask(call, agent, visitor, str(agent)))
+        return Relay(answer, functools.partial(self._upstream.fate, agent))
+
+    async def asked(self, request: Request) -> AgentKey:
+        """The agent that the address names, for who may talk to it. Raises Refused."""
         agent = await self._named(request)
         await visitors.check(request.scope["visitor"], "chat", agent)
-        return errors.json_response(self._fleet.shown(agent))
+        return agent
 
     async def _named(self, request: Request) -> AgentKey:
         params = request.path_params
-        return await resolve(request, self._fleet, params.get("name", ""), params.get("namespace", ""), self._home)
+        return await resolve(request, self._fleet, params.get("name", ""), params.get("namespace", ""), self.home)
 
     async def _completing(self, request: Request, model: str) -> AgentKey:
         params = request.path_params
         if "name" not in params:
-            return await resolve(request, self._fleet, model, "", self._home)
-        if params["name"] in names.RESERVED and "namespace" not in params:
+            return await resolve(request, self._fleet, model, "", self.home)
+        if params["name"] in RESERVED and "namespace" not in params:
             message = f"{params['name']} is an address of Kadre's own; use /NAMESPACE/{params['name']}/v1 for the agent"
             raise NotFound(message, reason="ReservedName")
         return await self._named(request)
@@ -146,8 +170,10 @@ async def hand_on(
     call = msgspec.structs.replace(call, headers=with_session(dict(call.headers), session))
     known = upstream.place(visitor, run_id) if run_id else None
     if known is not None and known.agent == agent:
-        return Relay(await while_there(request, upstream.at(call, known, visitor)))
-    return Relay(await while_there(request, upstream.ask(call, agent, visitor, f"{agent} {session or run_id}")))
+        asking = upstream.at(call, known, visitor)
+    else:
+        asking = upstream.ask(call, agent, visitor, f"{agent} {session or run_id}")
+    return Relay(await while_there(request.receive, asking), functools.partial(upstream.fate, agent))
 
 
 def read(sent: bytes) -> Talk:
@@ -169,22 +195,3 @@ def _decoded(sent: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise BadRequest(f"the body is not valid JSON: {error}", reason="InvalidJSON") from error
     except RecursionError as error:
         raise BadRequest("the body is nested too deeply", reason="InvalidJSON") from error
-
-
-async def while_there(request: Request, asking: Awaitable[T]) -> T:
-    """What is asked for, as long as the client waits for it. Raises ClientDisconnect."""
-    asked = asyncio.ensure_future(asking)
-    gone = asyncio.ensure_future(left(request.receive))
-    try:
-        await asyncio.wait({asked, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not asked.done():
-            raise ClientDisconnect
-        return asked.result()
-    finally:
-        gone.cancel()
-        if not asked.done():
-            asked.cancel()
-            with contextlib.suppress(asyncio.CancelledError, aiohttp.ClientError, KadreError):
-                late = await asked  # it may have come just now
-                if isinstance(late, aiohttp.ClientResponse):
-                    late.close()

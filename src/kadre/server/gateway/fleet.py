@@ -24,6 +24,14 @@ class Fleet(names.Directory, Protocol):
         """Come back when the agent has a host, or may have one: it is to be looked again."""
         ...
 
+    def seconds(self, key: AgentKey) -> float | None:
+        """As long as a request to the agent may take, where its author says; None: as long as any."""
+        ...
+
+    def durable(self, key: AgentKey) -> bool:
+        """Whether the agent's runs outlive the pod that does them, as far as that is known."""
+        ...
+
     def shown(self, key: AgentKey) -> Mapping[str, Any]:
         """The agent as lists show it, of what is known without asking its host: as JSON."""
         ...

@@ -74,19 +74,25 @@ class Many:
         await all_of([work() for _ in range(AT_ONCE)])
         return sorted(missing)
 
-    async def first(self, places: Iterable[Place], call: Callable[[Place], Call], visitor: Visitor) -> Place | None:
-        """The first host that has it; the others are not waited for."""
+    async def first(
+        self, places: Iterable[Place], call: Callable[[Place], Call], visitor: Visitor
+    ) -> tuple[Place | None, list[Place]]:
+        """The first host that has it; the others are not waited for. And those that could not be asked."""
         waiting = iter(places)
+        unasked: list[Place] = []
 
         async def work() -> Place | None:
             for place in waiting:
                 try:
                     answer = await self._upstream.at(call(place), place, visitor)
                 except KadreError:
+                    unasked.append(place)
                     continue
                 answer.release()
                 if answer.status == 200:
                     return place
+                if answer.status not in NOTHING:
+                    unasked.append(place)
             return None
 
         working = {asyncio.ensure_future(work()) for _ in range(AT_ONCE)}
@@ -94,8 +100,8 @@ class Many:
             while working:
                 done, working = await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
                 if found := next(filter(None, (each.result() for each in done)), None):
-                    return found
-            return None
+                    return found, unasked
+            return None, unasked
         finally:
             for each in working:
                 each.cancel()

@@ -25,6 +25,7 @@ from kadre.plan.types import AgentKey
 from kadre.server.gateway import visitors
 from kadre.server.gateway.fleet import Fleet
 from kadre.server.gateway.visitors import Visitor
+from kadre.server.gateway.wanted import Wanted
 from kadre.server.identity import HEADER, Signer
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ HELD = 1000
 RETRY_AFTER = 5.0
 MOST_PLACES = 10_000
 """Runs of which it is remembered where they are."""
-_PASSED_ON = ("content-type", "accept", "last-event-id", "x-session-id")
+_PASSED_ON = frozenset((b"content-type", b"accept", b"last-event-id", b"x-session-id"))
 """Headers that a host is sent. Nobody's credentials are among them, and nothing that says where they call from."""
 _TAKES_NOTHING = {"ShuttingDown": "is ending", "UnprovenIdentity": "does not know the gateway's key yet"}
 
@@ -55,6 +56,13 @@ class BadGateway(Refused):
 
     status = 502
     default_reason = "HostFailed"
+
+
+class RequestTimeout(Refused):
+    """504: the agent did not answer in the time that a request may take; see `Fleet.seconds`."""
+
+    status = 504
+    default_reason = "RequestTimeout"
 
 
 class _Error(msgspec.Struct):
@@ -88,9 +96,9 @@ class Place(msgspec.Struct, frozen=True):
 
 def passed_on(headers: Headers) -> dict[str, str]:
     """What a host is sent of a request's headers."""
-    found = {name: value for name in _PASSED_ON if (value := headers.get(name))}
-    # What is passed back is passed back as it comes.
-    return {**found, "accept-encoding": "identity"}
+    found = {name.decode(): value.decode("latin-1") for name, value in headers.raw if name in _PASSED_ON and value}
+    found["accept-encoding"] = "identity"  # what is passed back is passed back as it comes
+    return found
 
 
 def with_session(headers: dict[str, str], session: str) -> dict[str, str]:
@@ -123,19 +131,35 @@ class Upstream:
         """Hosts that did not answer and were asked in vain."""
         self.held = 0
         """Messages that wait for an agent's first pod."""
+        self.wanted = Wanted()
 
     async def ask(self, call: Call, agent: AgentKey, visitor: Visitor, near: str) -> aiohttp.ClientResponse:
         """What a host of the agent answers. `near`: what prefers one host to the others, such as a session's id.
 
-        Raises Unavailable where none takes it, BadGateway where one has broken off.
+        Raises Unavailable where none takes it, BadGateway where one has broken off, RequestTimeout.
         """
-        hosts = self._fleet.hosts(agent) or await self._held(agent)
+        ended = self.wanted.begins(agent)
+        try:
+            answer = await self._asked(call, agent, visitor, near)
+        except BaseException:
+            ended()
+            raise
+        if answer.connection is None:
+            ended()
+        else:
+            answer.connection.add_callback(ended)  # called once it is read to its end, or closed
+        return answer
+
+    async def _asked(self, call: Call, agent: AgentKey, visitor: Visitor, near: str) -> aiohttp.ClientResponse:
+        allowed = self._fleet.seconds(agent)
+        hosts = self._fleet.hosts(agent) or await self._held(agent, allowed or HOLD_SECONDS)
+        if allowed:
+            call = msgspec.structs.replace(call, seconds=min(allowed, call.seconds or allowed))
         why = f"no pod of it answers now; kubectl describe agent {agent.name} -n {agent.namespace} says why"
-        told = await visitors.rights(visitor, agent)
-        headers = {**call.headers, HEADER: self._signer.sign(visitor.name, str(agent), told)}
+        headers = {**call.headers, HEADER: await self._word(visitor, agent)}
         for host in preferred(hosts, near)[:TRIES]:
             try:
-                answer = await self.send(call, host, headers)
+                answer = await self.send(call, Place(agent, host), headers)
             except Unavailable as error:
                 why = str(error)
                 continue
@@ -145,13 +169,13 @@ class Upstream:
             return answer
         raise Unavailable(f"agent {agent.short}: {why}", reason="AgentNotReady", retry_after=RETRY_AFTER)
 
-    async def _held(self, agent: AgentKey) -> Sequence[str]:
+    async def _held(self, agent: AgentKey, seconds: float) -> Sequence[str]:
         """The agent's hosts, as soon as it has one; none where none is about to come, or does not come in time."""
         if self.held >= HELD:
             return ()
         self.held += 1
         try:
-            async with asyncio.timeout(HOLD_SECONDS):
+            async with asyncio.timeout(min(seconds, HOLD_SECONDS)):
                 while not (hosts := self._fleet.hosts(agent)) and self._fleet.comes(agent):
                     await self._fleet.arrives(agent)
                 return hosts
@@ -162,12 +186,19 @@ class Upstream:
 
     async def at(self, call: Call, place: Place, visitor: Visitor) -> aiohttp.ClientResponse:
         """What that one host answers. Raises Unavailable, BadGateway."""
-        told = await visitors.rights(visitor, place.agent)
-        headers = {**call.headers, HEADER: self._signer.sign(visitor.name, str(place.agent), told)}
-        return await self.send(call, place.host, headers)
+        headers = {**call.headers, HEADER: await self._word(visitor, place.agent)}
+        return await self.send(call, place, headers)
 
-    async def send(self, call: Call, host: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """Send it there. Raises Unavailable where it has not been acted on, BadGateway where that is not known."""
+    async def _word(self, visitor: Visitor, agent: AgentKey) -> str:
+        """What the agent's hosts are told of who is calling. Raises Unavailable."""
+        return self._signer.sign(visitor.name, str(agent), await visitors.rights(visitor, agent), visitor.via)
+
+    async def send(self, call: Call, place: Place, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Send it there.
+
+        Raises Unavailable where it has not been acted on, BadGateway and RequestTimeout where that is not known.
+        """
+        host = place.host
         timeout = aiohttp.ClientTimeout(total=call.seconds, sock_connect=CONNECT_SECONDS)
         try:
             answer = await self._http.request(
@@ -180,12 +211,17 @@ class Upstream:
             )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, http_client.Stale) as error:
             raise self._failed(host, "cannot be reached", error) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except TimeoutError as error:
+            if call.method in {"GET", "HEAD"}:
+                raise self._failed(host, "broke off", error) from error
+            allowed = f"{call.seconds:g} s, which is as long as a request may take"
+            message = f"the agent does not answer within {allowed}; look at /runs for what becomes of it"
+            raise RequestTimeout(message) from error
+        except (aiohttp.ClientError, OSError) as error:
             unavailable = self._failed(host, "broke off", error)
             if call.method in {"GET", "HEAD"}:
                 raise unavailable from error
-            message = "the agent's pod broke off before it answered; look at /runs for what became of it"
-            raise BadGateway(message) from error
+            raise BadGateway(f"the agent's pod broke off before it answered; {self.fate(place.agent)}") from error
         if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE}:
             reason = await _reason(answer)
             if reason in _TAKES_NOTHING:
@@ -202,6 +238,22 @@ class Upstream:
         """Where a caller's run is, where that is known and its host is there still."""
         found = self._places.get((visitor.name, run_id))
         return found if found is not None and found.host in self._fleet.hosts(found.agent) else None
+
+    def last(self, visitor: Visitor, run_id: str) -> Place | None:
+        """Where a caller's run was last, where that is known, whatever has become of its host."""
+        return self._places.get((visitor.name, run_id))
+
+    def fate(self, agent: AgentKey, run_id: str = "") -> str:
+        """What becomes of a run whose pod broke off, and what its caller can do: the end of a sentence."""
+        if not self._fleet.durable(agent):
+            return f"if it has ended, the run is lost with it: {self.keeps(agent)}"
+        return f"look at {f'/runs/{run_id}' if run_id else '/runs'} for what becomes of the run"
+
+    @staticmethod
+    def keeps(agent: AgentKey) -> str:
+        """Why runs of an agent that is not durable are lost, and how others are kept."""
+        how = "a memory of type postgres or redis, or the chart's journal.existingSecret, keeps them elsewhere"
+        return f"agent {agent.short} keeps its runs in its pod ({how})"
 
     def note(self, visitor: Visitor, run_id: str, place: Place) -> None:
         """A run that the caller sees is there."""

@@ -11,11 +11,11 @@ from starlette.responses import Response
 
 from kadre.server import errors
 from kadre.server.gateway import visitors
-from kadre.server.gateway.doors import while_there
 from kadre.server.gateway.fleet import Fleet
 from kadre.server.gateway.many import Many
 from kadre.server.gateway.upstream import LOOK_SECONDS, Call, Place, Upstream
 from kadre.server.gateway.visitors import Visitor
+from kadre.server.gateway.waiting import while_there
 
 _COLUMNS = ("NAMESPACE", "AGENT", "REQUESTS", "ERRORS", "PROMPT TOKENS", "COMPLETION TOKENS")
 
@@ -69,7 +69,7 @@ class UsageDoor:
             used = {agent: Used(agent.namespace, agent.name) for agent in agents}
             places = [Place(agent, host) for agent in agents for host in self._fleet.hosts(agent)]
             call = Call("GET", "/metrics", {}, seconds=LOOK_SECONDS)
-            missing = await while_there(request, self._many.each(places, lambda _: call, visitor, take))
+            missing = await while_there(request.receive, self._many.each(places, lambda _: call, visitor, take))
         if "text/plain" in request.headers.get("accept", ""):
             return Response(_table(used.values(), missing), media_type="text/plain; charset=utf-8")
         return errors.json_response({"usage": list(used.values())} | ({"missing": missing} if missing else {}))

@@ -11,11 +11,13 @@ import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
+from urllib.parse import unquote
 
 from starlette.types import Scope
 
 from kadre.base.errors import Forbidden, Unauthorized
 from kadre.base.tasks import all_of
+from kadre.engine.afar import ASKING, ON_BEHALF
 from kadre.plan.types import AgentKey
 from kadre.server import auth
 from kadre.server.identity import Right
@@ -37,6 +39,11 @@ class Visitor(Protocol):
         """As runs and sessions know them: `user:ada`."""
         ...
 
+    @property
+    def via(self) -> str:
+        """The agent that asks for them; empty: they ask themselves."""
+        ...
+
     async def may(self, deed: Deed, agent: AgentKey) -> bool:
         """Whether they may do that with the agent. Raises Unavailable where nobody can tell now."""
         ...
@@ -45,8 +52,12 @@ class Visitor(Protocol):
 class Reviewer(Protocol):
     """Knows the bearers of tokens. In a cluster the API server does."""
 
-    async def who(self, token: str) -> Visitor | None:
-        """Whose token that is; None: nobody's. Raises Unavailable."""
+    async def who(self, token: str, for_whom: str = "", asking: str = "") -> Visitor | None:
+        """Whose token that is; None: nobody's. Raises Unavailable.
+
+        What an agent's process says is believed as far as its token goes: `for_whom` it asks, and which of its agents
+        is `asking` (empty: it has but one).
+        """
         ...
 
 
@@ -55,6 +66,7 @@ class Trusted:
     """One who may do everything: the person at this machine, or anybody where `auth: none` is spelled out."""
 
     name: str = auth.LOCAL.name
+    via: str = ""
 
     async def may(self, deed: Deed, agent: AgentKey) -> bool:
         """See Visitor."""
@@ -68,6 +80,7 @@ class KeyHolder:
 
     name: str
     approves: bool = False
+    via: str = ""
 
     async def may(self, deed: Deed, agent: AgentKey) -> bool:
         """See Visitor."""
@@ -98,7 +111,7 @@ class Reception:
     async def visitor(self, scope: Scope) -> Visitor:
         """Who calls. Raises Unauthorized, Forbidden for a page of another origin, and Unavailable."""
         token = _bearer(scope)
-        found = await self._by_token(token) if token else None
+        found = await self._by_token(token, scope) if token else None
         if found is not None:
             return found
         if self.open:
@@ -126,12 +139,14 @@ class Reception:
             return Unauthorized(f"{known}; {how}", reason="BadToken")
         return Unauthorized(f"who is calling is not known; {how}", reason="NoCredentials")
 
-    async def _by_token(self, token: str) -> Visitor | None:
+    async def _by_token(self, token: str, scope: Scope) -> Visitor | None:
         if len(token) > MAX_TOKEN:
             return None
         if holder := self._holder(token):
             return KeyHolder(f"key:{holder}", approves=holder in self.approvers)
-        return await self.reviewer.who(token) if self.reviewer is not None else None
+        if self.reviewer is None:
+            return None
+        return await self.reviewer.who(token, unquote(_header(scope, ON_BEHALF)), _header(scope, ASKING))
 
     def _holder(self, token: str) -> str:
         current = self.keys.current() if self.keys is not None else {}
@@ -145,7 +160,12 @@ class Reception:
 
 
 async def rights(visitor: Visitor, agent: AgentKey) -> tuple[Right, ...]:
-    """What a host is told that the caller may there. Who decides about calls sees them."""
+    """What a host is told that the caller may there. Who decides about calls sees them.
+
+    An agent hands on what people decided about what it has delegated: they have the right at the agent they asked.
+    """
+    if visitor.via:
+        return ("approve",)
     if await visitor.may("approve", agent):
         return ("see-all", "approve")
     return ("see-all",) if await visitor.may("runs", agent) else ()
@@ -169,14 +189,14 @@ async def check(visitor: Visitor, deed: Deed, agent: AgentKey) -> None:
         raise Forbidden(message, reason="NotAllowed")
 
 
-async def allowed(visitor: Visitor, agents: Iterable[AgentKey]) -> Sequence[AgentKey]:
-    """Those of the agents that are there for them. Raises Unavailable."""
+async def allowed(visitor: Visitor, agents: Iterable[AgentKey], deed: Deed | None = None) -> Sequence[AgentKey]:
+    """Those of the agents with which they may do that; None: that are there for them. Raises Unavailable."""
     may = dict.fromkeys(agents, False)
     waiting = iter(list(may))
 
     async def work() -> None:
         for agent in waiting:
-            may[agent] = await sees(visitor, agent)
+            may[agent] = await sees(visitor, agent) if deed is None else await visitor.may(deed, agent)
 
     await all_of([work() for _ in range(AT_ONCE)])
     return [agent for agent in may if may[agent]]
@@ -192,6 +212,11 @@ def _bearer(scope: Scope) -> str:
         elif name == b"x-api-key":
             found = value.decode("latin-1").strip()
     return found
+
+
+def _header(scope: Scope, wanted: str) -> str:
+    named = wanted.encode()
+    return next((value.decode("latin-1").strip() for name, value in scope["headers"] if name == named), "")
 
 
 def _digest(token: bytes) -> bytes:

@@ -92,3 +92,13 @@ async def test_open_runs_are_never_forgotten() -> None:
     for run in runs:
         await run.end(journal)
     assert len(await journal.runs()) == 0
+
+
+async def test_an_agent_that_is_talked_to_a_lot_costs_its_neighbours_nothing() -> None:
+    journal = InMemoryJournal(max_runs=10)
+    for index in range(3):
+        await whole_run(journal, f"quiet-{index}", "s", agent="default/quiet")
+    for index in range(100):
+        await whole_run(journal, f"noisy-{index}", f"s-{index}", agent="default/noisy")
+    assert len(await journal.runs(agent="default/quiet")) == 3
+    assert len(await journal.runs(agent="default/noisy")) == 7

@@ -28,6 +28,8 @@ def _cases() -> dict[str, tuple[ev.Event, set[str]]]:
     approval = ev.Approval(
         id="a", run_id="r", tool_call=_state(arguments={"text": LARGE}), reason="it writes", expires=run.start
     )
+    question = msgspec.structs.replace(approval, tool_call=_state(), kind="question", default=LARGE)
+    decided = {"approval_id": "a", "decision": "allow", "by": "ada"}
     return {
         "content": (run.event(ev.AssistantMessage, content=LARGE), {"content"}),
         "user": (run.event(ev.UserMessage, content=LARGE), {"content"}),
@@ -50,6 +52,9 @@ def _cases() -> dict[str, tuple[ev.Event, set[str]]]:
             {"tool_calls.0.arguments", "tool_calls.1.arguments"},
         ),
         "approval": (run.event(ev.ApprovalRequired, approvals=(approval,)), {"approvals.0.tool_call.arguments"}),
+        "question": (run.event(ev.ApprovalRequired, approvals=(question,)), {"approvals.0.default"}),
+        "changed": (run.event(ev.ApprovalDecided, arguments={"text": LARGE}, **decided), {"arguments"}),
+        "answer": (run.event(ev.ApprovalDecided, answer=LARGE, **decided), {"answer"}),
         "error": (run.event(ev.Error, reason="R", message=LARGE), {"message"}),
         "escaped": (run.event(ev.UserMessage, content="\x01" * 12_000), {"content"}),
     }

@@ -13,8 +13,8 @@ from kadre.base.errors import ModelError
 from kadre.engine.messages import Message, ToolCall, ToolSpec, Usage
 from kadre.engine.models import anthropic_wire
 from kadre.engine.models.port import Reply
-from kadre.engine.models.sse import ServerEvent
 from kadre.engine.models.target import Target
+from kadre.engine.sse import ServerEvent
 
 SENT = Target(URL("http://model"), CIMultiDict())
 

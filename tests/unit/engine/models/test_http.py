@@ -14,11 +14,12 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from kadre.base.errors import ModelError, ProblemError
-from kadre.engine.models import anthropic_wire, bedrock_wire, http, openai_wire, sse, target
+from kadre.engine import sse
+from kadre.engine.models import anthropic_wire, bedrock_wire, http, openai_wire, target
 from kadre.engine.models.bedrock_wire import Frame
 from kadre.engine.models.port import Reply, TextDelta
-from kadre.engine.models.sse import ServerEvent
 from kadre.engine.models.target import Target
+from kadre.engine.sse import ServerEvent
 
 E = TypeVar("E")
 KEY = "sk-very-secret-key"

@@ -1,0 +1,67 @@
+"""How a process listens to a Redis server and holds its lease there."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from kadre.base.clock import Clock
+from kadre.engine.memory import redis_reads, redis_scripts, remote_watch
+from kadre.engine.memory.port import RunInfo
+from kadre.engine.memory.redis_link import Link
+from kadre.engine.memory.redis_server import CONNECT_SECONDS, FAILURES, Place, connect, prepare
+from kadre.engine.memory.remote_watch import LEASE_SECONDS, MOST
+from kadre.engine.memory.turns import Turns
+
+
+class Watch(remote_watch.Watch[Link]):
+    """See `remote_watch.Watch`. Owners' names are made by chance: a server that forgets would count from 1 again."""
+
+    failures = FAILURES
+
+    def __init__(self, where: Place, turns: Turns, clock: Clock, lease: float = LEASE_SECONDS) -> None:
+        super().__init__(where.name, turns, clock, lease)
+        self.owner = secrets.token_hex(8)
+        self._where = where
+
+    async def _connect(self) -> Link:
+        return await connect(self._where)
+
+    async def _enter(self, db: Link) -> None:
+        await db.run(redis_scripts.ENTER)
+
+    async def _listen(self, db: Link) -> None:
+        await prepare(db, self._where)  # the server may have come back without what it had
+        db.when_gone(self._lost.set)
+        await db.listen(self._told, "turns", "claims")
+
+    def _told(self, channel: bytes, run_id: bytes) -> None:
+        if channel.endswith(b"claims"):
+            self.news.set()
+        else:
+            self._turns.wake(run_id.decode())
+
+    async def _prolong(self, db: Link) -> Any:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return await db.run(redis_scripts.RENEW, self.owner, int(self._lease * 1000))
+
+    def _cut(self, db: Link) -> None:
+        db.cut()
+
+    async def _leave(self, db: Link) -> None:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await db.run(redis_scripts.LEAVE, self.owner)
+        db.cut()
+
+    async def held(self, db: Link) -> Sequence[RunInfo]:
+        """See `remote_watch.Watch.held`."""
+        return redis_reads.in_order(await db.run(redis_scripts.HELD, self.owner))
+
+    async def abandoned(self, db: Link, agents: Collection[str]) -> Sequence[RunInfo]:
+        """See `remote_watch.Watch.abandoned`."""
+        till = self._until if self.steady else ""
+        half = int(self._lease * 500)
+        rows = await db.run(redis_scripts.ABANDONED, self.owner, till, half, MOST, *agents)
+        return redis_reads.in_order(rows)

@@ -1,0 +1,200 @@
+"""Runs one piece of Python that nobody has read: `code_runner.py SECONDS [--walled | --open]`, the code on stdin.
+
+The process first takes from itself what code does not need: it is bounded in memory, time and the size of files, and
+the kernel refuses it new processes, other programs and sockets, for good. Where what it may read matters, whoever
+starts it gives it a file system of its own.
+
+Run by path, and imports nothing of Kadre: what the code sees is Python.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import contextlib
+import ctypes
+import linecache
+import os
+import platform
+import resource
+import struct
+import sys
+import traceback
+
+MEMORY = 512 << 20
+"""Bytes of address space."""
+FILE_SIZE = 16 << 20
+"""Bytes of one file."""
+OPEN_FILES = 64
+SPACE = 64 << 20
+"""Bytes of all files that code writes."""
+FILES = 4096
+NAME = "code"
+# From linux/prctl.h, linux/capability.h and linux/mount.h.
+_DROP_BOUND, _AMBIENT, _CLEAR_ALL, _CAPABILITIES = 24, 47, 4, 0x20080522
+_NO_SUID, _NO_DEVICES = 2, 4
+
+# From linux/audit.h, and the tables of system calls: those that begin processes or threads, run programs, speak to a
+# network or to other processes, hold memory that is nobody's, or reach parts of the kernel that code has no need of.
+_ARCHITECTURES = {
+    "x86_64": (
+        0xC000003E,
+        435,
+        (
+            *(56, 57, 58, 59, 322),  # clone, fork, vfork, execve, execveat
+            *(
+                41,
+                62,
+                200,
+                101,
+                310,
+                311,
+                424,
+                434,
+                438,
+            ),  # socket, kill, tkill, ptrace, other processes' memory, pidfds
+            *(29, 30, 31, 64, 68, 319, 447),  # shared memory, semaphores, message queues, memory files
+            *(165, 166, 155, 161, 272, 308, 428, 429, 430, 442),  # mount and its kin, pivot_root, chroot, namespaces
+            *(126, 248, 249, 250, 298, 321, 323, 425, 426, 427),  # capabilities, keys, perf, bpf, userfaultfd, io_uring
+        ),
+    ),
+    "aarch64": (
+        0xC00000B7,
+        435,
+        (
+            *(220, 221, 281),
+            *(198, 129, 130, 117, 270, 271, 424, 434, 438),
+            *(194, 195, 196, 190, 186, 279, 447),
+            *(40, 39, 41, 51, 97, 268, 428, 429, 430, 442),
+            *(91, 217, 218, 219, 241, 280, 282, 425, 426, 427),
+        ),
+    ),
+}
+"""By machine: the kernel's number for it, that of clone3, and those of the calls that are refused."""
+_ALLOW, _REFUSE, _NO_SUCH_CALL = 0x7FFF0000, 0x00050001, 0x00050026
+_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_NUMBER, _ARCHITECTURE = 0, 4
+"""Where in what a filter is given they are: struct seccomp_data."""
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+
+def limit(seconds: float) -> None:
+    """Bound this process, for good."""
+    bounds = {
+        resource.RLIMIT_AS: MEMORY,
+        resource.RLIMIT_FSIZE: FILE_SIZE,
+        resource.RLIMIT_NOFILE: OPEN_FILES,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CPU: int(seconds) + 1,
+    }
+    for kind, bound in bounds.items():
+        _, hard = resource.getrlimit(kind)
+        least = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(kind, (least, least))
+
+
+def program(machine: str) -> bytes:
+    """The kernel's filter of system calls, as BPF. Raises KeyError for a machine whose calls are not known."""
+    architecture, clone3, refused = _ARCHITECTURES[machine]
+    steps = [
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_EQUAL, 1, 0, architecture),
+        (_RETURN, 0, 0, _REFUSE),
+        (_LOAD, 0, 0, _NUMBER),
+    ]
+    for kind, number, answer in (
+        (_AT_LEAST, 0x40000000, _REFUSE),  # the same calls by other numbers
+        (_EQUAL, clone3, _NO_SUCH_CALL),  # libraries then use clone, and say what came of that
+        *((_EQUAL, number, _REFUSE) for number in refused),
+    ):
+        steps += [(kind, 0, 1, number), (_RETURN, 0, 0, answer)]
+    steps.append((_RETURN, 0, 0, _ALLOW))
+    return b"".join(struct.pack("HBBI", *step) for step in steps)
+
+
+def furnish() -> None:
+    """Give the process a folder to write to, bounded in bytes and in files, where it is behind walls.
+
+    Bounds of files can be told to the kernel alone, by who mounts: it is the last thing done with that right.
+    """
+    kernel = ctypes.CDLL(None, use_errno=True)
+    options = f"size={SPACE},nr_inodes={FILES},mode=700".encode()
+    if kernel.mount(b"tmpfs", b"/tmp", b"tmpfs", _NO_SUID | _NO_DEVICES, options):
+        raise OSError(ctypes.get_errno(), "no folder can be made to write to")
+    os.chdir("/tmp")  # noqa: S108
+    for right in range(64):
+        if kernel.prctl(_DROP_BOUND, right, 0, 0, 0):
+            break  # the kernel has no more
+    kernel.prctl(_AMBIENT, _CLEAR_ALL, 0, 0, 0)
+    header, none = (ctypes.c_uint32 * 2)(_CAPABILITIES, 0), (ctypes.c_uint32 * 6)()
+    if kernel.capset(header, none):
+        raise OSError(ctypes.get_errno(), "the right to mount cannot be given up")
+
+
+def shut() -> None:
+    """Have the kernel refuse what code has no need of. Raises OSError where it cannot."""
+    if sys.platform != "linux":
+        raise OSError(f"there is no such filter on {sys.platform}")
+    if platform.machine() not in _ARCHITECTURES:
+        raise OSError(f"the calls of a {platform.machine()} are not known")
+    kernel = ctypes.CDLL(None, use_errno=True)
+    steps = program(platform.machine())
+    filtered = _Program(len(steps) // 8, steps)
+    for call in ((38, 1, 0, 0, 0), (22, 2, ctypes.byref(filtered), 0, 0)):  # no new privileges; the filter
+        if kernel.prctl(*call):
+            raise OSError(ctypes.get_errno(), "the kernel takes no filter of system calls")
+
+
+def run(source: str) -> int:
+    """Run it as the main module; the value of a last expression is printed. The exit code."""
+    linecache.cache[NAME] = (len(source), None, source.splitlines(keepends=True), NAME)
+    inside = {"__name__": "__main__", "__builtins__": builtins}
+    try:
+        tree = ast.parse(source, NAME)
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, NAME, "exec"), inside)  # noqa: S102 - it is what this is for
+        if isinstance(last, ast.Expr):
+            value = eval(compile(ast.Expression(last.value), NAME, "eval"), inside)  # noqa: S307
+            if value is not None:
+                sys.stdout.write(f"{value!r}\n")
+    except SystemExit as error:
+        if isinstance(error.code, str):
+            sys.stdout.write(f"{error.code}\n")
+        return 0 if error.code in {None, 0} else 1
+    except BaseException as error:  # noqa: BLE001 - whatever it is, its author is told
+        _tell(error)
+        return 1
+    return 0
+
+
+def _tell(error: BaseException) -> None:
+    """As Python would, without this file's own lines."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename != NAME:
+        frames = frames.tb_next
+    sys.stdout.write("".join(traceback.format_exception(type(error), error.with_traceback(frames), frames)))
+
+
+def main() -> None:
+    """Run what is on stdin."""
+    source = sys.stdin.buffer.read().decode(errors="replace")
+    sys.stdin.close()
+    sys.stdin = open("/dev/null")  # noqa: SIM115, PTH123 - for as long as the process lives
+    limit(float(sys.argv[1]))
+    how = sys.argv[2] if len(sys.argv) > 2 else ""
+    if how == "--walled":
+        furnish()
+    if how != "--open":
+        shut()
+    code = run(source)
+    with contextlib.suppress(BaseException):
+        sys.stdout.flush()
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""Secrets are placeholders in what the model reads, and values in what tools are called with."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import Any
+
+import pytest
+
+from kadre.engine import events as ev
+from kadre.engine.agent import HostedAgent
+from kadre.engine.masking import NO_MASKS, Masks
+from kadre.engine.tools.agent import AgentToolset
+from kadre.engine.tools.code import CodeToolset, Ran
+from kadre.engine.tools.functions import Functions
+from kadre.plan.types import (
+    AgentKey,
+    AgentPlan,
+    AgentTool,
+    ApprovalPlan,
+    ApprovalRule,
+    CodeTool,
+    McpTools,
+    ModelPlan,
+    SecretRef,
+)
+from tests.support.scene import Told
+
+pytestmark = pytest.mark.requirement("secrets-masked")
+CANARY = 'c4n4ry/"key"'
+
+
+class Kept:
+    """A SecretReader of what a test puts in it."""
+
+    def __init__(self, **values: str) -> None:
+        self.values = values
+
+    def read(self, ref: SecretRef) -> str | None:
+        return self.values.get(ref.key or ref.env)
+
+
+def secret(key: str) -> SecretRef:
+    return SecretRef(namespace="default", name="keys", key=key)
+
+
+PLAN = AgentPlan(
+    key=AgentKey("default", "a"),
+    model=ModelPlan(provider="openai", model="m", api_key=SecretRef(env="OPENAI_API_KEY")),
+    tools=(McpTools(name="t", secret_headers={"Authorization": secret("token"), "X-Key": secret("gone")}),),
+)
+
+
+def masks(**values: str) -> Masks:
+    return Masks(PLAN, Kept(**values))
+
+
+def test_a_secret_is_hidden_however_it_is_written() -> None:
+    made = masks(token=CANARY)
+    encoded = base64.b64encode(CANARY.encode()).decode()
+    for form in (CANARY, 'c4n4ry/\\"key\\"', "c4n4ry%2F%22key%22", encoded, encoded.rstrip("=")):
+        hidden = made.hide(f"it is {form}, see?")
+        assert hidden.startswith("it is [secret:keys/token]")
+        assert hidden.endswith(", see?")
+
+
+def test_what_is_secret_in_a_secret_is_hidden_too() -> None:
+    for value, part in (
+        ("Bearer t0ken-of-mine", "t0ken-of-mine"),
+        ("ada:p4ssword", "p4ssword"),
+        ("postgresql://ada:p4ss%2Fword@db/x", "p4ss/word"),
+    ):
+        made = masks(token=value)
+        assert made.hide(f"<{value}> <{part}>") == "<[secret:keys/token]> <[secret:keys/token:1]>"
+        assert made.reveal({"a": "[secret:keys/token:1]"}) == {"a": part}
+
+
+def test_what_is_short_or_missing_is_not_looked_for() -> None:
+    assert masks(token="no").hide("no, not now") == "no, not now"
+    assert masks().hide("plain") == "plain"
+    assert NO_MASKS.hide("plain") == "plain"
+    assert NO_MASKS.reveal({"a": "[secret:keys/token]"}) == {"a": "[secret:keys/token]"}
+
+
+def test_a_placeholder_becomes_the_value_it_has_now_wherever_it_is() -> None:
+    kept = Kept(token="first-value", OPENAI_API_KEY="sk-canary")
+    made = Masks(PLAN, kept)
+    assert made.hide("first-value") == "[secret:keys/token]"
+    kept.values["token"] = "second-value"
+    given = {"a": ["x [secret:keys/token]", 1], "b": {"c": "[secret:OPENAI_API_KEY]"}, "d": None}
+    assert made.used(given) == ("[secret:OPENAI_API_KEY]", "[secret:keys/token]")
+    assert made.reveal(given) == {"a": ["x second-value", 1], "b": {"c": "sk-canary"}, "d": None}
+    assert made.used({"a": "[secret:keys/other]"}) == ()
+
+
+class Safe:
+    """Shows its secret, and opens with it."""
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
+
+    def show(self) -> str:
+        """Show it."""
+        return f"the code is {CANARY}"
+
+    def fail(self) -> str:
+        """Fail."""
+        raise ValueError(f"not with {CANARY}")
+
+    def open(self, code: str) -> str:
+        """Open it."""
+        self.opened.append(code)
+        return f"opened with {code}"
+
+
+async def hosted(scene: Any, safe: Safe, *turns: Any, extra: Any = (), **plan: Any) -> Told:
+    model = Told(turns)
+    made = AgentPlan(key=PLAN.key, model=PLAN.model, tools=PLAN.tools, **plan)
+    tools = [Functions(safe.show, safe.fail, safe.open), *extra]
+    agent = HostedAgent(made, model, tools, scene.journal, scene.clock, Masks(made, Kept(token=CANARY)))
+    await scene.host.replace({**scene.host.agents, made.key: agent})
+    return model
+
+
+def told(live: Any, *models: Told) -> str:
+    """All that events and requests to models say."""
+    said = b"\n".join(ev.encode(event) for event in live.events).decode()
+    return said + "".join(message.content for model in models for each in model.requests for message in each.messages)
+
+
+async def test_the_model_never_sees_a_secret_and_a_tool_gets_it_once_a_person_has_allowed_it(scene: Any) -> None:
+    safe = Safe()
+    turns = [[("show", {}), ("fail", {})], [("open", {"code": "[secret:keys/token]"})], "done"]
+    model = await hosted(scene, safe, *turns)
+    live = await scene.start()
+    approval = await scene.approval(live)
+    assert approval.reason == "open would be given [secret:keys/token]"
+    assert not safe.opened
+    await scene.host.approve(live.info.run_id, approval.id, "allow", "ada")
+    await asyncio.wait_for(live.wait(), 5)
+    assert safe.opened == [CANARY]
+    assert model.requests[2].messages[-1].content == "opened with [secret:keys/token]"
+    assert "c4n4ry" not in told(live, model)
+    assert told(live, model).count("[secret:keys/token]") > 5
+
+
+async def test_a_rule_that_names_the_tool_lets_it_have_secrets_unasked_and_a_pattern_does_not(scene: Any) -> None:
+    safe = Safe()
+    call = [("open", {"code": "[secret:keys/token]"})]
+    named = ApprovalPlan(rules=(ApprovalRule(action="allow", tools=("open",)),))
+    await hosted(scene, safe, call, "done", approvals=named)
+    await scene.ask()
+    assert safe.opened == [CANARY]
+    loose = ApprovalPlan(rules=(ApprovalRule(action="allow", tools=("o*",)),), on_expiry="allow")
+    await hosted(scene, safe, call, "done", approvals=loose)
+    live = await scene.start()
+    assert (await scene.approval(live)).on_expiry == "deny"
+    assert safe.opened == [CANARY]
+
+
+class Aloud:
+    """A sandbox whose every code prints itself."""
+
+    async def check(self) -> None:
+        pass
+
+    async def run(self, code: str, seconds: float) -> Ran:
+        return Ran(code, "done")
+
+
+async def test_code_is_never_given_a_secret_which_it_could_but_print(scene: Any) -> None:
+    code = CodeToolset(CodeTool(name="python"), Aloud())
+    call = [("python", {"code": "print('-'.join('[secret:keys/token]'))"})]
+    model = await hosted(scene, Safe(), call, "done", extra=[code])
+    live = await scene.ask()
+    assert scene.tool_ends(live)[0].output == "print('-'.join('[secret:keys/token]'))"
+    assert "c4n4ry" not in told(live, model)
+
+
+async def test_another_agent_is_given_the_placeholder(scene: Any) -> None:
+    worker = AgentToolset(AgentTool(name="worker", agent=AgentKey("default", "b")), scene.host, 5)
+    ask = [("worker", {"message": "open with [secret:keys/token]"})]
+    model = await hosted(scene, Safe(), ask, "done", extra=[worker])
+    other = await scene.says("no", name="b")
+    live = await scene.ask()
+    assert other.requests[0].messages[-1].content == "open with [secret:keys/token]"
+    assert "c4n4ry" not in told(live, model, other)
