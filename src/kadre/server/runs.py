@@ -212,9 +212,9 @@ def check_filters(request: Request) -> None:
     _age(request.query_params.get("before"))
 
 
-def limit_of(request: Request) -> int:
+def limit_of(request: Request, default: int = 100) -> int:
     """How many entries a list is to have. Raises BadRequest."""
-    text = request.query_params.get("limit", "100")
+    text = request.query_params.get("limit", str(default))
     limit = sse.number(text)
     if limit is None or not 1 <= limit <= MAX_PAGE:
         raise BadRequest(f"limit must be a number from 1 to {MAX_PAGE}", reason="BadLimit")
