@@ -63,6 +63,21 @@ async def test_a_session_is_not_deleted_under_a_run(scene: Scene, http: Http) ->
     assert len(live.pending_approvals()) == 1
 
 
+async def test_a_session_with_a_namesake_that_was_not_used_for_long_is_not_deleted_by_its_name(
+    scene: Scene, http: Http
+) -> None:
+    await scene.says("hello")
+    await scene.says("hello", name="b")
+    await whole_run(scene.journal, "old", "s", agent="default/b")
+    for index in range(1001):
+        await whole_run(scene.journal, f"run-{index}", "s", agent="default/a", minute=index + 1)
+    status, told = await answered(http.delete("/sessions/s"))
+    assert (status, told["error"]["reason"]) == (409, "AmbiguousSession")
+    assert told["error"]["candidates"] == ["default/a", "default/b"]
+    assert (await answered(http.delete("/sessions/s?agent=b")))[0] == 204
+    assert (await answered(http.delete("/sessions/s")))[0] == 204
+
+
 @pytest.mark.parametrize(
     ("way", "path", "sent", "reason"),
     [

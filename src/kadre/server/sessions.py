@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -14,7 +13,7 @@ from kadre.engine import searching
 from kadre.engine.events import Summary
 from kadre.engine.host import Host
 from kadre.engine.memory import conversation
-from kadre.engine.memory.port import Journal, RunInfo, SessionInfo
+from kadre.engine.memory.port import Journal, SessionInfo
 from kadre.server import body, errors, export
 from kadre.server.runs import MAX_PAGE, RunsDoor, limit_of, only
 from kadre.server.streaming import Stream
@@ -109,24 +108,25 @@ class SessionsDoor:
         title = " ".join(sent.title.split())
         if len(title) > MAX_TITLE:
             raise BadRequest(f"a title has at most {MAX_TITLE} characters", reason="BadTitle")
-        journal, runs = await self._one(request)
-        await journal.rename_session(runs[0].agent, runs[0].session_id, title)
-        return errors.json_response({"session_id": runs[0].session_id, "agent": runs[0].agent, "title": title})
+        journal, session = await self._one(request)
+        await journal.rename_session(session.agent, session.session_id, title)
+        return errors.json_response({"session_id": session.session_id, "agent": session.agent, "title": title})
 
     async def delete(self, request: Request) -> Response:
         """Forget it, with its runs. Not while one of them is under way."""
         _check_person(request)
-        journal, runs = await self._one(request)
-        await journal.delete_session(runs[0].agent, runs[0].session_id)
+        journal, session = await self._one(request)
+        await journal.delete_session(session.agent, session.session_id)
         return Response(status_code=204)
 
-    async def _one(self, request: Request) -> tuple[Journal, Sequence[RunInfo]]:
+    async def _one(self, request: Request) -> tuple[Journal, SessionInfo]:
         """The session that is to be changed. Raises NotFound, and Conflict where two agents have one of that name."""
         session_id, agent = request.path_params["id"], self._runs.agent(request)
-        found: dict[str, tuple[Journal, Sequence[RunInfo]]] = {}
+        found: dict[str, tuple[Journal, SessionInfo]] = {}
         for journal in self._runs.journals(request):
-            for run in await journal.runs(agent=agent, session_id=session_id, caller=only(request), limit=MAX_PAGE):
-                found.setdefault(run.agent, (journal, [run]))
+            named = await journal.sessions(agent=agent, session_id=session_id, caller=only(request), limit=MAX_PAGE)
+            for session in named:
+                found.setdefault(session.agent, (journal, session))
         if len(found) > 1:
             message = f"several agents have a session {session_id!r}; say which with ?agent="
             raise Conflict(message, reason="AmbiguousSession", details={"candidates": sorted(found)})
