@@ -100,11 +100,13 @@ class Client:
                 raise Lost(f"the connection was lost before the end ({shorten(str(error))})") from error
 
     def decide(
-        self, run_id: str, approval_id: str, decision: Literal["allow", "deny"], note: str, answer: str | None = None
+        self, run_id: str, approval_id: str, decision: Literal["allow", "deny"], said: Mapping[str, Any]
     ) -> None:
-        """Decide a call that a run waits with, or answer its question. Raises Unreachable, Answered."""
-        body = {"approval_id": approval_id, "decision": decision, "note": note, "answer": answer}
-        self.post(f"/runs/{run_id}/approve", body)
+        """Decide a call that a run waits with, or answer its question; `said`: see `POST /runs/{id}/approve`.
+
+        Raises Unreachable, Answered.
+        """
+        self.post(f"/runs/{run_id}/approve", {"approval_id": approval_id, "decision": decision, **said})
 
     def chat(self, agent: str, message: str, session_id: str, run_id: str) -> Iterator[ev.Event]:
         """Say something to an agent (`name` or `namespace/name`); its run's events until the end. Raises Lost too."""
