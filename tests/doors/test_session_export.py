@@ -45,6 +45,8 @@ async def test_a_long_session_is_exported_from_its_first_message_to_its_last(sce
     assert (status, [message["content"] for message in whole["messages"]]) == (200, texts)
     assert [run["run_id"] for run in whole["runs"]] == [f"run-{number}" for number in range(1250, 0, -1)]
     assert whole["complete"] is True
+    async with http.head("/sessions/long?whole=true") as head:
+        assert (head.status, head.content_type, await head.read()) == (200, "application/json", b"")
     _, text = await answered(http.get("/sessions/long?format=markdown"))
     assert [line for line in text.splitlines() if line.startswith(("question", "answer"))] == texts
     assert "not kept any more" not in text
