@@ -198,7 +198,8 @@ class Approvals:
             raise Unavailable(message, reason="ToolsUnavailable", retry_after=5.0)
         spec = item.bound.spec
         real = calling.revealed(spec, arguments, self._masks)
-        if wrong := validity.fault(spec.parameters, real, self._masks.hide):
+        known = self._masks.knows(arguments)
+        if known and (wrong := validity.fault(spec.parameters, real, self._masks.hide)):
             raise BadRequest(f"{spec.name} does not take these arguments: {wrong}", reason="InvalidArguments")
         if spec.filled:
             arguments = parameters.fill(spec.parameters, arguments)
