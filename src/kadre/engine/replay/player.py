@@ -17,6 +17,7 @@ from kadre.engine.agent import HostedAgent
 from kadre.engine.approvals import NOTHING, Said
 from kadre.engine.host import Host
 from kadre.engine.live import Live
+from kadre.engine.masking import Masks
 from kadre.engine.memory import conversation, spill
 from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.messages import Message, ToolCall, ToolSpec
@@ -25,6 +26,7 @@ from kadre.engine.models.replay import Overheard, ReplayModel
 from kadre.engine.replay import case as cases
 from kadre.engine.replay import declared
 from kadre.engine.replay.case import Case
+from kadre.engine.secrets import SecretReader
 from kadre.engine.tools.allowed import Allowed
 from kadre.engine.tools.port import Toolset
 from kadre.engine.tools.recorded import Outcome, RecordedTools
@@ -47,9 +49,10 @@ class Stuck(KadreError):
     """A case whose run does not come to its end."""
 
 
-async def play(case: Case, plan: AgentPlan, own: Model | None = None) -> Case:
+async def play(case: Case, plan: AgentPlan, own: Model | None = None, secrets: SecretReader | None = None) -> Case:
     """What the agent makes of the case, in the form of a case. `own`: its model, for a case that has no replies.
 
+    `secrets` that are there are kept from the model as when it was recorded; of the others the placeholders are.
     Raises Stuck.
     """
     clock = FakeClock(case.recorded.time) if case.recorded else FakeClock()
@@ -59,9 +62,10 @@ async def play(case: Case, plan: AgentPlan, own: Model | None = None) -> Case:
     live: Live | None = None
     try:
         async with asyncio.timeout(SECONDS):
-            agent = HostedAgent(_roomy(plan, case), model, await _toolsets(case, plan), journal, clock)
+            masks = Masks(plan, secrets or declared.NoSecrets(), played=True)
+            agent = HostedAgent(_roomy(plan, case), model, await _toolsets(case, plan), journal, clock, masks)
             await host.replace({plan.key: agent})
-            history = conversation.last(_earlier(case), plan.memory.max_history)
+            history = conversation.last(_earlier(case, masks), plan.memory.max_history)
             ask = Ask(agent=plan.key, message=case.message, history=(*history, *case.brought), run_id="run-played")
             live = await host.start(ask)
             await _decide(host, live, case)
@@ -88,9 +92,12 @@ def _awaited(live: Live | None, model: Overheard) -> str:
     return "its agent to begin"
 
 
-def _earlier(case: Case) -> list[Message]:
+def _earlier(case: Case, masks: Masks) -> list[Message]:
     """Earlier messages, the first known for a summary where it is one: it stays when others are left out."""
-    found = list(case.history or ())
+    found = [
+        msgspec.structs.replace(message, content=masks.hide(message.content)) if message.role == "tool" else message
+        for message in case.history or ()
+    ]
     if found and found[0].content.startswith(conversation.SUMMED):
         found[0] = conversation.Summed(found[0].role, found[0].content)
     return found
