@@ -256,7 +256,7 @@ def story(desk: Desk, door: Door, die: Callable[[], None]) -> None:
     status, waiting = door.send(f"{door.agent}/chat", message)
     assert status == 202, waiting
     (approval,) = waiting["approvals"]
-    assert approval["tool_call"]["arguments"] == ticket
+    assert approval["tool_call"]["arguments"] == ticket | {"priority": "medium"}
     die()
     assert not desk.services.filed
     run = f"/runs/{waiting['run_id']}"
