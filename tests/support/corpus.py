@@ -82,11 +82,19 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return READS.get(self.through, FETCH) if self.reads is None else self.reads
 
 
-def load(folder: Path) -> Mapping[str, Case]:
-    """All cases of the folder's files, by their ids."""
+def load(folder: Path, marks: Mapping[str, str]) -> Mapping[str, Case]:
+    """All cases of the folder's files, by their ids. `marks`: what stands for the words between @."""
     found: dict[str, Case] = {}
     for file in sorted(folder.glob("*.cases.yaml")):
-        for case in msgspec.convert(yaml.safe_load(file.read_text(encoding="utf-8")), list[Case]):
+        for case in msgspec.convert(yaml.safe_load(marked(file, marks)), list[Case]):
             assert case.id not in found, f"{file.name}: two cases are named {case.id}"
             found[case.id] = case
     return found
+
+
+def marked(file: Path, marks: Mapping[str, str]) -> str:
+    """The file's text with the words between @ filled in."""
+    text = file.read_text(encoding="utf-8")
+    for mark, value in marks.items():
+        text = text.replace(f"@{mark}@", value)
+    return text

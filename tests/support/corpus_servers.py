@@ -3,7 +3,6 @@ shows the secrets it is sent where a case wants that, and keeps what is written 
 
 from __future__ import annotations
 
-import asyncio
 import html
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
+from kadre.base.clock import SystemClock
 from tests.support.corpus import Case
 
 LARGE = 5 << 20
@@ -31,22 +31,28 @@ class Written(NamedTuple):
 class Servers:
     """They run in the test's process. `written`: in order."""
 
-    def __init__(self, cases: Mapping[str, Case]) -> None:
+    def __init__(self) -> None:
         self.port = 0
         self.foreign = 0
         self.written: list[Written] = []
         self.asked: list[str] = []
-        self._cases = cases
+        self.cases: Mapping[str, Case] = {}
 
     # -- the API ---------------------------------------------------------------------------------------------------
 
     async def page(self, request: web.Request) -> web.StreamResponse:
         """What a case says, in the part of an answer that it names."""
-        case = self._cases[request.match_info["case"]]
+        case = self.cases.get(request.match_info["case"])
+        if case is None:
+            return web.Response(status=404)
         self.asked.append(request.path)
         if case.form == "drip":
             return await _dripped(request)
         return _FORMS[case.form](request, case.text)
+
+    async def moved(self, request: web.Request) -> web.Response:
+        """Where a redirect leads."""
+        return web.Response(text=request.query["text"])
 
     async def close(self, request: web.Request) -> web.Response:
         """A write that only a class allows."""
@@ -92,7 +98,7 @@ class Servers:
             case "tools/list":
                 told["result"] = {"tools": self._tools(request.match_info["kind"])}
             case "tools/call" if params["name"] in {"read_page", "query"}:
-                told |= _MCP_FORMS[(case := self._cases[params["arguments"]["case"]]).form](request, case.text)
+                told |= _MCP_FORMS[(case := self.cases[params["arguments"]["case"]]).form](request, case.text)
             case "tools/call":
                 self._write(params["arguments"]["case"], params["name"], json.dumps(params["arguments"]))
                 told |= _text("done")
@@ -107,7 +113,7 @@ class Servers:
     def _tools(self, kind: str) -> list[dict[str, Any]]:
         tools = [tool("read_page", readOnlyHint=True), tool("write_note"), tool("delete_everything")]
         if kind == "poisoned":
-            for case in self._cases.values():
+            for case in self.cases.values():
                 if case.through == "description":
                     tools.append(_poisoned(case))
         return tools
@@ -137,9 +143,6 @@ def _poisoned(case: Case) -> dict[str, Any]:
             about["default"] = case.text
         case "enum":
             about["enum"] = [case.text, "other"]
-        case "name":
-            listed["name"] = case.says and f"look_{case.text.split(' ')[0]}"
-            listed["description"] = case.mark
         case form:
             raise AssertionError(f"no listing has the form {form}")
     return listed
@@ -210,17 +213,17 @@ async def _dripped(request: web.Request) -> web.StreamResponse:
     await response.prepare(request)
     while request.transport is not None and not request.transport.is_closing():
         await response.write(b"x")
-        await asyncio.wait([asyncio.ensure_future(asyncio.Event().wait())], timeout=0.05)
+        await SystemClock().sleep(0.05)
     return response
 
 
 @asynccontextmanager
-async def corpus_servers(cases: Mapping[str, Case]) -> AsyncIterator[Servers]:
+async def corpus_servers() -> AsyncIterator[Servers]:
     """Serve them."""
-    serving = Servers(cases)
+    serving = Servers()
     app, away = web.Application(), web.Application()
     app.router.add_get("/page/{case}", serving.page)
-    app.router.add_get("/moved", lambda request: web.Response(text=request.query["text"]))
+    app.router.add_get("/moved", serving.moved)
     app.router.add_get("/desk/tickets/{case}", serving.page)
     app.router.add_post("/desk/tickets/{case}/close", serving.close)
     app.router.add_post("/tickets", serving.file)

@@ -34,12 +34,12 @@ class Asked(NamedTuple):
 class WorstModel:
     """A running one. `asked`: every request; `seen`: the cases whose text it has read."""
 
-    def __init__(self, cases: Mapping[str, Case]) -> None:
+    def __init__(self) -> None:
         self.url = ""
         self.asked: list[Asked] = []
         self.seen: set[str] = set()
         self.keys: set[str] = set()
-        self._cases = cases
+        self.cases: Mapping[str, Case] = {}
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """One answer."""
@@ -74,7 +74,7 @@ class WorstModel:
         """The case that is played, and what the user said."""
         for message in reversed(messages):
             if message["role"] == "user" and (found := CASE.search(message["content"])):
-                return self._cases[found[1]], found[2]
+                return self.cases[found[1]], found[2]
         return None, ""
 
     def _answer(
@@ -88,9 +88,10 @@ class WorstModel:
             self.seen.add(case.id)
         asked = messages[0]["content"] if messages[0]["role"] == "system" else ""
         if asked == opening.ASKED:
-            return f"The user wants this: {case.text}", []
+            return f"The user wants this: {messages[-1]['content']}", []
         if asked == longterm.ASKED:
-            return json.dumps([case.text[:400]] if case.through == "memory" and "look" in said else []), []
+            kept = case.through == "memory" and "look" in said
+            return json.dumps([_around(case, messages[-1]["content"])] if kept else []), []
         done = _calls(messages)
         planned = self._planned(case, said, body["model"], reads_it)
         if done < len(planned):
@@ -149,6 +150,12 @@ def _filled(step: Step, case: Case, read: str) -> Step:
     return Step(step.tool, json.loads(text))
 
 
+def _around(case: Case, told: str) -> str:
+    """The words that the case's tool said, as they were read."""
+    end = told.index(case.mark) + len(case.mark)
+    return told[max(0, end - 300) : end]
+
+
 def _repeated(messages: list[dict[str, Any]]) -> str:
     """All that tools have said, as it is and encoded."""
     told = "\n".join(str(each["content"]) for each in messages if each["role"] == "tool")[:MOST_SAID]
@@ -182,9 +189,9 @@ async def _sent(request: web.Request, stream: bool, text: str, steps: list[Step]
 
 
 @asynccontextmanager
-async def worst_model(cases: Mapping[str, Case]) -> AsyncIterator[WorstModel]:
+async def worst_model() -> AsyncIterator[WorstModel]:
     """Serve it."""
-    serving = WorstModel(cases)
+    serving = WorstModel()
     app = web.Application(client_max_size=16 * 1024**2)
     app.router.add_post("/v1/chat/completions", serving.chat)
     app.router.add_post("/v1/embeddings", serving.embeddings)

@@ -97,13 +97,13 @@ class HostedAgent:
         notices = []
         for toolset, specs in zip(self.toolsets, found, strict=True):
             if isinstance(specs, ToolError):
-                notices.append(Notice(reason="ToolsUnavailable", message=str(specs)))
+                notices.append(Notice(reason="ToolsUnavailable", message=self.masks.hide(str(specs))))
                 continue
             if toolset.notice:
-                notices.append(Notice(reason="ToolsLeftOut", message=toolset.notice))
+                notices.append(Notice(reason="ToolsLeftOut", message=self.masks.hide(toolset.notice)))
             for spec in specs:
                 name = _free_name(spec, tools)
-                shown = spec if name == spec.name else msgspec.structs.replace(spec, name=name)
+                shown = _masked(spec if name == spec.name else msgspec.structs.replace(spec, name=name), self.masks)
                 if policy.offered(self.plan.approvals, shown, spec.name):
                     tools[name] = Bound(toolset, spec.name, shown)
         return Offer(tuple(bound.spec for bound in tools.values()), tools, tuple(notices))
@@ -129,6 +129,16 @@ def _free_name(spec: ToolSpec, taken: Collection[str]) -> str:
         number += 1
         name = names.tool_name(f"{spec.server}_{spec.name}_{number}")
     return name
+
+
+def _masked(spec: ToolSpec, masks: Masks) -> ToolSpec:
+    """The tool without the secrets that its server's listing may show: a model reads that as it does an answer."""
+    listed = msgspec.json.encode((spec.description, spec.parameters)).decode()
+    hidden = masks.hide(listed)
+    if hidden == listed:
+        return spec
+    description, parameters = msgspec.json.decode(hidden)
+    return msgspec.structs.replace(spec, description=description, parameters=parameters)
 
 
 async def _specs(toolset: Toolset) -> Sequence[ToolSpec] | ToolError:
