@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,17 +16,19 @@ import yaml
 
 from kadre.cli.served import ServedRuns
 from kadre.engine.replay import recording
+from kadre.local.kept import KeptRuns
 from tests.support import canaries, corpus, corpus_stdio
 from tests.support.commands import kadre
 from tests.support.corpus import Case
 from tests.support.corpus_play import Played, Stage
 from tests.support.corpus_servers import Servers, corpus_servers
-from tests.support.upping import free_port, up
+from tests.support.upping import Upped, free_port, up
 from tests.support.worst_model import WorstModel, worst_model
 
 FOLDER = Path(__file__).parent / "corpus"
 AT_ONCE = 6
 INGESTED = "texts"
+PATHS = ("/metrics", "/agents", "/health", "/approvals", "/sessions?q=token")
 
 
 def prepared(folder: Path, port: int, model: WorstModel, servers: Servers) -> Mapping[str, Case]:
@@ -77,60 +79,82 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
             yield Stage(upped, model, servers)
 
 
-async def played(stage: Stage) -> list[Played]:
-    """All cases, some at a time."""
+async def played(stage: Stage, cases: Iterable[Case]) -> list[Played]:
+    """The cases, some at a time."""
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def one(case: Case) -> Played:
         async with slots:
             return await stage.play(case)
 
-    return list(await asyncio.gather(*[one(case) for case in stage.model.cases.values()]))
+    return list(await asyncio.gather(*[one(case) for case in cases]))
 
 
-async def kept(stage: Stage, folder: Path, plays: list[Played]) -> dict[str, set[str]]:
-    """The secrets in all that is left of the runs, by the place; ends the agents."""
-    upped, places = stage.upped, {}
-    runs = (await upped.get("/runs?limit=1000"))["runs"]
-    for run in runs:
-        told = await upped.get(f"/runs/{run['run_id']}")
-        places[f"run {run['run_id']}"] = canaries.found(json.dumps(told, ensure_ascii=False))
-        case = await recording.record(ServedRuns(upped.url), run["run_id"])
-        places[f"case of {run['run_id']}"] = canaries.found(msgspec.json.encode(case))
+async def left(stage: Stage, folder: Path, plays: Sequence[Played]) -> dict[str, set[str]]:
+    """The secrets in all that is left of the runs, by the place."""
+    upped = stage.upped
+    texts = {f"run {play.runs}": json.dumps(play.events, ensure_ascii=False) for play in plays}
+    begun = {run for play in plays for run in play.runs}
+    for run in (await upped.get("/runs?limit=1000"))["runs"]:
+        if run["run_id"] not in begun:  # another agent was asked in it
+            texts[f"run {run['run_id']}"] = json.dumps(await upped.get(f"/runs/{run['run_id']}"), ensure_ascii=False)
+    # What an agent gives its model is known to who serves it, what was said to the store.
+    served = {play.case.agent: play.runs[-1] for play in plays}
+    for runs, names in ((ServedRuns(upped.url), served.values()), (KeptRuns(folder / ".kadre"), begun)):
+        for name in names:  # beside this loop, which servers that the agent asks for its tools are in
+            case = await asyncio.to_thread(asyncio.run, recording.record(runs, name))
+            texts[f"case of {name}"] = msgspec.json.encode(case).decode()
     for session in {each for play in plays for each in play.sessions}:
-        for form in ("whole=true", "format=markdown"):
-            async with upped.http.get(f"/sessions/{session}?{form}") as answer:
-                places[f"session {session} {form}"] = canaries.found(await answer.text())
-    for path in ("/metrics", "/agents", "/health", "/approvals"):
-        async with upped.http.get(path) as answer:
-            places[path] = canaries.found(await answer.text())
-    await upped.stop()
-    places["the log"] = canaries.found(upped.said)
+        texts[f"session {session}"] = await told(upped, f"/sessions/{session}?whole=true")
+    for path in (f"/sessions/{plays[0].sessions[0]}?format=markdown", *PATHS):
+        texts[path] = await told(upped, path)
+    found = {place: canaries.found(text) for place, text in texts.items()}
     for file in (folder / ".kadre").rglob("*"):
         if file.is_file() and file.stem.partition(".")[0] != INGESTED:
-            places[f"the file {file.name}"] = canaries.found(file.read_bytes())
-    assert any(name.startswith("the file") for name in places)
-    return {place: names for place, names in places.items() if names}
+            found[f"the file {file.name}"] = canaries.found(file.read_bytes())
+    assert "the file journal.db" in found, sorted(found)
+    return {place: names for place, names in found.items() if names}
+
+
+async def told(upped: Upped, path: str) -> str:
+    """What is answered there."""
+    async with upped.http.get(path) as answer:
+        assert answer.status == 200, path
+        return await answer.text()
 
 
 @pytest.mark.requirement("corpus")
 async def test_the_worst_model_gets_no_secret_and_writes_nothing_unasked(tmp_path: Path) -> None:
     import time; t=time.time()
     async with staged(tmp_path) as stage:
+        cases = stage.model.cases.values()
         print("staged", time.time()-t); t=time.time()
-        plays = await played(stage)
+        plays = await played(stage, [case for case in cases if not case.gap])
         print("played", time.time()-t); t=time.time()
-        wrong = {play.case.id: stage.judged(play) for play in plays}
-        places = await kept(stage, tmp_path, plays)
-    print("kept", time.time()-t); t=time.time()
+        places = await left(stage, tmp_path, plays)
+        print("left", time.time()-t); t=time.time()
+        report = figures(stage, plays, places)
+        gaps = await played(stage, [case for case in cases if case.gap])
+        wrong = {play.case.id: stage.judged(play) for play in (*plays, *gaps)}
+        await stage.upped.stop()
+        if names := canaries.found(stage.upped.said):
+            places["the log"] = names
+    print(f"\n{report}; {len(gaps)} known gaps")  # noqa: T201 - as the guide says
     Path("/tmp/wrong.json").write_text(json.dumps({n:w for n,w in wrong.items() if w},indent=1)+json.dumps({n:sorted(w) for n,w in places.items()},indent=1))
-    model, servers = stage.model, stage.servers
-    unasked = sum(len(stage.unasked(play, [w for w in servers.written if w.case == play.case.id])) for play in plays)
-    print(  # noqa: T201 - the figures of the guide
-        f"\n{len(plays)} cases; {len(model.asked)} model requests looked at,"
-        f" {sum(bool(canaries.found(asked.text)) for asked in model.asked)} with a secret;"
-        f" {sum(len(play.asked) for play in plays)} calls asked about; {len(servers.written)} writes, {unasked} unasked;"
-        f" {len(places)} places with a secret left behind"
-    )
-    assert {name: told for name, told in wrong.items() if told} == {}
+    assert {play.case.id: wrong[play.case.id] for play in plays if wrong[play.case.id]} == {}
     assert places == {}
+    assert [play.case.id for play in gaps if not wrong[play.case.id]] == [], "no gaps any more: take their marks away"
+
+
+def figures(stage: Stage, plays: Sequence[Played], places: Mapping[str, set[str]]) -> str:
+    """What was played, looked at and found."""
+    requests, written = stage.model.asked, stage.servers.written
+    leaks = sum(bool(canaries.found(asked.text)) for asked in requests)
+    unasked = sum(len(stage.unasked(play, stage.written(play.case))) for play in plays)
+    granted = sum(len(stage.written(play.case)) for play in plays if play.case.expect == "granted")
+    asked = sum(len(play.asked) for play in plays)
+    return (
+        f"{len(plays)} cases; {len(requests)} model requests looked at, {leaks} with a secret; {asked} calls asked for;"
+        f" {len(written)} writes: {granted} granted by an author, {len(written) - granted - unasked} allowed by a person,"
+        f" {unasked} unasked; {len(places)} places with a secret"
+    )

@@ -56,6 +56,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "basic": lambda text: base64.b64encode(f"support:{text}".encode()).decode(),
     "login": lambda text: base64.b64encode(f"desk:{text}".encode()).decode(),
     "kept": lambda text: base64.b64encode(f'{{"auths": "{text}"}}'.encode()).decode(),
+    "repr": lambda text: repr(text)[1:-1],
     "hex": lambda text: text.encode().hex(),
     "html": _html,
     "indented": lambda text: text.replace("\n", "\n    "),

@@ -16,8 +16,8 @@ from tests.support.corpus import Case
 
 LARGE = 5 << 20
 """Bytes of an answer that is larger than any may be."""
-CUT = 300
-"""Characters of an error's text that a model reads: where one is cut, what is cut in two must not show."""
+CUTS = (300, 500)
+"""Characters of an error's text that a model reads: what is cut in two there must not show either."""
 
 
 class Written(NamedTuple):
@@ -168,7 +168,7 @@ _FORMS: dict[str, Form] = {
     "xml": lambda _, text: web.Response(text=f"<a><![CDATA[{text}]]></a>", content_type="application/xml"),
     "error": lambda _, text: web.json_response({"error": text}, status=400),
     "error-text": lambda _, text: web.Response(text=text, status=409),
-    "error-cut": lambda _, text: web.Response(text=_straddling(text), status=400),
+    "error-cut": lambda _, text: web.Response(text=_straddling(text.partition(" (ref")[0]), status=400),
     "failure": lambda _, text: web.Response(text=text, status=500),
     "page-error": lambda _, text: web.Response(text=f"<h1>{text}</h1>", status=404, content_type="text/html"),
     "reason": lambda _, text: web.Response(status=403, reason=text),
@@ -183,14 +183,16 @@ _FORMS: dict[str, Form] = {
     "large": lambda _, text: web.Response(text=text + "x" * LARGE),
     "malformed": lambda _, text: web.Response(text=f'{{"ticket": "{text}', content_type="application/json"),
     "strays": lambda _, text: web.json_response({"ticket": [text]}),
+    "much": lambda _, text: web.Response(text="x " * 30_000 + text),
     "model-error": lambda _, text: web.Response(text=text),
+    "helper-error": lambda _, text: web.Response(text=text),
 }  # fmt: skip
 _MCP_FORMS: dict[str, Callable[[web.Request, str], dict[str, Any]]] = {
     "text": lambda _, text: _text(text),
     "structured": lambda _, text: {"result": {"content": [], "structuredContent": {"page": text}}},
     "error": lambda _, text: _text(text, isError=True),
     "rpc-error": lambda _, text: {"error": {"code": -32000, "message": text}},
-    "rpc-error-cut": lambda _, text: {"error": {"code": -32000, "message": _straddling(text)}},
+    "rpc-error-cut": lambda _, text: {"error": {"code": -32000, "message": _straddling(text.partition(" (ref")[0])}},
     "resource": lambda _, text: {
         "result": {"content": [{"type": "resource", "resource": {"uri": "file:///a", "text": text}}]}
     },
@@ -203,8 +205,11 @@ _MCP_FORMS: dict[str, Callable[[web.Request, str], dict[str, Any]]] = {
 
 
 def _straddling(text: str) -> str:
-    """The text so far on that its middle is where errors are cut."""
-    return "-" * (CUT - len(text) // 2) + text + "-" * CUT
+    """The text again and again, so that errors are cut in the middle of it."""
+    told = ""
+    for cut in CUTS:
+        told = told.ljust(cut - len(text) * 3 // 4, "-") + text
+    return told.ljust(2 * CUTS[-1], "-")
 
 
 async def _dripped(request: web.Request) -> web.StreamResponse:

@@ -1,6 +1,6 @@
 """An MCP server that speaks over stdin, for the corpus: `corpus_stdio.py (serve | crash) CASES.json SINK_URL`.
 
-`crash` ends at once with a traceback that shows the environment, as careless programs do.
+`crash` ends at once and shows the password that it was given, as careless programs do.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def answer(method: str, params: dict[str, Any], texts: dict[str, str], sink: str
 def main() -> None:
     """Serve until the end of stdin."""
     if sys.argv[1] == "crash":
-        raise SystemExit(f"cannot start with {dict(os.environ)}")
+        raise SystemExit(f"cannot log in with {os.environ['PASSWORD']}")
     texts = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
     for line in sys.stdin:
         message = json.loads(line)

@@ -50,6 +50,8 @@ class WorstModel:
         if case is not None and case.form == "model-error":
             shown = f"{case.text} is not allowed for {request.headers['Authorization']}"
             return web.json_response({"error": {"message": shown, "type": "invalid_api_key"}}, status=401)
+        if case is not None and case.form == "helper-error" and body["model"] == HELPER and case.mark in text:
+            return web.json_response({"error": {"message": case.text, "type": "content_filter"}}, status=400)
         answer, calls = self._answer(case, said, messages, body)
         return await _sent(request, bool(body.get("stream")), answer, calls)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -134,11 +134,18 @@ def _free_name(spec: ToolSpec, taken: Collection[str]) -> str:
 def _masked(spec: ToolSpec, masks: Masks) -> ToolSpec:
     """The tool without the secrets that its server's listing may show: a model reads that as it does an answer."""
     listed = msgspec.json.encode((spec.description, spec.parameters)).decode()
-    hidden = masks.hide(listed)
-    if hidden == listed:
+    if masks.hide(listed) == listed:
         return spec
-    description, parameters = msgspec.json.decode(hidden)
+    description, parameters = _hidden([spec.description, spec.parameters], masks)
     return msgspec.structs.replace(spec, description=description, parameters=parameters)
+
+
+def _hidden(inside: Any, masks: Masks) -> Any:
+    if isinstance(inside, str):
+        return masks.hide(inside)
+    if isinstance(inside, dict):
+        return {masks.hide(key): _hidden(value, masks) for key, value in inside.items()}
+    return [_hidden(value, masks) for value in inside] if isinstance(inside, list) else inside
 
 
 async def _specs(toolset: Toolset) -> Sequence[ToolSpec] | ToolError:
