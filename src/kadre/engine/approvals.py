@@ -18,12 +18,13 @@ from kadre.base.clock import Clock
 from kadre.base.errors import BadRequest, Conflict, NotFound, Unavailable, shorten
 from kadre.base.ids import new_id
 from kadre.base.tasks import first_of
+from kadre.engine import calling, policy
 from kadre.engine import events as ev
-from kadre.engine import policy
 from kadre.engine.calling import Prepared
 from kadre.engine.deadline import Deadline
+from kadre.engine.masking import NO_MASKS, Masks
 from kadre.engine.recorder import Recorder
-from kadre.engine.tools import validity
+from kadre.engine.tools import parameters, validity
 from kadre.plan.types import ApprovalPlan
 
 Decision = Literal["allow", "deny"]
@@ -71,11 +72,14 @@ def check(approval: ev.Approval, decision: Decision, said: Said) -> None:
 class Approvals:
     """One run's own questions."""
 
-    def __init__(self, recorder: Recorder, deadline: Deadline, clock: Clock, plan: ApprovalPlan) -> None:
+    def __init__(
+        self, recorder: Recorder, deadline: Deadline, clock: Clock, plan: ApprovalPlan, masks: Masks = NO_MASKS
+    ) -> None:
         self._recorder = recorder
         self._deadline = deadline
         self._clock = clock
         self._plan = plan
+        self._masks = masks
         self._open: dict[str, ev.Approval] = {}
         self._calls: dict[str, Prepared] = {}
         """What is asked about, by approval: not known yet where the run has just been taken up."""
@@ -156,8 +160,9 @@ class Approvals:
         if approval is None:
             raise _none(approval_id)
         check(approval, decision, said)
-        if said.arguments is not None:
-            await self._check_arguments(approval_id, said.arguments)
+        arguments = said.arguments
+        if arguments is not None:
+            arguments = await self._check_arguments(approval_id, arguments)
         if self._open.pop(approval_id, None) is None:  # decided while the arguments were checked
             raise _none(approval_id)
         self._decisions[approval_id] = self._recorder.emit(
@@ -165,16 +170,18 @@ class Approvals:
             approval_id=approval_id,
             decision=decision,
             by=by,
-            note=note,
-            arguments=said.arguments,
-            answer=said.answer,
+            # A person may have typed one of the agent's secrets: the model, and whoever reads events, are told of it.
+            note=self._masks.hide(note),
+            arguments=self._masks.hidden(arguments),
+            answer=self._masks.hidden(said.answer),
         )
         try:
             await self._recorder.commit()
         finally:
             self._decided.set()  # where it could not be recorded the run must find out, not wait for another
 
-    async def _check_arguments(self, approval_id: str, arguments: dict[str, Any]) -> None:
+    async def _check_arguments(self, approval_id: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments as the tool would be called with them."""
         if not self._known.is_set():
             await first_of(self._known.wait(), self._clock.sleep(KNOWN_SECONDS))
         item = self._calls.get(approval_id)
@@ -182,11 +189,15 @@ class Approvals:
             message = "what the tool of this call takes is not known just now; decide again, or without arguments"
             raise Unavailable(message, reason="ToolsUnavailable", retry_after=5.0)
         spec = item.bound.spec
-        if wrong := validity.fault(spec.parameters, arguments):
+        real = calling.revealed(spec, arguments, self._masks)
+        if wrong := validity.fault(spec.parameters, real, self._masks.hide):
             raise BadRequest(f"{spec.name} does not take these arguments: {wrong}", reason="InvalidArguments")
+        if spec.filled:
+            arguments = parameters.fill(spec.parameters, arguments)
         verdict = policy.decide(self._plan, spec, item.bound.name, arguments, "")
         if verdict.action == "deny":
             raise BadRequest(f"with these arguments {verdict.reason}", reason="DeniedByPolicy")
+        return arguments
 
     def close(self) -> None:
         """The run is ending: a decision that comes now comes too late."""

@@ -60,6 +60,7 @@ def spec_of(plan: RetrievalTool) -> ToolSpec:
         read_only=True,
         idempotent=True,
         read_by_model=True,  # the one that embeds the question
+        filled=True,
         server=plan.name,
     )
 
