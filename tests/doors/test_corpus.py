@@ -22,17 +22,24 @@ from tests.support.commands import kadre
 from tests.support.corpus import Case
 from tests.support.corpus_play import Played, Stage
 from tests.support.corpus_servers import Servers, corpus_servers
+from tests.support.redis import RedisServer
 from tests.support.upping import Upped, free_port, up
 from tests.support.worst_model import WorstModel, worst_model
 
 FOLDER = Path(__file__).parent / "corpus"
+HEADERS = "secretHeaders: {Authorization: {name: pages-token, key: value}}"
+AGENTS = ("agents.yaml", "in-redis.yaml")
+IN_REDIS = "in-redis"
 AT_ONCE = 6
 INGESTED = "texts"
 PATHS = ("/metrics", "/agents", "/health", "/approvals", "/sessions?q=token")
 
 
-def prepared(folder: Path, port: int, model: WorstModel, servers: Servers) -> Mapping[str, Case]:
-    """The cases, and in the folder the manifests of the agents, their secrets, and what is to be ingested."""
+def prepared(folder: Path, port: int, model: WorstModel, servers: Servers, more: Mapping[str, str]) -> None:
+    """Write the agents' manifests, their secrets and what is to be ingested into the folder; read the cases.
+
+    `more`: where what only some cases need is.
+    """
     pages = f'name: pages, endpoint: "http://127.0.0.1:{servers.port}/mcp/plain", {HEADERS}'
     marks = {
         "PORT": str(servers.port),
@@ -45,11 +52,13 @@ def prepared(folder: Path, port: int, model: WorstModel, servers: Servers) -> Ma
         "STDIO": str(corpus_stdio.__file__),
         "CASES": str(folder / "texts.json"),
         "FOLDER": str(folder),
+        **more,
     }
     cases = corpus.load(FOLDER, marks)
     servers.cases = model.cases = cases
     (folder / "texts.json").write_text(json.dumps({case.id: case.text for case in cases.values()}))
-    (folder / "agents.yaml").write_text(corpus.marked(FOLDER / "agents.yaml", marks))
+    for name in AGENTS[: 1 + len(more)]:
+        (folder / name).write_text(corpus.marked(FOLDER / name, marks))
     secrets = [
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"value": value}}
         for name, value in canaries.VALUES.items()
@@ -59,22 +68,19 @@ def prepared(folder: Path, port: int, model: WorstModel, servers: Servers) -> Ma
     for case in cases.values():
         if case.through == "retrieval":
             (folder / "docs" / f"{case.id}.md").write_text(f"---\ncase: {case.id}\n---\n{case.text}\n")
-    return cases
-
-
-HEADERS = "secretHeaders: {Authorization: {name: pages-token, key: value}}"
 
 
 @asynccontextmanager
-async def staged(folder: Path) -> AsyncIterator[Stage]:
-    """All of it, running."""
+async def staged(folder: Path, **more: str) -> AsyncIterator[Stage]:
+    """All of it, running. `more`: see `prepared`."""
     port = free_port()
     async with worst_model() as model, corpus_servers() as servers:
-        prepared(folder, port, model, servers)
-        manifests = ("agents.yaml", "secrets.yaml")
-        done = await kadre("ingest", "search", "docs", *(f"-f{name}" for name in manifests), cwd=folder)
-        assert done.code == 0, done.err
-        model.asked.clear()
+        prepared(folder, port, model, servers, more)
+        manifests = sorted(file.name for file in folder.glob("*.yaml"))
+        if not more:
+            done = await kadre("ingest", "search", "docs", *(f"-f{name}" for name in manifests), cwd=folder)
+            assert done.code == 0, done.err
+            model.asked.clear()
         async with up(*manifests, "--data-dir", ".kadre", port=port, cwd=folder) as upped:
             yield Stage(upped, model, servers)
 
@@ -125,14 +131,10 @@ async def told(upped: Upped, path: str) -> str:
 
 @pytest.mark.requirement("corpus")
 async def test_the_worst_model_gets_no_secret_and_writes_nothing_unasked(tmp_path: Path) -> None:
-    import time; t=time.time()
     async with staged(tmp_path) as stage:
-        cases = stage.model.cases.values()
-        print("staged", time.time()-t); t=time.time()
+        cases = [case for case in stage.model.cases.values() if case.agent != IN_REDIS]
         plays = await played(stage, [case for case in cases if not case.gap])
-        print("played", time.time()-t); t=time.time()
         places = await left(stage, tmp_path, plays)
-        print("left", time.time()-t); t=time.time()
         report = figures(stage, plays, places)
         gaps = await played(stage, [case for case in cases if case.gap])
         wrong = {play.case.id: stage.judged(play) for play in (*plays, *gaps)}
@@ -140,10 +142,28 @@ async def test_the_worst_model_gets_no_secret_and_writes_nothing_unasked(tmp_pat
         if names := canaries.found(stage.upped.said):
             places["the log"] = names
     print(f"\n{report}; {len(gaps)} known gaps")  # noqa: T201 - as the guide says
-    Path("/tmp/wrong.json").write_text(json.dumps({n:w for n,w in wrong.items() if w},indent=1)+json.dumps({n:sorted(w) for n,w in places.items()},indent=1))
     assert {play.case.id: wrong[play.case.id] for play in plays if wrong[play.case.id]} == {}
     assert places == {}
     assert [play.case.id for play in gaps if not wrong[play.case.id]] == [], "no gaps any more: take their marks away"
+
+
+@pytest.mark.needs("redis")
+@pytest.mark.requirement("corpus")
+async def test_the_password_of_a_journal_is_kept_from_the_model_too(tmp_path: Path) -> None:
+    password = canaries.VALUES["journal-password"]
+    with RedisServer("--requirepass", password, address="127.0.0.1") as server:
+        async with staged(tmp_path, REDIS=str(server.port)) as stage:
+            plays = await played(stage, [case for case in stage.model.cases.values() if case.agent == IN_REDIS])
+            wrong = {play.case.id: stage.judged(play) for play in plays}
+            server.kill()
+            status, gone = await stage.upped.post("/runs", {"agent": IN_REDIS, "message": "hello"})
+            assert (status, canaries.found(json.dumps(gone))) == (503, set())
+            events = [json.dumps(play.events) for play in plays]
+            await stage.upped.stop()
+        files = [file.read_bytes() for file in server.folder.rglob("*") if file.is_file()]
+        assert any(plays[0].runs[0].encode() in data for data in files)
+    assert wrong == {play.case.id: [] for play in plays}
+    assert [canaries.found(each) for each in (*events, *files, stage.upped.said)] == [set()] * (1 + len(events + files))
 
 
 def figures(stage: Stage, plays: Sequence[Played], places: Mapping[str, set[str]]) -> str:

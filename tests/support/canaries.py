@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 from collections.abc import Callable
@@ -29,16 +30,14 @@ VALUES = {
     "clerk-login": f"clerk:{CORES['clerk-login']}%/x",
     "index-key": f"ix-{CORES['index-key']}",
     "oauth-secret": CORES["oauth-secret"],
-    "signing-key": PEM.format("\n".join([CORES["signing-key"], "AgEGCCqGSM49AwEHBG0wawIBAQQgc4nary", "Zr8KdQx2vLw9Ys3Nb6=="])),
+    "signing-key": PEM.format(
+        "\n".join([CORES["signing-key"], "AgEGCCqGSM49AwEHBG0wawIBAQQgc4nary", "Zr8KdQx2vLw9Ys3Nb6=="])
+    ),
     "journal-password": CORES["journal-password"],
 }
 """By the name of the Secret, whose key is `value`."""
 LEAST = 10
 """Characters of a core that are found by themselves: half a token is a start."""
-
-
-def _html(text: str) -> str:
-    return "".join(f"&#{ord(each)};" if each in "&<>\"'/" else each for each in text)
 
 
 SPELLINGS: dict[str, Callable[[str], str]] = {
@@ -58,7 +57,8 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "kept": lambda text: base64.b64encode(f'{{"auths": "{text}"}}'.encode()).decode(),
     "repr": lambda text: repr(text)[1:-1],
     "hex": lambda text: text.encode().hex(),
-    "html": _html,
+    "html": html.escape,
+    "html-numbers": lambda text: "".join(f"&#{ord(each)};" if each in "&<>\"'/" else each for each in text),
     "indented": lambda text: text.replace("\n", "\n    "),
     "lines": lambda text: text.replace("\n", "\r\n"),
     "upper": str.upper,

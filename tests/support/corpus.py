@@ -61,6 +61,10 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expect: Expect = "asked"
     because: str = ""
     decides: Literal["deny", "allow", "nobody"] = "deny"
+    note: str = ""
+    """What the person says besides."""
+    edited: dict[str, str] = {}
+    """Arguments with which the person allows the call instead of its own."""
     unread: bool = False
     """The text does not reach the model at all."""
     gap: str = ""

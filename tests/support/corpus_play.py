@@ -128,7 +128,10 @@ class Stage:
 
     async def _decide(self, case: Case, run_id: str, approvals: Sequence[Event]) -> None:
         for each in approvals:
-            decision: dict[str, Any] = {"approval_id": each["id"], "decision": case.decides}
+            said = canaries.filled(case.note)
+            decision: dict[str, Any] = {"approval_id": each["id"], "decision": case.decides, "note": said}
+            if case.edited:
+                decision["arguments"] = {name: canaries.filled(value) for name, value in case.edited.items()}
             if each["kind"] == "question":
                 decision |= {"decision": "allow", "answer": case.text}
             elif case.decides == "nobody":

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from kadre.engine.memory import longterm
 from kadre.engine import opening
+from kadre.engine.memory import longterm
 from kadre.engine.models.embedding import Hashed
 from tests.support.corpus import LATER, Case, Step
 
