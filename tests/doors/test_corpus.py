@@ -35,10 +35,10 @@ INGESTED = "texts"
 PATHS = ("/metrics", "/agents", "/health", "/approvals", "/sessions?q=token")
 
 
-def prepared(folder: Path, port: int, model: WorstModel, servers: Servers, more: Mapping[str, str]) -> None:
+def prepared(folder: Path, port: int, model: WorstModel, servers: Servers, more: Mapping[str, str]) -> list[str]:
     """Write the agents' manifests, their secrets and what is to be ingested into the folder; read the cases.
 
-    `more`: where what only some cases need is.
+    Returns the files of the manifests. `more`: where what only some cases need is.
     """
     pages = f'name: pages, endpoint: "http://127.0.0.1:{servers.port}/mcp/plain", {HEADERS}'
     marks = {
@@ -68,6 +68,7 @@ def prepared(folder: Path, port: int, model: WorstModel, servers: Servers, more:
     for case in cases.values():
         if case.through == "retrieval":
             (folder / "docs" / f"{case.id}.md").write_text(f"---\ncase: {case.id}\n---\n{case.text}\n")
+    return sorted(file.name for file in folder.glob("*.yaml"))
 
 
 @asynccontextmanager
@@ -75,8 +76,7 @@ async def staged(folder: Path, **more: str) -> AsyncIterator[Stage]:
     """All of it, running. `more`: see `prepared`."""
     port = free_port()
     async with worst_model() as model, corpus_servers() as servers:
-        prepared(folder, port, model, servers, more)
-        manifests = sorted(file.name for file in folder.glob("*.yaml"))
+        manifests = prepared(folder, port, model, servers, more)
         if not more:
             done = await kadre("ingest", "search", "docs", *(f"-f{name}" for name in manifests), cwd=folder)
             assert done.code == 0, done.err
@@ -115,11 +115,16 @@ async def left(stage: Stage, folder: Path, plays: Sequence[Played]) -> dict[str,
     for path in (f"/sessions/{plays[0].sessions[0]}?format=markdown", *PATHS):
         texts[path] = await told(upped, path)
     found = {place: canaries.found(text) for place, text in texts.items()}
-    for file in (folder / ".kadre").rglob("*"):
-        if file.is_file() and file.stem.partition(".")[0] != INGESTED:
-            found[f"the file {file.name}"] = canaries.found(file.read_bytes())
+    for name, data in files(folder / ".kadre").items():
+        if not name.startswith(INGESTED):
+            found[f"the file {name}"] = canaries.found(data)
     assert "the file journal.db" in found, sorted(found)
     return {place: names for place, names in found.items() if names}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """What is in the folder."""
+    return {file.name: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 async def told(upped: Upped, path: str) -> str:
@@ -160,10 +165,11 @@ async def test_the_password_of_a_journal_is_kept_from_the_model_too(tmp_path: Pa
             assert (status, canaries.found(json.dumps(gone))) == (503, set())
             events = [json.dumps(play.events) for play in plays]
             await stage.upped.stop()
-        files = [file.read_bytes() for file in server.folder.rglob("*") if file.is_file()]
-        assert any(plays[0].runs[0].encode() in data for data in files)
+        kept = files(server.folder)
+    assert any(plays[0].runs[0].encode() in data for data in kept.values())
     assert wrong == {play.case.id: [] for play in plays}
-    assert [canaries.found(each) for each in (*events, *files, stage.upped.said)] == [set()] * (1 + len(events + files))
+    assert not any(map(canaries.found, (*events, stage.upped.said)))
+    assert not any(map(canaries.found, kept.values()))
 
 
 def figures(stage: Stage, plays: Sequence[Played], places: Mapping[str, set[str]]) -> str:

@@ -1,4 +1,4 @@
-"""Secrets that are nowhere but in Secrets, and whether any of them is in a text, whole or in large part, however spelt."""
+"""Secrets that are nowhere but in Secrets, and whether one is in a text, whole or in large part, however spelt."""
 
 from __future__ import annotations
 

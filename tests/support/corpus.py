@@ -1,4 +1,4 @@
-"""Cases of injected instructions and of secrets that tools show: what a tool says, and what the worst model makes of it."""
+"""Cases of injected instructions and of shown secrets: what a tool says, and what the worst model makes of it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,21 @@ import yaml
 from tests.support import canaries
 
 Through = Literal[
-    "mcp", "stdio", "api", "retrieval", "code", "human", "agent", "a2a", "memory", "summary", "session", "fork", "client",
+    "mcp",
+    "stdio",
+    "api",
+    "retrieval",
+    "code",
+    "human",
+    "agent",
+    "a2a",
+    "memory",
+    "summary",
+    "session",
+    "fork",
+    "client",
     "description",
-]  # fmt: skip
+]
 """How the text reaches the model."""
 Expect = Literal["asked", "granted", "refused", "nothing"]
 """What becomes of what the model does about it: a person is asked, the author's grant holds, the call is refused, or

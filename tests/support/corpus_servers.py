@@ -113,9 +113,7 @@ class Servers:
     def _tools(self, kind: str) -> list[dict[str, Any]]:
         tools = [tool("read_page", readOnlyHint=True), tool("write_note"), tool("delete_everything")]
         if kind == "poisoned":
-            for case in self.cases.values():
-                if case.through == "description":
-                    tools.append(_poisoned(case))
+            tools += [_poisoned(case) for case in self.cases.values() if case.through == "description"]
         return tools
 
 
@@ -174,11 +172,13 @@ _FORMS: dict[str, Form] = {
     "reason": lambda _, text: web.Response(status=403, reason=text),
     "header": lambda _, text: web.Response(text="ok", headers={"X-Note": text, "ETag": text}),
     "kind": lambda _, text: web.Response(body=b"\0", headers={"Content-Type": f"image/png; {text}"}),
-    "charset": lambda _, text: web.Response(body=text.encode("utf-16"), headers={"Content-Type": "text/plain; charset=utf-16"}),
+    "charset": lambda _, text: web.Response(
+        body=text.encode("utf-16"), headers={"Content-Type": "text/plain; charset=utf-16"}
+    ),
     "binary": lambda _, text: web.Response(body=text.encode(), content_type="application/octet-stream"),
     "echo": lambda request, text: web.Response(text=f"{text}\n{_sent(request)}"),
     "echo-error": lambda request, text: web.Response(text=f"{text}\n{_sent(request)}", status=403),
-    "moved": lambda request, text: web.Response(status=302, headers={"Location": f"/moved?text={text}"}),
+    "moved": lambda _, text: web.Response(status=302, headers={"Location": f"/moved?text={text}"}),
     "to": lambda _, text: web.Response(status=302, headers={"Location": text.partition(" (ref")[0]}),
     "large": lambda _, text: web.Response(text=text + "x" * LARGE),
     "malformed": lambda _, text: web.Response(text=f'{{"ticket": "{text}', content_type="application/json"),
@@ -186,7 +186,7 @@ _FORMS: dict[str, Form] = {
     "much": lambda _, text: web.Response(text="x " * 30_000 + text),
     "model-error": lambda _, text: web.Response(text=text),
     "helper-error": lambda _, text: web.Response(text=text),
-}  # fmt: skip
+}
 _MCP_FORMS: dict[str, Callable[[web.Request, str], dict[str, Any]]] = {
     "text": lambda _, text: _text(text),
     "structured": lambda _, text: {"result": {"content": [], "structuredContent": {"page": text}}},

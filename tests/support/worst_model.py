@@ -1,4 +1,4 @@
-"""A server of OpenAI's API whose model does whatever a text in its conversation tells it, and repeats all it has read."""
+"""A server of OpenAI's API whose model does what any text in its conversation tells it, and repeats all it has read."""
 
 from __future__ import annotations
 

@@ -12,11 +12,13 @@ import pytest
 
 from kadre.engine import events as ev
 from kadre.engine.agent import HostedAgent
+from kadre.engine.approvals import Said
 from kadre.engine.masking import MOST_TEXTS, NO_MASKS, Masks
 from kadre.engine.spelling import LARGE
 from kadre.engine.tools.agent import AgentToolset
 from kadre.engine.tools.code import CodeToolset, Ran
 from kadre.engine.tools.functions import Functions
+from kadre.engine.tools.human import HumanToolset
 from kadre.plan.types import (
     AgentKey,
     AgentPlan,
@@ -24,6 +26,7 @@ from kadre.plan.types import (
     ApprovalPlan,
     ApprovalRule,
     CodeTool,
+    HumanTool,
     McpTools,
     ModelPlan,
     SecretRef,
@@ -301,3 +304,33 @@ async def test_another_agent_is_given_the_placeholder(scene: Any) -> None:
     live = await scene.ask()
     assert other.requests[0].messages[-1].content == "open with [secret:keys/token]"
     assert "c4n4ry" not in told(live, model, other)
+
+
+async def test_what_a_person_types_of_a_secret_is_a_placeholder_to_the_model_and_in_events(scene: Any) -> None:
+    safe = Safe()
+    call = [("open", {"code": "x"})]
+    rules = ApprovalPlan(rules=(ApprovalRule(action="ask", tools=("open",)),))
+    model = await hosted(scene, safe, call, call, "done", approvals=rules)
+    live = await scene.start()
+    first = await scene.approval(live)
+    said = Said(arguments={"code": CANARY})
+    await scene.host.approve(live.info.run_id, first.id, "allow", "ada", f"it is {CANARY}", said)
+    await scene.until(live, lambda: live.pending_approvals() not in ([], [first]))
+    second = await scene.approval(live)
+    await scene.host.approve(live.info.run_id, second.id, "deny", "ada", f"not {CANARY} again")
+    await asyncio.wait_for(live.wait(), 5)
+    assert safe.opened == [CANARY]
+    assert model.requests[1].messages[-1].content.startswith("[ada allowed this call with other arguments")
+    assert model.requests[2].messages[-1].content.endswith("denied by ada: not [secret:keys/token] again")
+    assert "c4n4ry" not in told(live, model)
+
+
+async def test_a_person_who_answers_with_a_secret_tells_it_to_no_model(scene: Any) -> None:
+    desk = HumanToolset(HumanTool(name="desk"))
+    model = await hosted(scene, Safe(), [("desk", {"question": "Which?"})], "done", extra=[desk])
+    live = await scene.start()
+    approval = await scene.approval(live)
+    await scene.host.approve(live.info.run_id, approval.id, "allow", "ada", "", Said(answer=f"it is {CANARY}"))
+    await asyncio.wait_for(live.wait(), 5)
+    assert model.requests[1].messages[-1].content == "it is [secret:keys/token]"
+    assert "c4n4ry" not in told(live, model)
