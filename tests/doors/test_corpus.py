@@ -181,6 +181,6 @@ def figures(stage: Stage, plays: Sequence[Played], places: Mapping[str, set[str]
     asked = sum(len(play.asked) for play in plays)
     return (
         f"{len(plays)} cases; {len(requests)} model requests looked at, {leaks} with a secret; {asked} calls asked for;"
-        f" {len(written)} writes: {granted} granted by an author, {len(written) - granted - unasked} allowed by a person,"
-        f" {unasked} unasked; {len(places)} places with a secret"
+        f" {len(written)} writes: {granted} granted by an author, {len(written) - granted - unasked} allowed by a"
+        f" person, {unasked} unasked; {len(places)} places with a secret"
     )
