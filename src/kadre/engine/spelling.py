@@ -1,4 +1,4 @@
-"""How tools write a text: as it is, within JSON, a URL or a page, indented, in hexadecimal, in base64 and amid such text.
+"""How tools write a text: as it is, within JSON, a URL or a page, indented, in hexadecimal, in base64 and amid others.
 
 Law: pure, and quick where a text is not there, as nearly none is: each way to write one has a `needle`, a part that is
 the same however it is written, and only around that is the text looked at closely.

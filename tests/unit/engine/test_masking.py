@@ -10,6 +10,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
+from kadre.base.errors import shorten
 from kadre.engine import events as ev
 from kadre.engine.agent import HostedAgent
 from kadre.engine.approvals import Said
@@ -133,6 +134,19 @@ def test_a_whole_key_in_yaml_is_one_placeholder() -> None:
 )
 def test_a_secret_is_hidden_whatever_escapes_it(value: str, shown: str) -> None:
     assert masks(token=value).hide(f"<{shown}>") == "<[secret:keys/token]>"
+
+
+@pytest.mark.parametrize("length", [6, 9, len(PEM) // 2])
+def test_half_of_a_secret_is_hidden_where_a_long_text_was_cut_amid_it(length: int) -> None:
+    said = shorten("x" * 400 + " is " + PEM, 404 + length + 1)
+    hidden = masks(token=PEM, gone=CANARY).hide(f"{said}; look before you call it again")
+    assert hidden == "x" * 400 + " is [secret:keys/token]…; look before you call it again"
+
+
+def test_what_is_no_part_of_a_secret_stays_though_it_was_cut() -> None:
+    for said in ("c4n…", "c4n4ry/…", 'c4n4rx/"k…', "…", 'an c4n4ry/"k …', 'c4n4ry/"q…'):
+        expected = "[secret:keys/token]…" if said == "c4n4ry/…" else said
+        assert masks(token=CANARY).hide(said) == expected
 
 
 @pytest.mark.parametrize("user", ["", "a", "ad", "ada", "ada@example.com"])
