@@ -26,6 +26,7 @@ from tests.support.redis import RedisServer
 from tests.support.upping import Upped, free_port, up
 from tests.support.worst_model import WorstModel, worst_model
 
+pytestmark = [pytest.mark.requirement("corpus"), pytest.mark.timeout(180)]
 FOLDER = Path(__file__).parent / "corpus"
 HEADERS = "secretHeaders: {Authorization: {name: pages-token, key: value}}"
 AGENTS = ("agents.yaml", "in-redis.yaml")
@@ -134,7 +135,6 @@ async def told(upped: Upped, path: str) -> str:
         return await answer.text()
 
 
-@pytest.mark.requirement("corpus")
 async def test_the_worst_model_gets_no_secret_and_writes_nothing_unasked(tmp_path: Path) -> None:
     async with staged(tmp_path) as stage:
         cases = [case for case in stage.model.cases.values() if case.agent != IN_REDIS]
@@ -146,14 +146,14 @@ async def test_the_worst_model_gets_no_secret_and_writes_nothing_unasked(tmp_pat
         await stage.upped.stop()
         if names := canaries.found(stage.upped.said):
             places["the log"] = names
-    print(f"\n{report}; {len(gaps)} known gaps")  # noqa: T201 - as the guide says
+    print(f"\n{report}; known gaps: {len(gaps)}")  # noqa: T201 - as the guide says
     assert {play.case.id: wrong[play.case.id] for play in plays if wrong[play.case.id]} == {}
     assert places == {}
     assert [play.case.id for play in gaps if not wrong[play.case.id]] == [], "no gaps any more: take their marks away"
 
 
+@pytest.mark.stores
 @pytest.mark.needs("redis")
-@pytest.mark.requirement("corpus")
 async def test_the_password_of_a_journal_is_kept_from_the_model_too(tmp_path: Path) -> None:
     password = canaries.VALUES["journal-password"]
     with RedisServer("--requirepass", password, address="127.0.0.1") as server:
