@@ -85,7 +85,8 @@ def filled(spec: ToolSpec, arguments: dict[str, Any], masks: Masks) -> dict[str,
     """
     if not spec.filled:
         return arguments
-    parameters.check(spec.parameters, revealed(spec, arguments, masks), masks.hide)
+    if masks.knows(arguments):
+        parameters.check(spec.parameters, revealed(spec, arguments, masks), masks.hide)
     return parameters.fill(spec.parameters, arguments)
 
 

@@ -38,11 +38,19 @@ _NO_SECRETS = frozenset({"ca", "user_secret"})
 
 
 class Masks:
-    """The secrets of one agent. `secrets` None: there are none."""
+    """The secrets of one agent. `secrets` None: there are none.
 
-    def __init__(self, plan: AgentPlan | None = None, secrets: SecretReader | None = None) -> None:
+    `played`: of a run that was recorded where they may have been there; one that is not here counts as one that is.
+    """
+
+    def __init__(
+        self, plan: AgentPlan | None = None, secrets: SecretReader | None = None, *, played: bool = False
+    ) -> None:
         refs = dict(_refs(plan)) if plan is not None and secrets is not None else {}
         self._readers = {name: functools.partial(secrets.read, ref) for name, ref in refs.items()} if secrets else {}
+        names = "|".join(map(re.escape, self._readers))
+        self._any = re.compile(rf"\[secret:(?:{names})(?::\d+)?\]") if played and names else None
+        """Any placeholder of theirs, where those count whose secrets are not known."""
         self._read: dict[str, str] = {}
         self._values: dict[str, str] = {}
         """By placeholder: of every secret, and of the parts of one that are secret by themselves."""
@@ -94,12 +102,20 @@ class Masks:
             return ()
         self._look()
         texts = list(_texts(arguments))
-        return tuple(each for each in self._values if any(each in text for text in texts))
+        found = [each for each in self._values if any(each in text for text in texts)]
+        if self._any is not None:
+            found += [each for text in texts for each in self._any.findall(text)]
+        return tuple(dict.fromkeys(found))
+
+    def knows(self, arguments: Any) -> bool:
+        """Whether the arguments can be told from what stands in them: no placeholder is of a secret that is away."""
+        return self._any is None or all(each in self._values for each in self.used(arguments))
 
     def reveal(self, arguments: Any) -> Any:
         """The arguments with secrets in the place of their placeholders."""
         for placeholder in self.used(arguments):
-            arguments = _replaced(arguments, placeholder, self._values[placeholder])
+            if placeholder in self._values:
+                arguments = _replaced(arguments, placeholder, self._values[placeholder])
         return arguments
 
     def _look(self) -> None:

@@ -148,3 +148,38 @@ def test_cases_lie_among_manifests_and_are_found_below_folders(folder: Path) -> 
     (folder / "empty").mkdir()
     with pytest.raises(ProblemError, match="there are no cases"):
         testing.found([folder / "empty"])
+
+
+SECRET = """\
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: keys}
+stringData: {key: c4n4ry-12345678}
+---
+apiVersion: kagent.dev/v1alpha1
+kind: Tool
+metadata: {name: desk}
+spec:
+  type: api
+  description: Looks.
+  api:
+    endpoint: http://desk/look
+    secretHeaders: {X-Key: {name: keys, key: key}}
+---
+apiVersion: kagent.dev/v1alpha1
+kind: Agent
+metadata: {name: porter}
+spec:
+  model: {provider: openai, name: gpt-4o}
+  tools: [desk]
+"""
+
+
+@pytest.mark.requirement("secrets-masked")
+def test_a_secret_of_the_files_is_kept_from_a_played_run(folder: Path) -> None:
+    (folder / "porter.yaml").write_text(SECRET)
+    reply = "replies:\n- calls: [{tool: desk, output: it is c4n4ry-12345678}]\n- text: done\nstatus: completed\n"
+    played = testing.Tester().test(case(folder, f"agent: porter\nmessage: hi\n{reply}")).played
+    assert played is not None
+    assert (played.replies or ())[0].calls[0].output == "it is [secret:keys/key]"

@@ -17,6 +17,7 @@ from kadre.engine.agent import HostedAgent
 from kadre.engine.approvals import NOTHING, Said
 from kadre.engine.host import Host
 from kadre.engine.live import Live
+from kadre.engine.masking import Masks
 from kadre.engine.memory import conversation, spill
 from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.messages import Message, ToolCall, ToolSpec
@@ -25,6 +26,7 @@ from kadre.engine.models.replay import Overheard, ReplayModel
 from kadre.engine.replay import case as cases
 from kadre.engine.replay import declared
 from kadre.engine.replay.case import Case
+from kadre.engine.secrets import SecretReader
 from kadre.engine.tools.allowed import Allowed
 from kadre.engine.tools.port import Toolset
 from kadre.engine.tools.recorded import Outcome, RecordedTools
@@ -41,16 +43,20 @@ _STOPPED = frozenset({"cancelled", "interrupted"})
 _CUT = re.compile(r"\n\[cut: \d+ of \d+ bytes left out\]\Z")
 
 
-async def play(case: Case, plan: AgentPlan, own: Model | None = None) -> Case:
-    """What the agent makes of the case, in the form of a case. `own`: its model, for a case that has no replies."""
+async def play(case: Case, plan: AgentPlan, own: Model | None = None, secrets: SecretReader | None = None) -> Case:
+    """What the agent makes of the case, in the form of a case. `own`: its model, for a case that has no replies.
+
+    `secrets` that are there are kept from the model as when it was recorded; of the others the placeholders are.
+    """
     clock = FakeClock(case.recorded.time) if case.recorded else FakeClock()
     journal = InMemoryJournal(clock=clock)
     model = Overheard(own if own is not None and case.replies is None else ReplayModel(_replies(case), _end(case)))
     host = Host([journal], clock=clock)
     try:
-        agent = HostedAgent(_roomy(plan, case), model, await _toolsets(case, plan), journal, clock)
+        masks = Masks(plan, secrets or declared.NoSecrets(), played=True)
+        agent = HostedAgent(_roomy(plan, case), model, await _toolsets(case, plan), journal, clock, masks)
         await host.replace({plan.key: agent})
-        history = conversation.last(_earlier(case), plan.memory.max_history)
+        history = conversation.last(_earlier(case, masks), plan.memory.max_history)
         ask = Ask(agent=plan.key, message=case.message, history=(*history, *case.brought), run_id="run-played")
         async with asyncio.timeout(SECONDS):
             live = await host.start(ask)
@@ -63,9 +69,12 @@ async def play(case: Case, plan: AgentPlan, own: Model | None = None) -> Case:
     return _played(case, plan, found, model.requests[0].messages if model.requests else None)
 
 
-def _earlier(case: Case) -> list[Message]:
+def _earlier(case: Case, masks: Masks) -> list[Message]:
     """Earlier messages, the first known for a summary where it is one: it stays when others are left out."""
-    found = list(case.history or ())
+    found = [
+        msgspec.structs.replace(message, content=masks.hide(message.content)) if message.role == "tool" else message
+        for message in case.history or ()
+    ]
     if found and found[0].content.startswith(conversation.SUMMED):
         found[0] = conversation.Summed(found[0].role, found[0].content)
     return found
