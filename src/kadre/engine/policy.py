@@ -17,6 +17,7 @@ import msgspec
 from kadre.base import patterns
 from kadre.engine import events as ev
 from kadre.engine.messages import ToolSpec
+from kadre.engine.tools import parameters
 from kadre.plan.capabilities import classes
 from kadre.plan.types import ApprovalPlan, ApprovalRule
 
@@ -62,7 +63,7 @@ def decide(
 
 def _decided(plan: ApprovalPlan, spec: ToolSpec, own: str, arguments: dict[str, Any], outside: str) -> Verdict:
     for rule in plan.rules:
-        if _is_about(rule, spec, own) and _fits(rule, arguments):
+        if _is_about(rule, spec, own) and _fits(rule, arguments if rule.action == "allow" else _meant(spec, arguments)):
             return _ruled(rule, spec, own, outside)
     if spec.ask:
         return Verdict("ask", f"{spec.name} may change something, and its author has not allowed it in advance")
@@ -161,6 +162,11 @@ def _classes(rule: ApprovalRule, spec: ToolSpec, own: str) -> frozenset[str]:
     if spec.runs_code:
         found = found - {"read", "query"} | {"exec"}
     return found | {"write"} if rule.action != "allow" and not spec.read_only else found
+
+
+def _meant(spec: ToolSpec, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with the defaults that the tool's server declares, by which it may go where one is left out."""
+    return arguments if spec.filled else parameters.fill(spec.parameters, arguments)
 
 
 def _fits(rule: ApprovalRule, arguments: dict[str, Any]) -> bool:

@@ -20,23 +20,29 @@ def check(schema: Mapping[str, Any], arguments: Mapping[str, Any], hide: Callabl
     wrong = schemas.violations(schema, given, "the arguments", hide)
     if wrong:
         raise ToolError(f"nothing was called, the arguments are wrong: {'; '.join(wrong)}. Call it again, corrected")
-    return {**given, **_defaults(schema.get("properties", {}), given)}
+    return {**given, **_defaults(_properties(schema), given)}
 
 
 def fill(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What `check` gives, of arguments that are right."""
+    """What `check` gives, of arguments that are right. `schema`: whoever's."""
     given = _given(schema, arguments)
-    return {**given, **_defaults(schema.get("properties", {}), given)}
+    return {**given, **_defaults(_properties(schema), given)}
 
 
 def _given(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments without those that are left out."""
-    required, properties = schema.get("required", ()), schema.get("properties", {})
+    required, properties = schema.get("required"), _properties(schema)
+    required = required if isinstance(required, list | tuple) else ()
     return {
         name: value
         for name, value in arguments.items()
         if value is not None or name in required or _takes_null(properties.get(name, {"type": ""}))
     }
+
+
+def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = schema.get("properties")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _takes_null(inner: Any) -> bool:
