@@ -179,9 +179,10 @@ class Approvals:
             approval_id=approval_id,
             decision=decision,
             by=by,
-            note=note,
-            arguments=arguments,
-            answer=said.answer,
+            # A person may have typed one of the agent's secrets: the model, and whoever reads events, are told of it.
+            note=self._masks.hide(note),
+            arguments=self._masks.hidden(arguments),
+            answer=self._masks.hidden(said.answer),
         )
         try:
             await self._recorder.commit()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
@@ -22,6 +23,10 @@ from kadre.plan.types import AgentPlan, SecretRef
 
 SHORTEST = 6
 """Characters of a secret, or a part of one, that is looked for: shorter ones are in any text."""
+CUT = "…"
+"""What `shorten` ends a text with that it has cut."""
+MOST_CUTS = 64
+"""Of a text that are looked at."""
 MOST_TEXTS = 64
 """Of a secret that is a JSON document."""
 _KNOWN = frozenset(
@@ -64,7 +69,32 @@ class Masks:
             if form.needle in text
             for start, end in form.spans(text)
         ]
+        if CUT in text:
+            found += self._halves(text)
         return _covered(text, found) if found else text
+
+    def _halves(self, text: str) -> Iterator[tuple[int, int, str]]:
+        """What is left of secrets amid which somebody has cut a long text: their beginnings, before the mark of it."""
+        cuts = itertools.islice(re.finditer(CUT, text), MOST_CUTS)
+        for at, (placeholder, value) in itertools.product([cut.start() for cut in cuts], self._values.items()):
+            flat = " ".join(value.split())
+            start = text.rfind(flat[:SHORTEST], max(0, at - len(flat)), at)
+            if start != -1 and flat.startswith(text[start:at]):
+                yield start, -at, placeholder
+
+    def hidden(self, inside: Any) -> Any:
+        """The same for all texts in JSON; what has no secret in it is given back as it is."""
+        if not self._readers:
+            return inside
+        whole = msgspec.json.encode(inside).decode()
+        return inside if self.hide(whole) == whole else self._hidden(inside)
+
+    def _hidden(self, inside: Any) -> Any:
+        if isinstance(inside, str):
+            return self.hide(inside)
+        if isinstance(inside, dict):
+            return {self.hide(key): self._hidden(value) for key, value in inside.items()}
+        return [self._hidden(value) for value in inside] if isinstance(inside, list) else inside
 
     def used(self, arguments: Any) -> tuple[str, ...]:
         """The placeholders that are in the arguments."""

@@ -1,4 +1,4 @@
-"""How tools write a text: as it is, within JSON, a URL or a page, indented, in base64 alone or amid other text.
+"""How tools write a text: as it is, within JSON, a URL or a page, indented, in hexadecimal, in base64 and amid others.
 
 Law: pure, and quick where a text is not there, as nearly none is: each way to write one has a `needle`, a part that is
 the same however it is written, and only around that is the text looked at closely.
@@ -93,6 +93,8 @@ def forms(value: str) -> Iterator[Form]:
     )
     for offset in range(3):
         yield _in_base64(value.encode(), offset)
+    digits = value.encode().hex()
+    yield from (Form(each, 0, 0, functools.partial(re.escape, each)) for each in {digits, digits.upper()})
 
 
 def _room(part: str) -> int:
@@ -128,6 +130,7 @@ def _character(char: str) -> str:
     elif char == " ":
         exact.add("+")
     loose = {json.dumps(char)[1:-1], "".join(f"%{byte:02x}" for byte in char.encode())}
+    loose |= {f"&#{ord(char)};", f"&#x{ord(char):x};"}
     return f"(?:{'|'.join([*map(re.escape, sorted(exact)), *map(_in_any_case, sorted(loose - exact))])})"
 
 

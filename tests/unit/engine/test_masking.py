@@ -10,13 +10,16 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
+from kadre.base.errors import shorten
 from kadre.engine import events as ev
 from kadre.engine.agent import HostedAgent
+from kadre.engine.approvals import Said
 from kadre.engine.masking import MOST_TEXTS, NO_MASKS, Masks
 from kadre.engine.spelling import LARGE
 from kadre.engine.tools.agent import AgentToolset
 from kadre.engine.tools.code import CodeToolset, Ran
 from kadre.engine.tools.functions import Functions
+from kadre.engine.tools.human import HumanToolset
 from kadre.plan.types import (
     AgentKey,
     AgentPlan,
@@ -24,6 +27,7 @@ from kadre.plan.types import (
     ApprovalPlan,
     ApprovalRule,
     CodeTool,
+    HumanTool,
     McpTools,
     ModelPlan,
     SecretRef,
@@ -118,6 +122,9 @@ def test_a_whole_key_in_yaml_is_one_placeholder() -> None:
         (CANARY, "c4n4ry%2f%22key%22"),
         (CANARY, "c4n4ry/%22key%22"),
         (CANARY, "c4n4ry/&quot;key&quot;"),
+        (CANARY, "c4n4ry&#x2F;&#34;key&#34;"),
+        (CANARY, CANARY.encode().hex()),
+        (CANARY, CANARY.encode().hex().upper()),
         ("c4n4ry 'it is'", "c4n4ry \\'it is\\'"),
         ("c4n4ry key+more", "c4n4ry+key%2Bmore"),
         ("c4n4ryü€", "c4n4ry\\u00fc\\u20AC"),
@@ -127,6 +134,19 @@ def test_a_whole_key_in_yaml_is_one_placeholder() -> None:
 )
 def test_a_secret_is_hidden_whatever_escapes_it(value: str, shown: str) -> None:
     assert masks(token=value).hide(f"<{shown}>") == "<[secret:keys/token]>"
+
+
+@pytest.mark.parametrize("length", [6, 9, len(PEM) // 2])
+def test_half_of_a_secret_is_hidden_where_a_long_text_was_cut_amid_it(length: int) -> None:
+    said = shorten("x" * 400 + " is " + PEM, 404 + length + 1)
+    hidden = masks(token=PEM, gone=CANARY).hide(f"{said}; look before you call it again")
+    assert hidden == "x" * 400 + " is [secret:keys/token]…; look before you call it again"
+
+
+def test_what_is_no_part_of_a_secret_stays_though_it_was_cut() -> None:
+    for said in ("c4n…", "c4n4ry/…", 'c4n4rx/"k…', "…", 'an c4n4ry/"k …', 'c4n4ry/"q…'):
+        expected = "[secret:keys/token]…" if said == "c4n4ry/…" else said
+        assert masks(token=CANARY).hide(said) == expected
 
 
 @pytest.mark.parametrize("user", ["", "a", "ad", "ada", "ada@example.com"])
@@ -301,3 +321,33 @@ async def test_another_agent_is_given_the_placeholder(scene: Any) -> None:
     live = await scene.ask()
     assert other.requests[0].messages[-1].content == "open with [secret:keys/token]"
     assert "c4n4ry" not in told(live, model, other)
+
+
+async def test_what_a_person_types_of_a_secret_is_a_placeholder_to_the_model_and_in_events(scene: Any) -> None:
+    safe = Safe()
+    call = [("open", {"code": "x"})]
+    rules = ApprovalPlan(rules=(ApprovalRule(action="ask", tools=("open",)),))
+    model = await hosted(scene, safe, call, call, "done", approvals=rules)
+    live = await scene.start()
+    first = await scene.approval(live)
+    said = Said(arguments={"code": CANARY})
+    await scene.host.approve(live.info.run_id, first.id, "allow", "ada", f"it is {CANARY}", said)
+    await scene.until(live, lambda: live.pending_approvals() not in ([], [first]))
+    second = await scene.approval(live)
+    await scene.host.approve(live.info.run_id, second.id, "deny", "ada", f"not {CANARY} again")
+    await asyncio.wait_for(live.wait(), 5)
+    assert safe.opened == [CANARY]
+    assert model.requests[1].messages[-1].content.startswith("[ada allowed this call with other arguments")
+    assert model.requests[2].messages[-1].content.endswith("denied by ada: not [secret:keys/token] again")
+    assert "c4n4ry" not in told(live, model)
+
+
+async def test_a_person_who_answers_with_a_secret_tells_it_to_no_model(scene: Any) -> None:
+    desk = HumanToolset(HumanTool(name="desk"))
+    model = await hosted(scene, Safe(), [("desk", {"question": "Which?"})], "done", extra=[desk])
+    live = await scene.start()
+    approval = await scene.approval(live)
+    await scene.host.approve(live.info.run_id, approval.id, "allow", "ada", "", Said(answer=f"it is {CANARY}"))
+    await asyncio.wait_for(live.wait(), 5)
+    assert model.requests[1].messages[-1].content == "it is [secret:keys/token]"
+    assert "c4n4ry" not in told(live, model)
