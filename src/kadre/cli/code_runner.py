@@ -43,7 +43,11 @@ def register(app: typer.Typer) -> None:
 
 
 def _served(
-    namespace: Namespace, keys: Keys, folder: Folder, port: Port = 8080, address: Address = "0.0.0.0"  # noqa: S104 - see pool
+    namespace: Namespace,
+    keys: Keys,
+    folder: Folder,
+    port: Port = 8080,
+    address: Address = "0.0.0.0",  # noqa: S104 - see pool
 ) -> Any:
     return {"namespace": namespace, "keys": keys, "folder": folder, "host": address, "port": port}
 

@@ -172,7 +172,8 @@ def fences() -> int:
     if sys.platform != "linux":
         return 0
     kernel = ctypes.CDLL(None, use_errno=True)
-    return max(0, kernel.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1)))
+    version: int = kernel.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    return max(0, version)
 
 
 def fence(readable: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""A code runner's process in a cluster's pod: it runs what agents of its namespace send, until Kubernetes says to end."""
+"""A code runner's process in a cluster's pod: it runs what agents of its namespace send, until it is told to end."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ def run(settings: RunnerSettings) -> int:
     import uvloop
 
     hide()
+    fenced.clear(settings.folder)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings))
 
@@ -61,7 +62,6 @@ def hide() -> None:
 
 
 async def _serve(settings: RunnerSettings) -> int:
-    await fenced.cleared(settings.folder)
     turns = Turns(settings.at_once, settings.waiting)
     sandbox = FencedSandbox(settings.folder, unfenced=settings.unfenced, turns=turns)
     try:

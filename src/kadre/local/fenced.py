@@ -8,7 +8,6 @@ file system that the folder is in.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import secrets
@@ -98,7 +97,7 @@ def _readable() -> list[str]:
     return sorted(folder for folder in folders if Path(folder).is_dir())
 
 
-async def cleared(folder: Path) -> None:
+def clear(folder: Path) -> None:
     """Have nothing in it of a process before this one."""
     for each in folder.iterdir():
-        await asyncio.to_thread(shutil.rmtree, each, ignore_errors=True)
+        shutil.rmtree(each, ignore_errors=True)

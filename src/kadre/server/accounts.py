@@ -1,4 +1,4 @@
-"""Whose pod is calling, by the token that Kubernetes gave it: checked by the cluster's own keys, without asking anybody.
+"""Whose pod is calling, by the token that Kubernetes gave it: checked by the cluster's own keys, nobody being asked.
 
 A token that a kubelet projects into a pod is signed by the cluster, for one audience and for an hour. The public halves
 of the keys are the cluster's to give out (JSON Web Keys); here they are files of a mounted ConfigMap.

@@ -14,7 +14,7 @@ from kadre.base.errors import BadRequest, ToolError, Unavailable
 from kadre.engine.tools.code import MOST_CODE, Asked, Sandbox
 from kadre.server import body, errors
 from kadre.server.app import Door, nowhere
-from kadre.server.gateway.doors import while_there
+from kadre.server.gateway.waiting import while_there
 
 MOST_SECONDS = 3600.0
 """Of one piece of code."""
@@ -37,9 +37,10 @@ class CodeDoor:
         if not 0 < asked.seconds <= MOST_SECONDS:
             raise BadRequest(f"code may run for up to {MOST_SECONDS:.0f} s, and this is to for {asked.seconds:g}")
         try:
-            return errors.json_response(await while_there(request, self._sandbox.run(asked.code, asked.seconds)))
+            ran = await while_there(request.receive, self._sandbox.run(asked.code, asked.seconds))
         except ToolError as error:
             raise Unavailable(str(error)) from error
+        return errors.json_response(ran)
 
     async def health(self, _: Request) -> Response:
         """`GET /health`, by anybody: whether code can be run."""
