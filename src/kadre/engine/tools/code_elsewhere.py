@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from http import HTTPStatus
 from pathlib import Path
 
@@ -52,10 +53,11 @@ class RunnerSandbox:
             message = f"this pod's token for the code runner cannot be read ({error}): the controller mounts it"
             raise ToolError(message) from error
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
+        sent = io.BytesIO(body) if body is not None else None  # aiohttp warns of bytes where they are many
         said = {"authorization": f"Bearer {token}", "content-type": "application/json"}
         try:
             async with self._http.request(
-                method, self._url + path, data=body, headers=said, timeout=timeout, allow_redirects=False
+                method, self._url + path, data=sent, headers=said, timeout=timeout, allow_redirects=False
             ) as answer:
                 content = await _whole(answer)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -77,11 +79,11 @@ async def _whole(answer: aiohttp.ClientResponse) -> bytes:
     return bytes(content)
 
 
-class _Error(msgspec.Struct):
+class _Error(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-class _Refusal(msgspec.Struct):
+class _Refusal(msgspec.Struct, frozen=True):
     error: _Error = _Error()
 
 
