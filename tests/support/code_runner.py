@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,13 +96,13 @@ def running(place: Path, *flags: str, start: Sequence[str] = ()) -> Iterator[Run
 
 
 def _wait(process: subprocess.Popen[bytes], url: str) -> None:
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            raise AssertionError((process.stderr.read() if process.stderr else b"").decode())
+    """Until it answers, or has ended."""
+    for _ in range(600):
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=10):
                 return
         except (OSError, urllib.error.URLError):
-            time.sleep(0.05)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)
+                raise AssertionError((process.stderr.read() if process.stderr else b"").decode()) from None
     raise AssertionError("the runner does not answer")

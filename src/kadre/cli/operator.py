@@ -325,14 +325,16 @@ def _resources(flag: str, text: str) -> Any:
         raise typer.BadParameter(f'{error}: write {{"requests": {{…}}}}', param_hint=flag) from error
 
 
-def _code(enabled: CodeRunner = True, resources: CodeRunnerResources = "", unfenced: CodeRunnerUnfenced = False) -> Any:
+def _code(
+    code_runner: CodeRunner = True, code_resources: CodeRunnerResources = "", unfenced: CodeRunnerUnfenced = False
+) -> Any:
     import dataclasses
 
     from kadre.operator.children.common import CodeRunnerSettings
 
-    made = CodeRunnerSettings(enabled=enabled, unfenced=unfenced)
-    if resources:
-        made = dataclasses.replace(made, resources=_resources("--code-runner-resources", resources))
+    made = CodeRunnerSettings(enabled=code_runner, unfenced=unfenced)
+    if code_resources:
+        made = dataclasses.replace(made, resources=_resources("--code-runner-resources", code_resources))
     return {"code_runner": made}
 
 

@@ -128,12 +128,10 @@ def test_its_pods_can_ask_other_agents_whether_one_of_theirs_does_or_not() -> No
     (deployment,) = made(settings=replace(SETTINGS, gateway_service="kagent"))[kinds.DEPLOYMENT]
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    assert container["args"][-2:] == [
-        "--gateway-url=http://kagent.team.svc",
-        "--gateway-token=/var/run/kadre/gateway/token",
-    ]
-    (token,) = [each["projected"]["sources"] for each in pod["volumes"] if "projected" in each]
-    assert token[0]["serviceAccountToken"]["audience"] == "kagent-gateway"
+    asks = {"--gateway-url=http://kagent.team.svc", "--gateway-token=/var/run/kadre/gateway/token"}
+    assert asks <= {*container["args"]}
+    tokens = [each["projected"]["sources"][0] for each in pod["volumes"] if "projected" in each]
+    assert [each["serviceAccountToken"]["audience"] for each in tokens] == ["kagent-gateway", "kagent-code-runner"]
     assert "/var/run/kadre/gateway" in [each["mountPath"] for each in container["volumeMounts"]]
 
 
