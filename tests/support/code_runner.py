@@ -73,15 +73,17 @@ class Runner(NamedTuple):
 
 
 @contextmanager
-def running(place: Path, *flags: str, start: Sequence[str] = ()) -> Iterator[Runner]:
-    """Serve until the block ends. `start`: what starts it."""
+def running(
+    place: Path, *flags: str, start: Sequence[str] = (), namespace: str = NAMESPACE, keys: str = ""
+) -> Iterator[Runner]:
+    """Serve until the block ends. `start`: what starts it; `keys`: in place of those of a cluster of its own."""
     cluster, (port,) = Cluster(), free_ports(1)
-    keys, folder, token = place / "keys", place / "work", place / "token"
-    keys.mkdir()
+    known, folder, token = place / "keys", place / "work", place / "token"
+    known.mkdir()
     folder.mkdir()
-    (keys / "jwks.json").write_text(cluster.keys())
+    (known / "jwks.json").write_text(keys or cluster.keys())
     token.write_text(cluster.token())
-    words = [sys.executable, "-m", "kadre", "code-runner", f"--namespace={NAMESPACE}", f"--keys={keys}"]
+    words = [sys.executable, "-m", "kadre", "code-runner", f"--namespace={namespace}", f"--keys={known}"]
     words += [f"--folder={folder}", f"--port={port}", "--host=127.0.0.1", *flags]
     walls = WITHOUT_RIGHTS if os.getuid() == 0 else ()
     env = {**os.environ, "CANARY": "of-the-runner"}
