@@ -13,11 +13,10 @@ from kadre.base import collector
 from kadre.base.clock import SystemClock
 from kadre.base.errors import KadreError, ToolError
 from kadre.base.tasks import Tasks
-from kadre.local import fenced, serving
+from kadre.local import code_door, fenced, serving
 from kadre.local.code_process import AT_ONCE, WAITING, Turns
 from kadre.local.fenced import FencedSandbox
 from kadre.operator.children.common import CODE_AUDIENCE
-from kadre.server import code
 from kadre.server.accounts import Accounts
 
 log = logging.getLogger(__name__)
@@ -69,7 +68,7 @@ async def _serve(settings: RunnerSettings) -> int:
     except ToolError as error:
         raise KadreError(str(error)) from error
     accounts = Accounts(settings.keys, settings.namespace, CODE_AUDIENCE)
-    server = serving.Server(serving.listen(settings.host, settings.port), code.build(sandbox, accounts.known))
+    server = serving.Server(serving.listen(settings.host, settings.port), code_door.build(sandbox, accounts.known))
     tasks, stop = Tasks("code-runner"), asyncio.Event()
     try:
         answering = tasks.spawn("serve", server.serve())
