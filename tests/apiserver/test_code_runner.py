@@ -130,7 +130,7 @@ async def test_what_somebody_else_has_in_its_place_stays_and_is_told(world: Worl
     )
     await world.apply(coding("first"))
     told = await world.condition(AGENT, "first", "CodeRunner", "NameTaken")
-    assert f"Service {parts.NAME}" in told["message"]
+    assert f"delete the Service {parts.NAME}" in told["message"]
     assert (await world.client.get(kinds.SERVICE, world.namespace, parts.NAME))["spec"]["ports"][0]["port"] == 80
     await world.client.delete(kinds.SERVICE, world.namespace, parts.NAME)
     await world.when(kinds.DEPLOYMENT, parts.NAME, lambda _: True)

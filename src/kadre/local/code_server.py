@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 LINGER = 3.0
 """Seconds for which it goes on taking code once it is told to end: who sends some hears of its end that much later."""
+ENDING = 20
+"""Seconds that code has after that: together less than what the pod is given to end."""
 _DUMPABLE = 4
 
 
@@ -68,7 +70,8 @@ async def _serve(settings: RunnerSettings) -> int:
     except ToolError as error:
         raise KadreError(str(error)) from error
     accounts = Accounts(settings.keys, settings.namespace, CODE_AUDIENCE)
-    server = serving.Server(serving.listen(settings.host, settings.port), code_door.build(sandbox, accounts.known))
+    door = code_door.build(sandbox, accounts.known)
+    server = serving.Server(serving.listen(settings.host, settings.port), door, ENDING)
     tasks, stop = Tasks("code-runner"), asyncio.Event()
     try:
         answering = tasks.spawn("serve", server.serve())
@@ -76,10 +79,10 @@ async def _serve(settings: RunnerSettings) -> int:
         collector.settle()
         serving.heed_signals(stop)
         await stop.wait()
-        log.info("told to end: taking code for %.0f s more, then ending what runs", settings.linger)
+        log.info("told to end: taking code for %.0f s more, then %d s for what runs", settings.linger, ENDING)
         await SystemClock().sleep(settings.linger)
         server.should_exit = True
-        await asyncio.wait([answering], timeout=serving.GRACE)
+        await asyncio.wait([answering], timeout=ENDING)
     finally:
         serving.leave_signals()
         await tasks.aclose()

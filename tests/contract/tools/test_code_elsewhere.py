@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import os
+import signal
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -269,6 +271,17 @@ async def test_more_code_than_it_takes_is_refused_at_once(tmp_path: Path) -> Non
                 with pytest.raises(ToolError, match="it was not run; try again"):
                     await each
             assert [(await each).ended for each in ended] == ["done", "done"]
+
+
+async def test_code_that_runs_when_it_is_told_to_end_is_answered(tmp_path: Path) -> None:
+    with running(tmp_path) as here:
+        async with http_client.session() as http:
+            sandbox = RunnerSandbox(http, here.url, here.token)
+            code = asyncio.create_task(sandbox.run("open('x', 'w'); import time; time.sleep(5); 42", 30.0))
+            await until(lambda: any(here.folder.glob("*/x")))
+            os.kill(here.pid, signal.SIGTERM)
+            assert await code == Ran("42\n", "done")
+            await until(lambda: Path(f"/proc/{here.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 async def test_a_runner_that_is_away_is_told_with_who_acts(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from kadre.operator.children.common import Settings
 from kadre.operator.children.rooted import Member
 from kadre.operator.cluster import Ref, our_kinds
 from kadre.operator.owned import Owned
-from kadre.operator.reconcilers.common import name_taken, refused
+from kadre.operator.reconcilers.common import TAKEN, refused
 from kadre.operator.reconcilers.rooted import Roots
 from kadre.operator.rights import Rights, without_right
 from kadre.operator.status import Rollout
@@ -31,10 +31,9 @@ KIND = "CodeRunner"
 WHAT = "code runner"
 NEEDED = (kinds.DEPLOYMENT, kinds.SERVICE, kinds.CONFIG_MAP, kinds.NETWORK_POLICY)
 """What it is made of: without what keeps others out there is none."""
-TOKEN_KEYS = "/openid/v1/jwks"  # noqa: S105 - an address
-"""Where an API server shows the keys by which it signs tokens."""
 LOOK_SECONDS = 300.0
-"""Between two looks at these keys: new ones are shown before they sign, and a kubelet brings a token an hour long."""
+"""Between two looks at the keys by which the cluster signs tokens. They change once in years, and tokens of before hold
+for an hour."""
 AGAIN_SECONDS = 10.0
 """After which what was in the way is looked at again, where it tells nobody when it goes."""
 _API_VERSIONS = {(kind.group, kind.kind): kind.api_version for kind in our_kinds()}
@@ -162,7 +161,7 @@ class CodeRunners:
             fix = "give the controller the rights that docs/reference/rights.md lists"
             return Problem("MissingRights", without_right(lacking[0]), fix)
         try:
-            keys = await self._client.ask(TOKEN_KEYS)
+            keys = await self._client.token_keys()
         except ApiError as error:
             if not (error.forbidden or error.missing):
                 raise
@@ -179,7 +178,8 @@ class CodeRunners:
                 await self._applier.ensure(place, child.manifest, root)
             self._places[namespace] = places
         except NameTaken as taken:
-            return name_taken(taken, WHAT)
+            name = f"{taken.place.kind.kind} {taken.place.key.name}"
+            return Problem(TAKEN, str(taken), f"delete the {name}, or give it another name: code runners need this one")
         except ApiError as error:
             if not (error.refused or error.forbidden or error.missing):
                 raise
