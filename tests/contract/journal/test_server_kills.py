@@ -12,12 +12,16 @@ from kadre.plan.types import MemoryPlan, RedisPlan, SecretRef
 from tests.support import killing
 from tests.support.cut import Cut
 from tests.support.faulty import faulty_model
-from tests.support.killing import Case
+from tests.support.killing import IN_DOUBT, SENT, STORED, Case
 from tests.support.sink import Sink, sinking
 from tests.support.stores import Store
 from tests.support.upping import hosting
 
 URL = SecretRef(namespace="team", name="journal", key="url")
+STEPS = [step for step in (*STORED, *SENT) if step != "before tool_start"]
+"""Another process goes on with a run as with one of its own (tests/doors/test_kills.py): what is stored is the same
+before the beginning of a call as after the decision about it."""
+HONOURED = ("after approval_decided", *sorted(IN_DOUBT))
 AT_ONCE = 4
 """Processes that start: more of them take no less time."""
 
@@ -56,13 +60,13 @@ async def killed(store: Store, file: Path, case: Case, sink: Sink) -> None:
             held.go.set()  # the sink is another process, and does what it was asked
 
 
-@pytest.mark.timeout(240)  # two dozen processes, and a lease
+@pytest.mark.timeout(240)  # more than a dozen processes, and a lease
 @pytest.mark.requirement("write-at-most-once")
 async def test_a_write_is_made_once_or_its_outcome_is_unknown_wherever_its_process_is_killed(
     store: Store, tmp_path: Path
 ) -> None:
     memory = MemoryPlan(type="redis", redis=RedisPlan(url=URL)) if store.type == "redis" else None
-    cases = killing.cases(["honours", "ignores"])
+    cases = [*killing.cases(["honours"], HONOURED), *killing.cases(["ignores"], STEPS)]
     starting = asyncio.Semaphore(AT_ONCE)
     async with sinking() as sink, faulty_model() as model:
         file = killing.plan(tmp_path / "plan.json", sink, model, memory=memory)
