@@ -216,6 +216,9 @@ class Takeover:
         if self._driving.draining or not self._driving.free(info.run_id):
             return
         try:
+            if (ended := self._driving.lately.get(info.run_id)) is not None:
+                await ended.recorder.mend()
+                return
             parent = await self._find(info.parent_run_id)
             if parent is None:
                 orphan = bool(info.parent_run_id) and not await self._is_from_afar(info, journal)
