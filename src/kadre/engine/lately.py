@@ -23,6 +23,9 @@ class Lately(Generic[R]):
         self._now = now
         self._ended: dict[str, tuple[float, R]] = {}
 
+    def __len__(self) -> int:
+        return len(self._ended)
+
     def add(self, run_id: str, run: R) -> None:
         """It has ended now."""
         self._ended[run_id] = self._now(), run

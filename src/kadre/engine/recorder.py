@@ -110,6 +110,8 @@ class Recorder:
         """
         info, acknowledged = self.live.info, self.live.events
         run = await self._held()
+        if run is None and self.live.finished is not None:
+            return False  # forgotten with its session, perhaps; nobody has anything left to do for it
         if run is None:
             await self._create_again()
         durable = len(acknowledged) if run is None else run.last_seq

@@ -100,13 +100,14 @@ class Takeover:
             finally:
                 for runner in revived:
                     await self._driving.leave(runner.agent)
-            await self._settle_decided()
+            if not self._driving.closed:
+                await self._settle_decided()
 
     async def _settle_decided(self) -> None:
         """Forget those that are driven, or have ended, and end those whose agent is served no more."""
         for run_id, (info, journal) in list(self._decided.items()):
             if self._driving.free(run_id) and self._served(info, journal) is None:
-                await self._end(run_id, "interrupted", info)
+                await self._end(run_id, "interrupted")
             held = await journal.run(run_id)
             if held is None or held.status in ev.ENDED or not self._driving.free(run_id):
                 del self._decided[run_id]
@@ -183,7 +184,7 @@ class Takeover:
         held = await journal.held()
         durable = {info.run_id: info.last_seq for info in held}
         for run_id, runner in driven.items():
-            if durable.get(run_id, 0) < known[run_id]:
+            if durable.get(run_id, 0) < known[run_id] and not runner.live.ended:
                 await self._let_go_or_mend(runner)
         left = [info for info in held if driving.free(info.run_id)]
         left += await journal.abandoned({str(key) for key, agent in self._agents().items() if agent.journal is journal})
@@ -201,6 +202,17 @@ class Takeover:
         except Fenced:
             runner.life.stop("left")
 
+    async def _ended_here(self, run_id: str) -> bool:
+        """Whether this process drove the run to its end a moment ago, which its journal has lost, and is told again."""
+        ended = self._driving.lately.get(run_id)
+        if ended is None:
+            return False
+        try:
+            await ended.recorder.mend()
+        except Fenced:
+            return False
+        return True
+
     async def _stop_orphans(self, journal: Journal) -> None:
         """End runs of this process that were asked for by one which has ended elsewhere."""
         runners = self._driving.runners
@@ -216,8 +228,7 @@ class Takeover:
         if self._driving.draining or not self._driving.free(info.run_id):
             return
         try:
-            if (ended := self._driving.lately.get(info.run_id)) is not None:
-                await ended.recorder.mend()
+            if await self._ended_here(info.run_id):
                 return
             parent = await self._find(info.parent_run_id)
             if parent is None:
@@ -306,6 +317,7 @@ class Takeover:
         if self.begun:
             await self.take_up_waiting()
         async with self._taking_up:
+            await self._ended_here(run_id)
             shared = [journal for journal in self._journals() if journal.shared]
             info = await recovery.find(shared, run_id) if self._driving.free(run_id) else None
             if info is not None and info.status != "waiting":
