@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from kadre.base.clock import Clock
-from kadre.base.errors import Fenced
+from kadre.base.errors import Conflict, Fenced
 from kadre.engine import events as ev
 from kadre.engine.live import Live
 from kadre.engine.memory import spill
@@ -134,7 +134,10 @@ class Recorder:
             parent_run_id=info.parent_run_id,
             on_busy="interrupt",  # whatever came to the session since: it is under way
         )
-        created = await self._journal.create(new, tuple(self.live.events))
+        try:
+            created = await self._journal.create(new, tuple(self.live.events))
+        except Conflict as error:  # its session or its id is somebody else's by now
+            raise Fenced(f"run {info.run_id} was lost by its journal: {error}") from error
         if created.existing:
             raise Fenced(f"run {info.run_id} has another writer now")
         self.live.info = msgspec.structs.replace(info, epoch=created.run.epoch, order=created.run.order)
