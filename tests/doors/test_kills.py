@@ -58,6 +58,4 @@ async def test_a_write_is_made_once_or_its_outcome_is_unknown_wherever_its_proce
 def hosted(file: Path, case: Case) -> AbstractAsyncContextManager[Upped]:
     """The process that dies there."""
     dies = "never at all" if case.step in SENT else f"{case.step} {case.run_id}"
-    return hosting(
-        file, "--data-dir", file.parent / "data", program="tests.support.dying", KADRE_TEST_DIES=dies
-    )
+    return hosting(file, "--data-dir", file.parent / "data", program="tests.support.dying", KADRE_TEST_DIES=dies)

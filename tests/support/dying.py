@@ -1,7 +1,7 @@
 """`python -m tests.support.dying WORDS…` is `kadre WORDS…`, killed by itself at a step of its SQLite journal.
 
-KADRE_TEST_DIES: `before TYPE RUN` or `after TYPE RUN`. When the first event of that type and run is about to be committed,
-or has just been, the process is sent SIGKILL: nothing of it runs after that.
+KADRE_TEST_DIES: `before TYPE RUN` or `after TYPE RUN`. When the first event of that type and run is about to be
+committed, or has just been, the process is sent SIGKILL: nothing of it runs after that.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import runpy
 import signal
 import sqlite3
-from collections.abc import Sequence
 from typing import Any
 
 WHEN, TYPE, RUN = os.environ["KADRE_TEST_DIES"].split()
@@ -27,7 +26,7 @@ class Dying(sqlite3.Connection):
 
     holds = False
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:  # type: ignore[override]
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         """See sqlite3.Connection."""
         self.holds = self.holds or any(map(_is_it, parameters))
         last = self.holds and sql == "COMMIT"
@@ -40,5 +39,5 @@ class Dying(sqlite3.Connection):
 
 
 if __name__ == "__main__":
-    sqlite3.connect = functools.partial(sqlite3.connect, factory=Dying)
+    setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Dying))  # noqa: B010 - it is overloaded
     runpy.run_module("kadre", run_name="__main__", alter_sys=True)

@@ -26,7 +26,7 @@ class FaultyModel:
         self.offers: list[str] = []
         """Models an Ollama at this address has."""
         self.obeys = False
-        """With `tool`: it calls the tool that the message begins with, with the whole message, and answers any other."""
+        """With `tool`: it calls the tool that the message begins with, with all of it, and answers any other."""
         self.url = ""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""A write that a person allows, and the process that makes it killed on the way: at every step, and what must follow."""
+"""A write that a person allows, its process killed on the way: at every step, and what must follow."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ def cases(tools: Sequence[str], steps: Sequence[str] = (*STORED, *SENT)) -> list
     return [Case(tool, step) for tool in tools for step in steps]
 
 
-def plan(
-    file: Path, sink: Sink, model: FaultyModel, *, mcp: bool = False, memory: MemoryPlan | None = None
-) -> Path:
+def plan(file: Path, sink: Sink, model: FaultyModel, *, mcp: bool = False, memory: MemoryPlan | None = None) -> Path:
     """The plan of the agent whose writes are asked for, in that file. `mcp`: it writes over MCP, else to an API."""
     model.does, model.obeys = "tool", True
     message = {"type": "object", "properties": {"message": {"type": "string"}}}

@@ -51,13 +51,14 @@ async def two(request: pytest.FixtureRequest) -> AsyncIterator[Two]:
     space, pen = new_space(), Slow()
     with ExitStack() as stack:
         store = await asyncio.to_thread(lambda: stack.enter_context(started(request.param)))
-        scenes = [Scene(await store.open(space, lease=LEASE), SystemClock()) for _ in range(2)]
-        for scene, turns in zip(scenes, ([[("write", {"text": "x"})], "done"], ["mine"]), strict=True):
-            await scene.says(*turns, tools=[Asking(pen.write)])
+        here, there = [Scene(await store.open(space, lease=LEASE), SystemClock()) for _ in range(2)]
+        await here.says([("write", {"text": "x"})], "done", tools=[Asking(pen.write)])
+        await there.says("mine", tools=[Asking(pen.write)])
+        for scene in (here, there):
             await scene.host.recover()
-        yield Two(store, *scenes, pen)
+        yield Two(store, here, there, pen)
         pen.go.set()
-        for scene in scenes:
+        for scene in (here, there):
             await scene.host.aclose(0)
 
 

@@ -181,8 +181,8 @@ def still_busy(session_id: str) -> errors.Conflict:
 
 
 def decided(events: Sequence[ev.Event]) -> bool:
-    """Whether somebody has decided about a call of the model's last reply: that was acknowledged to them, and the run is
-    gone on with though its process died."""
+    """Whether somebody has decided about a call of the model's last reply: that was acknowledged to them, and the run
+    is gone on with though its process died."""
     for event in reversed(events):
         if isinstance(event, ev.ApprovalDecided):
             return True
