@@ -15,7 +15,7 @@ class Cut:
 
     def __init__(self, behind: Path) -> None:
         self._behind = behind
-        self._word = b""
+        self._word = self._kept = b""
         self._then_shut = False
         self.cuts = 0
         self._closed = asyncio.Event()
@@ -46,6 +46,10 @@ class Cut:
         self._word = word
         self._then_shut = then_shut
 
+    def next_question_with(self, word: bytes) -> None:
+        """Let the next question with that value in it reach nobody, and shut the way."""
+        self._kept = word
+
     def hang_up(self) -> None:
         """Cut everybody off and let nobody through; what the server is still at nobody hears of."""
         self.shut = True
@@ -70,6 +74,10 @@ class Cut:
         back = asyncio.ensure_future(self._answers(server_reader, writer, doomed))
         try:
             while data := await reader.read(65536):
+                if self._kept and self._kept in data:
+                    self._closed.set()
+                    self.hang_up()
+                    return
                 if self._word and self._word in data:
                     self._word = b""
                     doomed.set()

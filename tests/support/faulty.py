@@ -25,6 +25,8 @@ class FaultyModel:
         self.keys: list[str] = []
         self.offers: list[str] = []
         """Models an Ollama at this address has."""
+        self.obeys = False
+        """With `tool`: it calls the tool that the message begins with, with all of it, and answers any other."""
         self.url = ""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -60,11 +62,17 @@ class FaultyModel:
         request.transport.close()
         return response
 
+    def _called(self, body: dict[str, Any]) -> dict[str, str] | None:
+        names, last = [tool["function"]["name"] for tool in body.get("tools", ())], body["messages"][-1]
+        if last["role"] != "user" or not self.obeys:
+            return {"name": names[0], "arguments": '{"message": "hi"}'} if last["role"] == "user" else None
+        name = last["content"].split()[0]
+        return {"name": name, "arguments": json.dumps({"message": last["content"]})} if name in names else None
+
     async def _answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
         message: dict[str, Any] = {"role": "assistant", "content": "all well"}
-        if self.does == "tool" and body["messages"][-1]["role"] == "user":
-            function = {"name": body["tools"][0]["function"]["name"], "arguments": '{"message": "hi"}'}
+        if self.does == "tool" and (function := self._called(body)) is not None:
             message = {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function", "function": function}]}
         if not body.get("stream"):
             return web.json_response({"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})

@@ -130,6 +130,23 @@ class Cluster:
         for pid in (self._server.pid, *_children(self._server.pid)):
             os.kill(pid, signal.SIGCONT)
 
+    def remember(self) -> None:
+        """Copy its files as they are at this moment, for `go_back`."""
+        self.freeze()
+        self._copy(self._data, self.folder / "copy")
+        self.thaw()
+
+    def go_back(self) -> None:
+        """Kill it and start it as it was then: as a replica takes over that had not heard of everything."""
+        self.kill()
+        self._copy(self.folder / "copy", self._data)
+        self.start()
+
+    @staticmethod
+    def _copy(source: Path, target: Path) -> None:
+        shutil.rmtree(target, ignore_errors=True)
+        subprocess.run(["cp", "-a", source, target], check=True, timeout=SECONDS)  # its owner owns the copy too
+
     def kill(self) -> None:
         """Kill all its processes at once, and wait until they are gone."""
         self._server.send_signal(signal.SIGSTOP)  # it starts no more of them

@@ -19,6 +19,7 @@ from tests.support.upping import free_port
 SECONDS = 30
 PROGRAM = "redis-server"
 SOCKET = "redis.sock"
+FILES = "appendonlydir"
 SETTINGS = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
 
 
@@ -99,6 +100,18 @@ class RedisServer:
         """Let it go on."""
         self._server.send_signal(signal.SIGCONT)
 
+    def remember(self) -> None:
+        """Copy its file as it is at this moment, for `go_back`."""
+        self.freeze()
+        _copy(self.folder / FILES, self.folder / "copy")
+        self.thaw()
+
+    def go_back(self) -> None:
+        """Kill it and start it as it was then: as one whose machine failed before its file was flushed."""
+        self.kill()
+        _copy(self.folder / "copy", self.folder / FILES)
+        self.start()
+
     def ask(self, *words: str) -> str:
         """What it answers, by its own client."""
         client = ["redis-cli", "-s", str(self.socket), *words]
@@ -108,6 +121,11 @@ class RedisServer:
     async def asked(self, *words: str) -> str:
         """The same beside an event loop that others need meanwhile."""
         return await asyncio.to_thread(self.ask, *words)
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target)
 
 
 def _drain(said: IO[bytes]) -> None:

@@ -43,6 +43,12 @@ class Server(Protocol):
     def thaw(self) -> None:
         """Let it go on."""
 
+    def remember(self) -> None:
+        """Copy its files as they are at this moment, for `go_back`."""
+
+    def go_back(self) -> None:
+        """Kill it and start it as it was then."""
+
 
 class Store:
     """A server, and how a journal on it is opened. `type`: of a memory."""

@@ -107,19 +107,22 @@ async def up(
 
 
 @asynccontextmanager
-async def hosting(plan: Path, *words: str | Path) -> AsyncIterator[Upped]:
-    """Run `kadre host` with that plan, as a pod does, wait until it serves, end it with the block."""
+async def hosting(plan: Path, *words: str | Path, program: str = "kadre", **env: str) -> AsyncIterator[Upped]:
+    """Run `kadre host` with that plan, as a pod does, wait until it serves, end it with the block.
+
+    `program`: the module that is run instead of kadre.
+    """
     port = free_port()
     command = ["host", "--plan", str(plan), *map(str, words), "--host", "127.0.0.1", "--port", str(port)]
-    async with _running(command, port, "is served on port", None, {}) as upped:
+    async with _running(command, port, "is served on port", None, env, program) as upped:
         yield upped
 
 
 @asynccontextmanager
 async def _running(
-    words: list[str], port: int, ready: str, cwd: Path | None, env: dict[str, str]
+    words: list[str], port: int, ready: str, cwd: Path | None, env: dict[str, str], program: str = "kadre"
 ) -> AsyncIterator[Upped]:
-    command = [sys.executable, "-m", "kadre", *words]
+    command = [sys.executable, "-m", program, *words]
     process = await asyncio.create_subprocess_exec(
         *command, stderr=asyncio.subprocess.PIPE, cwd=cwd, env={**os.environ, "NO_COLOR": "1", **env}
     )

@@ -9,6 +9,7 @@ from kadre.base.tasks import Tasks
 from kadre.engine import elsewhere
 from kadre.engine.accepting import Accepting
 from kadre.engine.agent import HostedAgent
+from kadre.engine.lately import Lately
 from kadre.engine.observe import Observer
 from kadre.engine.runner import Runner
 
@@ -19,6 +20,7 @@ class Driving:
     def __init__(self, tasks: Tasks, clock: Clock, observer: Observer) -> None:
         self.runners: dict[str, Runner] = {}
         self.accepting = Accepting()
+        self.lately: Lately[Runner] = Lately(clock.monotonic)
         self.draining = False
         """No run is begun or taken up any more."""
         self.closed = False
@@ -69,9 +71,19 @@ class Driving:
             await runner.drive(wait)
         finally:
             self.runners.pop(live.info.run_id, None)
+            if live.finished is not None and runner.agent.journal.shared:
+                self.lately.add(live.info.run_id, runner)
+            if live.finished is not None and live.finished.status == "interrupted":
+                self._stop_children(live.info.run_id)
             if not live.ended:  # left to another process, or its driver failed
                 elsewhere.follow(live, None if self.closed else runner.agent.journal, self.clock)
             await self.leave(runner.agent)
+
+    def _stop_children(self, run_id: str) -> None:
+        """End what the run asked for before its process died: cut off now, it has not come to ask for that again."""
+        for runner in self.runners.values():
+            if runner.live.info.parent_run_id == run_id:
+                runner.life.stop("interrupted")
 
     async def leave(self, agent: HostedAgent, *, unused: bool = False) -> None:
         """Give the place back; `unused`: no run came of it. The last to leave an agent that was replaced closes it."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import msgspec
+
 from kadre.base.clock import Clock
-from kadre.base.errors import Fenced
+from kadre.base.errors import Conflict, Fenced
 from kadre.engine import events as ev
 from kadre.engine.live import Live
 from kadre.engine.memory import spill
-from kadre.engine.memory.port import Journal, RunInfo
+from kadre.engine.memory.port import Journal, NewRun, RunInfo
 
+log = logging.getLogger(__name__)
 E = TypeVar("E", bound=ev.EventBase)
 
 
@@ -80,29 +84,77 @@ class Recorder:
                 self._sending = []
             self._publish(batch, kept)
 
+    async def mend(self) -> None:
+        """Tell the journal again what it had acknowledged and has lost since. Raises what `commit` does."""
+        async with self._lock:
+            await self._append_missing(())
+
     async def _append(self, events: Sequence[ev.Event]) -> None:
-        info, before = self.live.info, events[0].seq - 1
+        info, before = self.live.info, len(self.live.events)
         if self._in_doubt:
-            durable = (await self._held()).last_seq
-            events, before = events[durable - before :], durable
-        if events:
+            await self._append_missing(events)
+        else:
             self._in_doubt = True  # until it returns: one that fails or is cancelled may have been written all the same
-            await self._journal.append(info.run_id, before, events, info.epoch)
+            try:
+                await self._journal.append(info.run_id, before, events, info.epoch)
+            except Fenced:
+                if not await self._append_missing(events, lost_only=True):
+                    raise
         self._in_doubt = False
 
-    async def _held(self) -> RunInfo:
-        """The run as the journal has it. Raises Fenced where it has another writer."""
+    async def _append_missing(self, events: Sequence[ev.Event], *, lost_only: bool = False) -> bool:
+        """Append what the journal lacks of the run, `events` being its next. Whether what it lacks was told before.
+
+        A store that goes back to an earlier state, as one may that fails over, has lost what this process knows. Told
+        again, nobody takes a call that was sent for one that was not. `lost_only`: else leave it as it is.
+        """
+        info, acknowledged = self.live.info, self.live.events
+        run = await self._held()
+        if run is None and self.live.finished is not None:
+            return False  # forgotten with its session, perhaps; nobody has anything left to do for it
+        if run is None:
+            await self._create_again()
+        durable = len(acknowledged) if run is None else run.last_seq
+        lost = run is None or durable < len(acknowledged)
+        if lost:
+            log.warning("the journal has lost what it had acknowledged of run %s, which is told again", info.run_id)
+        elif lost_only:
+            return False
+        if missing := (*acknowledged, *events)[durable:]:
+            await self._journal.append(info.run_id, durable, missing, self.live.info.epoch)
+        return lost
+
+    async def _create_again(self) -> None:
+        info = self.live.info
+        new = NewRun(
+            run_id=info.run_id,
+            session_id=info.session_id,
+            agent=info.agent,
+            caller=info.caller,
+            parent_run_id=info.parent_run_id,
+            on_busy="interrupt",  # whatever came to the session since: it is under way
+        )
+        try:
+            created = await self._journal.create(new, tuple(self.live.events))
+        except Conflict as error:  # its session or its id is somebody else's by now
+            raise Fenced(f"run {info.run_id} was lost by its journal: {error}") from error
+        if created.existing:
+            raise Fenced(f"run {info.run_id} has another writer now")
+        self.live.info = msgspec.structs.replace(info, epoch=created.run.epoch, order=created.run.order)
+
+    async def _held(self) -> RunInfo | None:
+        """The run as the journal has it, None where it is lost. Raises Fenced where it has another writer."""
         info = self.live.info
         run = await self._journal.run(info.run_id)
-        if run is None or run.epoch != info.epoch:
+        if run is not None and run.epoch != info.epoch:
             raise Fenced(f"run {info.run_id} has another writer now")
         return run
 
     async def shed(self) -> None:
         """Give up what is not durable, one of which cannot be made so, and go on after what is."""
         async with self._lock:
-            durable = (await self._held()).last_seq
-            shown = self.live.events[-1].seq
+            run, shown = await self._held(), self.live.events[-1].seq
+            durable = shown if run is None else max(run.last_seq, shown)
             if durable > shown:
                 self.live.publish(await self._journal.events(self.live.info.run_id, after=shown, limit=durable - shown))
             self._unwritten, self.seq, self._in_doubt = [], durable, False

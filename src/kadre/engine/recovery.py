@@ -36,6 +36,11 @@ async def waiting(journals: Iterable[Journal], driven: Container[str]) -> Waitin
     }
 
 
+async def waited(run: RunInfo, journal: Journal) -> bool:
+    """Whether the run waits for a person, or one has decided what is not done yet."""
+    return run.status == "waiting" or projection.decided(await journal.events(run.run_id, limit=run.last_seq))
+
+
 def orphan(runs: Waiting, known: Container[str]) -> str:
     """One whose parent was cut off before it knew that the run waits, so that nobody will read its answer; or "".
 

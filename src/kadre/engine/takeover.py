@@ -47,6 +47,8 @@ class Takeover:
         self._agents = agents
         self._resumes = resumes
         self._looked_through: list[Journal] = []
+        self._decided: recovery.Waiting = {}
+        """Runs in journals of this process alone that were cut off after a person had decided about them."""
         self._soon: list[SharedJournal] = []
         self._taking_up = asyncio.Lock()
         """Held by whoever claims a run that nobody drives, until it is driven or has ended."""
@@ -67,18 +69,22 @@ class Takeover:
                     if is_shared(journal):
                         self._tasks.spawn("share", self._share(journal))
                     elif is_own(journal):
-                        cut_off.extend(await journal.recover())
+                        for info in await journal.recover():
+                            if info.status in ev.ENDED:
+                                cut_off.append(info)
+                            else:
+                                self._decided[info.run_id] = info, journal
                     self._looked_through.append(journal)  # not where it failed: it is asked again
         return cut_off
 
     # -- journals of one process ---------------------------------------------------------------------------------
 
     async def take_up_waiting(self) -> None:
-        """Go on with runs that wait for a person and whose agent is served."""
+        """Go on with runs that wait for a person and whose agent is served, and with those that waited for one."""
         async with self._taking_up:
             driven = self._driving.runners
             own = [journal for journal in self._journals() if not is_shared(journal)]
-            waiting = await recovery.waiting(own, driven)
+            waiting = {**await recovery.waiting(own, driven), **self._decided}
             elsewhere = await self._asking_elsewhere(waiting)
             # A host that has closed knows no parents any more: what it left is no orphan.
             while not self._driving.closed and (orphan := recovery.orphan(waiting, {*driven, *elsewhere})):
@@ -94,6 +100,17 @@ class Takeover:
             finally:
                 for runner in revived:
                     await self._driving.leave(runner.agent)
+            if not self._driving.closed:
+                await self._settle_decided()
+
+    async def _settle_decided(self) -> None:
+        """Forget those that are driven, or have ended, and end those whose agent is served no more."""
+        for run_id, (info, journal) in list(self._decided.items()):
+            if self._driving.free(run_id) and self._served(info, journal) is None:
+                await self._end(run_id, "interrupted")
+            held = await journal.run(run_id)
+            if held is None or held.status in ev.ENDED or not self._driving.free(run_id):
+                del self._decided[run_id]
 
     async def _revive_all(self, waiting: recovery.Waiting, revived: list[Runner]) -> set[str]:
         """Revive those whose agent is served; the roots of those of which one cannot be."""
@@ -163,9 +180,12 @@ class Takeover:
         await self._stop_orphans(journal)
         driving = self._driving
         driven = {run_id: runner for run_id, runner in driving.runners.items() if runner.agent.journal is journal}
+        known = {run_id: len(runner.live.events) for run_id, runner in driven.items()}
         held = await journal.held()
-        for run_id in driven.keys() - {info.run_id for info in held}:
-            driven[run_id].life.stop("left")
+        durable = {info.run_id: info.last_seq for info in held}
+        for run_id, runner in driven.items():
+            if durable.get(run_id, 0) < known[run_id] and not runner.live.ended:
+                await self._let_go_or_mend(runner)
         left = [info for info in held if driving.free(info.run_id)]
         left += await journal.abandoned({str(key) for key, agent in self._agents().items() if agent.journal is journal})
         async with self._taking_up:
@@ -173,6 +193,25 @@ class Takeover:
                 await self._settle(journal, info, {other.run_id for other in left})
         if self._refused.of(journal):  # what could not be ended is still held, and tried again
             self._refused.settle(journal, {info.run_id for info in await journal.held()})
+
+    @staticmethod
+    async def _let_go_or_mend(runner: Runner) -> None:
+        """Tell the journal again what it has lost of a run of this process, or let go of one that is another's now."""
+        try:
+            await runner.recorder.mend()
+        except Fenced:
+            runner.life.stop("left")
+
+    async def _ended_here(self, run_id: str) -> bool:
+        """Whether this process drove the run to its end a moment ago, which its journal has lost, and is told again."""
+        ended = self._driving.lately.get(run_id)
+        if ended is None:
+            return False
+        try:
+            await ended.recorder.mend()
+        except Fenced:
+            return False
+        return True
 
     async def _stop_orphans(self, journal: Journal) -> None:
         """End runs of this process that were asked for by one which has ended elsewhere."""
@@ -189,6 +228,8 @@ class Takeover:
         if self._driving.draining or not self._driving.free(info.run_id):
             return
         try:
+            if await self._ended_here(info.run_id):
+                return
             parent = await self._find(info.parent_run_id)
             if parent is None:
                 orphan = bool(info.parent_run_id) and not await self._is_from_afar(info, journal)
@@ -196,7 +237,7 @@ class Takeover:
                 orphan = parent.status in ev.ENDED
             if info.run_id in self._refused.of(journal):
                 await self._end(info.run_id, "cancelled", info)
-            elif orphan or not (self._resumes or info.status == "waiting"):
+            elif orphan or not (self._resumes or await recovery.waited(info, journal)):
                 await self._end(info.run_id, "interrupted", info)
             elif parent is None or parent.run_id not in left:  # else it goes on after its parent does, or ends
                 agent = self._served(info, journal)
@@ -276,6 +317,7 @@ class Takeover:
         if self.begun:
             await self.take_up_waiting()
         async with self._taking_up:
+            await self._ended_here(run_id)
             shared = [journal for journal in self._journals() if journal.shared]
             info = await recovery.find(shared, run_id) if self._driving.free(run_id) else None
             if info is not None and info.status != "waiting":

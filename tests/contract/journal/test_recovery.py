@@ -57,3 +57,16 @@ async def test_a_large_event_is_spilled_and_restored(journal: Journal) -> None:
     await run.append(journal, small, run.event(ev.RunFinished, status="completed"))
     (kept,) = await journal.events("run-1", 2, 1)
     assert await spill.restore(journal, kept) == large
+
+
+async def test_a_run_about_which_a_person_has_decided_is_left_open(own: OwnJournal) -> None:
+    decided, went_on = Teller("run-1", "s1"), Teller("run-2", "s2")
+    for run in (decided, went_on):
+        await run.create(own)
+        await run.append(own, run.asks("a"))
+        await run.append(own, run.event(ev.ApprovalDecided, approval_id="a", decision="allow", by="ann"))
+    await went_on.append(own, went_on.event(ev.AssistantMessage, content="and now another"))
+    assert {(info.run_id, info.status) for info in await own.recover()} == {
+        ("run-1", "running"),
+        ("run-2", "interrupted"),
+    }

@@ -344,12 +344,13 @@ class InMemoryJournal:
 
     async def recover(self) -> Sequence[RunInfo]:
         """See `port.Journal.recover`. A process that just started has nothing to recover here."""
-        ended = []
+        cut_off = []
         for run in [run for run in self._runs.values() if run.head.info.status in ("queued", "running")]:
-            last = projection.interruption(run.head.info, run.events, self._clock.now())
-            self._keep(run, projection.follow(run.head, last), last)
-            ended.append(run.head.info)
-        return ended
+            if not projection.decided(run.events):
+                last = projection.interruption(run.head.info, run.events, self._clock.now())
+                self._keep(run, projection.follow(run.head, last), last)
+            cut_off.append(run.head.info)
+        return cut_off
 
     async def aclose(self) -> None:
         """See `port.Journal.aclose`."""

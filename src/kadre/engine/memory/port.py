@@ -12,10 +12,10 @@ What every store promises (tests/contract/journal holds each to it):
   `durable`). When it is cancelled, it is committed or not at all by the time the cancellation arrives; `run` tells.
 - Runs of one session start in their order: `turn` returns when every lower one has ended.
 
-Some stores are one process's alone (`OwnJournal`): after a restart `recover` ends every open run that is not waiting as
-`interrupted`. Others are shared (`SharedJournal`): each process that has one open holds a lease for as long as it
-lives, runs name the process that created or claimed them last, and those of one without a lease are `abandoned`:
-anybody's who claims them first.
+Some stores are one process's alone (`OwnJournal`): after a restart `recover` ends open runs as `interrupted`, but for
+those that wait for a person and those about which one has decided. Others are shared (`SharedJournal`): each process
+that has one open holds a lease for as long as it lives, runs name the process that created or claimed them last, and
+those of one without a lease are `abandoned`: anybody's who claims them first.
 """
 
 from __future__ import annotations
@@ -207,8 +207,11 @@ class OwnJournal(Journal, Protocol):
     """A journal that one process has."""
 
     async def recover(self) -> Sequence[RunInfo]:
-        """Called once at start by a store that one process owns: void all leases and end open runs that are not waiting
-        as `interrupted`: an `unknown` ToolEnd for every call sent and not recorded, then a RunFinished. Returns them.
+        """Called once at start by a store that one process owns: end open runs that are not waiting as `interrupted`,
+        an `unknown` ToolEnd for every call sent and not recorded, then a RunFinished. Returns them.
+
+        Those about which a person has decided (`projection.decided`) are returned too, open as they are: they are gone
+        on with, or ended.
         """
         ...
 

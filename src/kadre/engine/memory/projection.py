@@ -180,6 +180,17 @@ def still_busy(session_id: str) -> errors.Conflict:
     return errors.Conflict(message, reason="SessionBusy")
 
 
+def decided(events: Sequence[ev.Event]) -> bool:
+    """Whether somebody has decided about a call of the model's last reply: that was acknowledged to them, and the run
+    is gone on with though its process died."""
+    for event in reversed(events):
+        if isinstance(event, ev.ApprovalDecided):
+            return True
+        if isinstance(event, ev.AssistantMessage):
+            return False
+    return False
+
+
 def interruption(info: RunInfo, events: Iterable[ev.Event], now: datetime) -> list[ev.Event]:
     """What ends a run whose process died."""
     return closing(info, events, "interrupted", OUTCOME_UNKNOWN, now)

@@ -244,15 +244,18 @@ class SqliteJournal:
 
     async def recover(self) -> Sequence[RunInfo]:
         """See `port.Journal.recover`."""
-        ended = [
+        cut_off = [
             self._interrupt(row.head.info)
             for row in list(self._remembered.runs.values())
             if row.head.info.status in ("queued", "running")
         ]
-        return await asyncio.gather(*ended)
+        return await asyncio.gather(*cut_off)
 
     async def _interrupt(self, info: RunInfo) -> RunInfo:
-        last = projection.interruption(info, await self.events(info.run_id, limit=info.last_seq), self._clock.now())
+        events = await self.events(info.run_id, limit=info.last_seq)
+        if projection.decided(events):
+            return info
+        last = projection.interruption(info, events, self._clock.now())
         await self.append(info.run_id, info.last_seq, last, info.epoch)
         return await self._known(info.run_id)
 

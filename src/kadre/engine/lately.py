@@ -1,0 +1,43 @@
+"""Runs that this process drove to their end a moment ago.
+
+A store that goes back to an earlier state, as one may that fails over, has those open again which it had been told the
+end of since. Whoever drove one knows better, and tells it again instead of doing it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+SECONDS = 60.0
+"""How far a store may go back and be told everything again: Redis with `appendfsync no` loses half a minute."""
+MOST = 256
+"""Runs that are kept: with all their events, so that they are not many."""
+R = TypeVar("R")
+
+
+class Lately(Generic[R]):
+    """The runs `R` that ended last, by id; `now`: seconds by a clock that never goes back."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._ended: dict[str, tuple[float, R]] = {}
+
+    def __len__(self) -> int:
+        return len(self._ended)
+
+    def add(self, run_id: str, run: R) -> None:
+        """It has ended now."""
+        self._ended[run_id] = self._now(), run
+        for known in list(self._ended):  # the oldest first
+            if len(self._ended) <= MOST and not self._is_old(known):
+                break
+            del self._ended[known]
+
+    def get(self, run_id: str) -> R | None:
+        """The run, where it ended here a moment ago."""
+        known = self._ended.get(run_id)
+        return None if known is None or self._is_old(run_id) else known[1]
+
+    def _is_old(self, run_id: str) -> bool:
+        return self._now() - self._ended[run_id][0] > SECONDS
