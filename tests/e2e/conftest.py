@@ -251,12 +251,18 @@ def litellm(testbed: Cluster) -> None:
 
 
 @pytest.fixture
-def journal(testbed: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where a PostgreSQL server beside the cluster is."""
+def beside(testbed: Cluster, request: pytest.FixtureRequest) -> str:
+    """The address at which pods find what runs beside the cluster, on this machine."""
     if THERE and nodes.running() is None:
         request.getfixturevalue("node")  # which says why there is none
     server = yaml.safe_load(testbed.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
-    with postgres.Cluster(urlsplit(server).hostname or "") as cluster:
+    return urlsplit(server).hostname or ""
+
+
+@pytest.fixture
+def journal(beside: str) -> Iterator[str]:
+    """Where a PostgreSQL server beside the cluster is."""
+    with postgres.Cluster(beside) as cluster:
         yield cluster.dsn()
 
 

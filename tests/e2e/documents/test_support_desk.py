@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.cluster.node import Node
 from tests.docs.test_documents import manifests
 from tests.e2e.conftest import RESTRICTED, Terminal, install
 from tests.support import desk as desks
@@ -35,9 +34,9 @@ subsets: [{{addresses: [{{ip: {address}}}], ports: [{{port: {here}}}]}}]
 
 
 @pytest.fixture
-def desk(node: Node, testbed: Cluster, tmp_path: Path) -> Iterator[desks.Desk]:
+def desk(beside: str, testbed: Cluster, tmp_path: Path) -> Iterator[desks.Desk]:
     """The servers, by the names that the Tools and the MemoryStore have for them."""
-    with desks.desk(tmp_path, node.address) as served:
+    with desks.desk(tmp_path, beside) as served:
         places = ""
         for host, (port, here) in served.places.items():
             name, namespace, *_ = host.split(".")
