@@ -1,4 +1,4 @@
-"""What is read from the Redis journal. Every function takes a link and makes one round trip, lists several.
+"""What is read from the Redis journal. Every function takes a link and makes one round trip, but lists and histories.
 
 Nothing of it is remembered: another process may have changed it by the next time.
 """
@@ -74,8 +74,19 @@ async def events(db: Link, run_id: str, after: int, limit: int) -> Sequence[ev.E
 
 async def history(db: Link, key: tuple[str, str], before_order: int, limit: int) -> Sequence[ev.Event]:
     """What was said in the latest `limit` ended runs before that order of the session with that agent and id."""
-    lines = await db.run(redis_scripts.HISTORY, "|".join(key), min(before_order, MAX_SEQ), max(limit, 0))
-    return ev.decode_lines(b"\n".join(lines))
+    begun: bytes | None = None
+    at, skip = min(before_order, MAX_SEQ) - 2, 0
+    said: list[list[bytes]] = []  # of each run, the latest first; of the last, perhaps, not all yet
+    while at >= 0 and (skip or len(said) < limit):
+        left = limit - len(said) + bool(skip)
+        now_begun, at, next_skip, *more = await db.run(redis_scripts.HISTORY, "|".join(key), at, skip, left)
+        if now_begun != (begun or now_begun):  # it was forgotten meanwhile, and perhaps begun anew
+            return await history(db, key, before_order, limit)
+        if skip and more:
+            said[-1] += more.pop(0)
+        said += more
+        begun, skip = now_begun, next_skip
+    return ev.decode_lines(b"\n".join(line for lines in reversed(said) for line in lines))
 
 
 async def blob(db: Link, digest: str) -> bytes | None:

@@ -29,6 +29,11 @@ FIELDS = (
 NEW_LEASE = 15_000
 """Milliseconds that an owner is taken to live whom the server has not heard of: it has forgotten, and will hear."""
 LONG_GONE = 3_600_000
+HISTORY_RUNS = 20
+"""Runs of a session whose events are read in one go: that of most sessions is one page."""
+HISTORY_BYTES = 1 << 20
+"""Of events that are read in one go; HISTORY_LINES more at most, which are 2 MiB where each is as large as may be."""
+HISTORY_LINES = 32
 
 # P: what keys begin with, C: what channels do.
 _COMMON = f"""
@@ -226,30 +231,40 @@ return rows
 """
 )
 
+# What was said in some of a session's ended runs, the latest first: from the run at that place of its list downwards,
+# and of that run from that event on. With each page: the session's first run, another's where it was begun anew, and
+# where to go on. A page ends where enough was looked at: the server does nothing else meanwhile, and has it in memory.
 HISTORY = Script.of(
     _COMMON
+    + f"local RUNS, BYTES, LINES = {HISTORY_RUNS}, {HISTORY_BYTES}, {HISTORY_LINES}\n"
     + f"local SAID = {{{', '.join(repr(start.decode()) for start in SAID_LINES)}}}"
     + """
-local s, last, limit = ARGV[1], tonumber(ARGV[2]) - 2, tonumber(ARGV[3])
-local ended = {}
-while last >= 0 and #ended < limit do
-  local first = math.max(0, last - 99)
-  local runs = call('LRANGE', P..'runs-of:'..s, first, last)
-  for i = #runs, 1, -1 do
-    local status = call('HGET', P..'run:'..runs[i], 'status')
-    if status and not OPEN[status] and #ended < limit then ended[#ended + 1] = runs[i] end
+local s, at, from, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local of = P..'runs-of:'..s
+at = math.min(at, call('LLEN', of) - 1)
+local begun, first = call('LINDEX', of, 0) or '', math.max(0, at - RUNS + 1)
+local runs, said, bytes = at < 0 and {} or call('LRANGE', of, first, at), {}, 0
+for i = #runs, 1, -1 do
+  local place, status = first + i - 1, call('HGET', P..'run:'..runs[i], 'status')
+  if #said == limit or bytes >= BYTES then return {begun, place, 0, unpack(said)} end
+  if status and not OPEN[status] then
+    local kept, lines = {}, nil
+    said[#said + 1] = kept
+    repeat
+      if bytes >= BYTES then return {begun, place, from, unpack(said)} end
+      lines = call('LRANGE', P..'events:'..runs[i], from, from + LINES - 1)
+      from = from + #lines
+      for _, line in ipairs(lines) do
+        bytes = bytes + #line
+        for _, start in ipairs(SAID) do
+          if string.sub(line, 1, #start) == start then kept[#kept + 1] = line end
+        end
+      end
+    until #lines < LINES
   end
-  last = first - 1
+  from = 0
 end
-local said = {}
-for i = #ended, 1, -1 do
-  for _, line in ipairs(call('LRANGE', P..'events:'..ended[i], 0, -1)) do
-    for _, start in ipairs(SAID) do
-      if string.sub(line, 1, #start) == start then said[#said + 1] = line end
-    end
-  end
-end
-return said
+return {begun, first - 1, 0, unpack(said)}
 """
 )
 
