@@ -384,27 +384,31 @@ return rows
 )
 
 # Of a lease that ran out, only who has just renewed its own by the server's clock too, and not since it asked: a server
-# that stood still until now has let the others' run out while it did.
+# that stood still until now has let the others' run out while it did, and one whose clock was set has moved them all.
 ABANDONED = Script.of(
     _COMMON
     + """
-local owner, till, half, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local owner, till, lease, far, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local agents = {}
-for i = 5, #ARGV do agents[ARGV[i]] = true end
-local time = now()
-local mine = call('ZSCORE', P..'leases', owner)
-local steady = mine and till ~= '' and tonumber(mine) == tonumber(till) and tonumber(till) > time + half
-local gone = call('ZRANGEBYSCORE', P..'leases', '-inf', '('..string.format('%.0f', time), 'WITHSCORES')
+for i = 6, #ARGV do agents[ARGV[i]] = true end
+local time, left = now(), nil
+if till ~= '' and tonumber(call('ZSCORE', P..'leases', owner) or 0) == tonumber(till) then
+  left = tonumber(till) - time
+end
+local steady = left and left > lease / 2 and left <= lease
 local rows = {}
-for i = 1, #gone, 2 do
-  if gone[i] ~= owner and (tonumber(gone[i + 1]) == 0 or steady) then
-    for _, run in ipairs(call('ZRANGE', P..'owned:'..gone[i], 0, -1)) do
-      local r = row(run)
-      if r and agents[r[3]] then rows[#rows + 1] = r end
-      if #rows == most then return rows end
+local function take(leases)
+  for i = 1, #leases, 2 do
+    if leases[i] ~= owner and (tonumber(leases[i + 1]) == 0 or steady) then
+      for _, run in ipairs(call('ZRANGE', P..'owned:'..leases[i], 0, -1)) do
+        local r = row(run)
+        if #rows < most and r and agents[r[3]] then rows[#rows + 1] = r end
+      end
     end
   end
 end
+take(call('ZRANGEBYSCORE', P..'leases', '-inf', '('..string.format('%.0f', time), 'WITHSCORES'))
+take(call('ZRANGEBYSCORE', P..'leases', '('..string.format('%.0f', time + far), '+inf', 'WITHSCORES'))
 return rows
 """
 )
