@@ -62,6 +62,12 @@ local function use(run, from, count)
     call('PERSIST', P..'blob:'..ARGV[i])
   end
 end
+-- Of what the events from there on name, each is there: one that the server has thrown away would be missed for ever.
+local function lost(from, count)
+  for i = from, from + count - 1 do
+    if call('EXISTS', P..'blob:'..ARGV[i]) == 0 then return redis.error_reply('LOST '..ARGV[i]) end
+  end
+end
 local function used(agent, s, updated)
   call('ZADD', P..'sessions', updated, s)
   call('ZADD', P..'sessions:'..agent, updated, s)
@@ -97,6 +103,9 @@ if seen ~= '' or #open > 0 or (about[1] and about[1] ~= caller) then
   now_seen = redis.sha1hex(now_seen)
   if now_seen ~= seen then return {'look', now_seen, about[1] or caller, runs, rows} end
 end
+blobs = tonumber(blobs)
+local missing = lost(16, blobs)
+if missing then return missing end
 local ord = string.format('%d', tonumber(runs) + 1)
 call('HSET', P..'run:'..run, 'run', run, 'session', session, 'agent', agent, 'status', status, 'ord', ord, 'last', last,
   'epoch', '1', 'caller', caller, 'parent', parent, 'created', created, 'updated', updated, 'prompt', prompt,
@@ -106,7 +115,6 @@ if about[2] then
 else
   call('HSET', P..'session:'..s, 'agent', agent, 'session', session, 'caller', caller, 'runs', ord, 'created', created)
 end
-blobs = tonumber(blobs)
 keep(run, 16 + blobs)
 use(run, 16, blobs)
 local r = row(run)
@@ -140,6 +148,8 @@ if r[6] ~= expected or r[7] ~= epoch or not OPEN[r[4]] then
   end
   return {'no', r}
 end
+local missing = lost(13, blobs)
+if missing then return missing end
 call('HSET', P..'run:'..run, 'last', last, 'updated', updated, 'status', status == '' and r[4] or status)
 for i, more in ipairs({prompt, completion, total}) do
   if more ~= '0' then call('HINCRBY', P..'run:'..run, FIELDS[11 + i], more) end

@@ -124,6 +124,8 @@ _MENDED_BY_WHO_STARTS = {
 }
 _CAUSES = {
     "OOM": "the server's memory is full; raise its maxmemory, or have conversations forgotten sooner (sessionTTL)",
+    "LOST": "the server has thrown away a large value before the event that names it came, which is not written; set"
+    " maxmemory-policy noeviction there, and send the message again",
     "MISCONF": "the server cannot save to its disk; make room, or see its log",
     "READONLY": "the server may only be read from (a replica?); name the primary",
     "MASTERDOWN": "the server is a replica that has lost its primary; name the primary",
