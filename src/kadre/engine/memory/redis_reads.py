@@ -5,6 +5,7 @@ Nothing of it is remembered: another process may have changed it by the next tim
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
@@ -104,21 +105,30 @@ async def runs(db: Link, wanted: Mapping[str, str | None], before: Age | None, l
         if value is not None:
             filters += [FIELDS.index(columns[name]) + 1, value]
     start = "+" if before is None else f"({stamp(before[0])}:{before[1]}"
+    index = await _index(db, wanted)
     while start and len(found) < limit:
-        index = _index(wanted)
         start, rows = await db.run(redis_scripts.RUNS, index, start, limit - len(found), AT_ONCE, *filters)
         found += map(run_of, rows)
     return found
 
 
-def _index(wanted: Mapping[str, str | None]) -> str:
+async def _index(db: Link, wanted: Mapping[str, str | None]) -> str:
     """The shortest list of runs that has all that are wanted."""
     status = wanted["status"]
     if wanted["session_id"] is not None:
         return f"named:{wanted['session_id']}"
     if status is not None and status not in ev.ENDED:
         return "open"
-    return "runs" if wanted["agent"] is None else f"agent:{wanted['agent']}"
+    return await _shorter(db, wanted, "runs", {"agent": "agent:", "caller": "caller:"})
+
+
+async def _shorter(db: Link, wanted: Mapping[str, str | None], everything: str, lists: Mapping[str, str]) -> str:
+    """The list of what is wanted of `lists`, which say how their names begin; the shorter one where two are."""
+    names = [f"{start}{wanted[name]}" for name, start in lists.items() if wanted[name] is not None]
+    if len(names) < 2:
+        return names[0] if names else everything
+    sizes = await asyncio.gather(*(db.ask("ZCARD", db.prefix + name) for name in names))
+    return names[sizes.index(min(sizes))]
 
 
 async def sessions(db: Link, wanted: Mapping[str, str | None], limit: int) -> Sequence[SessionInfo]:
@@ -128,13 +138,13 @@ async def sessions(db: Link, wanted: Mapping[str, str | None], limit: int) -> Se
         rows = await db.run(redis_scripts.SESSIONS, f"{agent}|{session_id}", "", "")
         one = [_session_of(row) for row in rows if row]
         return [info for info in one if wanted["caller"] in (None, info.caller)][: max(limit, 0)]
-    index = "sessions" if wanted["agent"] is None else f"sessions:{wanted['agent']}"
+    index = await _shorter(db, wanted, "sessions", {"agent": "sessions:", "caller": "sessions-by:"})
     found: dict[tuple[str, str], SessionInfo] = {}  # one that moves up between two looks is seen twice
     start = 0
     while len(found) < limit:
         rows = await db.run(redis_scripts.SESSIONS, index, start, start + AT_ONCE - 1)
         for info in (_session_of(row) for row in rows if row):
-            if wanted["caller"] in (None, info.caller) and session_id in (None, info.session_id):
+            if all(value in (None, getattr(info, name)) for name, value in wanted.items()):
                 found.setdefault((info.agent, info.session_id), info)
         start += AT_ONCE
         if len(rows) < AT_ONCE:

@@ -7,8 +7,8 @@ write is one that a server whose memory is full refuses, so that none is ever ha
     session:A|S         hash   agent, session, caller, runs, created, title
     runs-of:A|S         list   its runs, in order            open:A|S         zset   those that have not ended, by order
     runs, open          zsets of ages (CREATED:RUN) in the order of text: of all runs, of the open ones
-    agent:A, named:S    the same of an agent's, and of those of sessions of that name
-    sessions, sessions:A           zsets of A|S by when they were used last
+    agent:A, caller:C, named:S     the same of an agent's, of a caller's, and of those of sessions of that name
+    sessions, sessions:A, sessions-by:C   zsets of A|S by when they were used last: all, an agent's, a caller's
     blob:DIGEST         string; one that no event names goes by itself
     uses:DIGEST         set    runs that name it             blobs-of:RUN     set    what it names
     leases              zset   owners by when their lease runs out, 0: given up
@@ -68,9 +68,11 @@ local function lost(from, count)
     if call('EXISTS', P..'blob:'..ARGV[i]) == 0 then return redis.error_reply('LOST '..ARGV[i]) end
   end
 end
-local function used(agent, s, updated)
+local function indices(r) return {{'runs', 'agent:'..r[3], 'caller:'..r[8], 'named:'..r[2]}} end
+local function used(r, s, updated)
   call('ZADD', P..'sessions', updated, s)
-  call('ZADD', P..'sessions:'..agent, updated, s)
+  call('ZADD', P..'sessions:'..r[3], updated, s)
+  call('ZADD', P..'sessions-by:'..r[8], updated, s)
 end
 local function own(owner, r)
   call('ZADD', P..'owned:'..owner, r[10], r[1])
@@ -119,8 +121,8 @@ keep(run, 16 + blobs)
 use(run, 16, blobs)
 local r = row(run)
 call('RPUSH', P..'runs-of:'..s, run)
-for _, index in ipairs({'runs', 'agent:'..agent, 'named:'..session}) do call('ZADD', P..index, 0, age(r)) end
-used(agent, s, updated)
+for _, index in ipairs(indices(r)) do call('ZADD', P..index, 0, age(r)) end
+used(r, s, updated)
 if OPEN[status] then
   call('ZADD', P..'open:'..s, ord, run)
   call('ZADD', P..'open', 0, age(r))
@@ -156,7 +158,7 @@ for i, more in ipairs({prompt, completion, total}) do
 end
 keep(run, lines)
 use(run, 13, blobs)
-if call('HGET', P..'session:'..s, 'runs') == r[5] then used(r[3], s, updated) end
+if call('HGET', P..'session:'..s, 'runs') == r[5] then used(r, s, updated) end
 if ends ~= '1' then return {'yes', ''} end
 call('ZREM', P..'open:'..s, run)
 call('ZREM', P..'open', age(r))
@@ -296,7 +298,8 @@ local function forget(agent, s, grace)
   for _, run in ipairs(call('LRANGE', P..'runs-of:'..s, 0, -1)) do
     local r = row(run)
     if r then
-      for _, index in ipairs({'runs', 'agent:'..agent, 'named:'..r[2]}) do call('ZREM', P..index, age(r)) end
+      for _, index in ipairs(indices(r)) do call('ZREM', P..index, age(r)) end
+      call('ZREM', P..'sessions-by:'..r[8], s)
     end
     for _, digest in ipairs(call('SMEMBERS', P..'blobs-of:'..run)) do
       call('SREM', P..'uses:'..digest, run)
@@ -425,3 +428,25 @@ return rows
 
 # The version that the journal has, which is that one where it has none yet.
 VERSION = Script.of(_COMMON + "call('SETNX', P..'version', ARGV[1]) return call('GET', P..'version')")
+
+# Version 1 had no lists of a caller's: put some runs, and the sessions they are of, into theirs, from an age upwards;
+# returns where to go on; at the end, '', the journal is of version 2. Done twice it is as good.
+TO_2 = Script.of(
+    _COMMON
+    + """
+local from, most = ARGV[1], tonumber(ARGV[2])
+local ages = call('ZRANGE', P..'runs', from, '+', 'BYLEX', 'LIMIT', 0, most)
+for _, at in ipairs(ages) do
+  local r = row(string.sub(at, 19))
+  if r then
+    local s = r[3]..'|'..r[2]
+    local updated = call('ZSCORE', P..'sessions', s)
+    call('ZADD', P..'caller:'..r[8], 0, at)
+    if updated then call('ZADD', P..'sessions-by:'..r[8], updated, s) end
+  end
+end
+if #ages == most then return '('..ages[most] end
+call('SET', P..'version', 2)
+return ''
+"""
+)
