@@ -71,7 +71,7 @@ class Driving:
             self.runners.pop(live.info.run_id, None)
             if not live.ended:  # left to another process, or its driver failed
                 elsewhere.follow(live, None if self.closed else runner.agent.journal, self.clock)
-            await self.leave(runner.agent)
+            await self.leave(runner.agent.place)
 
     async def leave(self, agent: HostedAgent, *, unused: bool = False) -> None:
         """Give the place back; `unused`: no run came of it. The last to leave an agent that was replaced closes it."""
