@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -69,6 +70,8 @@ class HostedAgent:
         """A newer plan took this one's place: closed when its last run ends."""
         self._offered: tuple[Sequence[ToolSpec] | ToolError, ...] | None = None
         self._offer = Offer()
+        self._last: list[Sequence[ToolSpec]] = [() for _ in self.toolsets]
+        """What each toolset offered last: one that is away keeps what its tools are called."""
 
     @property
     def notices(self) -> tuple[Notice, ...]:
@@ -100,6 +103,8 @@ class HostedAgent:
     def _bind(self, found: Sequence[Sequence[ToolSpec] | ToolError]) -> Offer:
         tools: dict[str, Bound] = {}
         notices = []
+        self._last = [last if isinstance(now, ToolError) else now for now, last in zip(found, self._last, strict=True)]
+        bearers = Counter(name for specs in self._last for spec in specs for name in _names(spec))
         for toolset, specs in zip(self.toolsets, found, strict=True):
             if isinstance(specs, ToolError):
                 notices.append(Notice(reason="ToolsUnavailable", message=str(specs)))
@@ -108,7 +113,9 @@ class HostedAgent:
                 notices.append(Notice(reason="ToolsLeftOut", message=toolset.notice))
             for spec in specs:
                 name = _free_name(spec, tools)
-                shown = spec if name == spec.name else msgspec.structs.replace(spec, name=name)
+                shared = tuple(each for each in dict.fromkeys((name, spec.name)) if bearers[each] != 1)
+                same = name == spec.name and not shared
+                shown = spec if same else msgspec.structs.replace(spec, name=name, shared=shared)
                 if policy.offered(self.plan.approvals, shown, spec.name):
                     tools[name] = Bound(toolset, spec.name, shown)
         return Offer(tuple(bound.spec for bound in tools.values()), tools, tuple(notices))
@@ -134,6 +141,12 @@ def _free_name(spec: ToolSpec, taken: Collection[str]) -> str:
         number += 1
         name = names.tool_name(f"{spec.server}_{spec.name}_{number}")
     return name
+
+
+def _names(spec: ToolSpec) -> frozenset[str]:
+    """All that the tool may be called, by its server, the model and the author; a number after it nobody chose."""
+    plain, longer = names.tool_name(spec.name), names.tool_name(f"{spec.server}_{spec.name}")
+    return frozenset({spec.name, plain, longer, spec.server})
 
 
 async def _specs(toolset: Toolset) -> Sequence[ToolSpec] | ToolError:

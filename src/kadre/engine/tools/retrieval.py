@@ -59,6 +59,7 @@ def spec_of(plan: RetrievalTool) -> ToolSpec:
         parameters=plan.parameters,
         read_only=True,
         idempotent=True,
+        filled=True,
         server=plan.name,
     )
 
