@@ -78,6 +78,11 @@ class HostedAgent:
         """What people should know: parts it does without, and tools that were not there when it last asked for them."""
         return (*self.plan.notices, *self._offer.notices)
 
+    @property
+    def place(self) -> HostedAgent:
+        """The agent among whose runs one of this has its place."""
+        return self
+
     async def offer(self) -> Offer:
         """The tools offered now: the same object as last time where nothing changed, so that adapters can cache."""
         if not self.toolsets:

@@ -77,7 +77,7 @@ class Driving:
                 self._stop_children(live.info.run_id)
             if not live.ended:  # left to another process, or its driver failed
                 elsewhere.follow(live, None if self.closed else runner.agent.journal, self.clock)
-            await self.leave(runner.agent)
+            await self.leave(runner.agent.place)
 
     def _stop_children(self, run_id: str) -> None:
         """End what the run asked for before its process died: cut off now, it has not come to ask for that again."""

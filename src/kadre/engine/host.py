@@ -26,7 +26,7 @@ from kadre.base.errors import (
 )
 from kadre.base.ids import is_id, new_id
 from kadre.base.tasks import Tasks
-from kadre.engine import delegation, elsewhere, sweeping
+from kadre.engine import away, delegation, elsewhere, sweeping
 from kadre.engine import events as ev
 from kadre.engine.accepting import ROOT, Ask, Parent, first_events
 from kadre.engine.afar import Afar
@@ -36,6 +36,7 @@ from kadre.engine.driving import Driving
 from kadre.engine.live import Live
 from kadre.engine.memory import spill
 from kadre.engine.memory.port import Created, Journal, NewRun, RunInfo, is_shared
+from kadre.engine.memory.remote import JournalUnavailable
 from kadre.engine.observe import Observer, Unobserved
 from kadre.engine.runner import END_RETRY_SECONDS, Runner
 from kadre.engine.takeover import Takeover
@@ -189,7 +190,14 @@ class Host:
             if known is None:
                 raise
             return await self._kept(agent.journal, _ours(known, ask))  # it has, or had, its place
-        created, first = await self._create(agent, ask, run_id, parent)
+        try:
+            created, first = await self._create(agent, ask, run_id, parent)
+        except JournalUnavailable as error:
+            if not away.goes_on(agent, parent):
+                raise
+            self._warn(f"a message to {ask.agent} is answered without memory: {error}")
+            self._takeover.refuse(agent.journal, run_id)  # it may be there all the same, and would hold its session
+            return await away.begin(agent, ask, run_id, self._driving, error)
         if created.existing:
             await self._driving.leave(agent, unused=True)
             return await self._kept(agent.journal, created.run)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from kadre.api.dialects.kaos import KaosAgent
 from kadre.api.kinds.agent import AgentMemory
 from kadre.api.kinds.memory_store import MemoryPolicy, MemoryStore, MemoryType, PostgresStore, RedisStore, Tls
@@ -29,7 +31,8 @@ def memory_plan(work: Work, draft: Draft) -> MemoryPlan:
     store = work.reference(MemoryStore, place.below(field), memory.store_ref, fix)
     if store is None:
         return MemoryPlan()
-    return _plan(store.spec.type, store.spec.policy, check_store(work, store))
+    plan = _plan(store.spec.type, store.spec.policy, check_store(work, store))
+    return msgspec.structs.replace(plan, failure_mode=store.spec.failure_mode)
 
 
 def check_store(work: Work, store: MemoryStore) -> ServerPlan | None:

@@ -399,6 +399,8 @@ class MemoryPlan(Data, frozen=True):
     """type redis: which server."""
     compression: CompressionPlan | None = None
     long_term: LongTermPlan | None = None
+    failure_mode: Literal["Fail", "Continue"] = "Fail"
+    """What becomes of a message while the server is away: it is refused, or answered without memory and not kept."""
 
 
 class Limits(Data, frozen=True):

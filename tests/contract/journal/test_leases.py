@@ -44,6 +44,34 @@ async def takes_its_time(journal: RemoteJournal) -> None:
     await until(journal, lambda found: ids(found) == ["run-1"])
 
 
+class Machine(SystemClock):
+    """The clock of a machine that can be suspended: it stands still then, and other machines' go on."""
+
+    def __init__(self) -> None:
+        self._lost = 0.0
+        self._since: float | None = None
+
+    def monotonic(self) -> float:
+        """See Clock."""
+        return (super().monotonic() if self._since is None else self._since) - self._lost
+
+    def suspend(self) -> None:
+        """Stand still."""
+        self._since = super().monotonic()
+
+    def resume(self) -> None:
+        """Go on from where it stood."""
+        assert self._since is not None
+        self._lost += super().monotonic() - self._since
+        self._since = None
+
+    async def sleep(self, seconds: float) -> None:
+        """See Clock."""
+        due = self.monotonic() + seconds
+        while (left := due - self.monotonic()) > 0:
+            await super().sleep(max(left, 0.01))
+
+
 async def third(store: Store, space: str) -> RemoteJournal:
     return await store.open(space, lease=LEASE)
 
@@ -151,3 +179,66 @@ async def test_after_the_server_was_away_everybody_gets_time_to_renew(store: Sto
     await SystemClock().sleep(1.2 * LEASE)
     store.server.start()
     await takes_its_time(shared[0])
+
+
+@pytest.mark.requirement("clocks-that-are-set")
+async def test_a_servers_clock_that_is_set_forward_takes_nothing_of_who_has_not_renewed_since(
+    store: Store, space: str
+) -> None:
+    """Seen from two processes whose machines stand still while the server's clock goes on by more than a lease."""
+    machine = Machine()
+    here, there = [await store.open(space, lease=LEASE, clock=machine) for _ in range(2)]
+    await until(here, lambda _: here._watch.steady)
+    await Teller("run-1", "s").create(there)
+    await there._tasks.aclose()  # its next renewal would be one that comes after the other's
+    machine.suspend()
+    await SystemClock().sleep(1.2 * LEASE)
+    machine.resume()
+    for _ in range(2):
+        await here.news()
+    assert await here.abandoned({AGENT}) == []
+    await takes_its_time(here)
+    for journal in (here, there):
+        await journal.aclose()
+
+
+@pytest.mark.requirement("clocks-that-are-set")
+async def test_a_servers_clock_that_is_set_back_keeps_no_run_of_a_process_that_died(
+    store: Store, space: str, shared: Pair
+) -> None:
+    dying = await third(store, space)
+    await Teller("run-left", "s1").create(dying)
+    await Teller("run-kept", "s2").create(shared[1])
+    dying._watch.hang_up()
+    await dying._tasks.aclose()
+    await _set_back(store, shared[0], dying._watch.owner)
+    await until(shared[0], lambda found: ids(found) == ["run-left"])
+    await dying.aclose()
+
+
+@pytest.mark.requirement("clocks-that-are-set")
+async def test_a_process_whose_lease_a_server_has_forgotten_gets_time_to_renew_it(store: Store, shared: Pair) -> None:
+    """It was set forward by hours, so that another that came forgot the lease of one without open runs."""
+    await until(shared[0], lambda _: shared[0]._watch.steady)
+    await shared[1]._tasks.aclose()
+    await _forget(store, shared[0], shared[1]._watch.owner)
+    await Teller("run-1", "s").create(shared[1])
+    shared[0]._watch._since = shared[0]._clock.monotonic()  # that the clock was set is seen by whoever renews
+    assert await shared[0].abandoned({AGENT}) == []
+
+
+async def _set_back(store: Store, journal: RemoteJournal, owner: object) -> None:
+    """Leave that owner's lease as the server's clock does that is set back by an hour."""
+    if store.type == "redis":
+        hour = str(int((SystemClock().now().timestamp() + 3600) * 1000))
+        await journal._server.do(lambda db: db.ask("ZADD", f"{db.prefix}leases", hour, str(owner)))
+    else:
+        later = "UPDATE leases SET until = until + interval '1 hour' WHERE owner = $1"
+        await journal._server.do(lambda db: db.execute(later, owner))
+
+
+async def _forget(store: Store, journal: RemoteJournal, owner: object) -> None:
+    if store.type == "redis":
+        await journal._server.do(lambda db: db.ask("ZREM", f"{db.prefix}leases", str(owner)))
+    else:
+        await journal._server.do(lambda db: db.execute("DELETE FROM leases WHERE owner = $1", owner))

@@ -17,6 +17,7 @@ import pytest
 from kadre.base import errors
 from kadre.base.clock import SystemClock
 from kadre.engine import events as ev
+from kadre.engine.memory.port import NewRun
 from kadre.engine.memory.redis import RedisJournal
 from kadre.engine.memory.redis_server import Address
 from kadre.engine.memory.remote_journal import RemoteJournal
@@ -195,6 +196,12 @@ async def test_a_cluster_is_refused_in_words() -> None:
         ("--appendfsync no", True, "appendfsync is no: "),
         ("--appendonly no", False, "the server writes no file (appendonly no)"),
         ("--maxmemory 99mb --maxmemory-policy allkeys-lru", False, "throws conversations away when its memory is full"),
+        ("--maxmemory-policy allkeys-lfu", True, "throws conversations away once maxmemory is set and that is full"),
+        (
+            "--maxmemory 99mb --maxmemory-policy volatile-ttl",
+            True,
+            "throws large values that wait for their event away",
+        ),
         ("--maxmemory 99mb --maxmemory-policy noeviction", True, ""),
     ],
 )
@@ -291,6 +298,36 @@ async def test_blobs_go_when_nothing_names_them(redis: RedisServer, ours: Remote
     assert not await lasts(digest)
     assert await ours.get_blob(digest) == b"large"  # somebody may have put it just now
     assert set(await _kinds(redis, space)) == {"blob", "version", "leases"}
+
+
+async def test_an_event_that_names_a_value_which_the_server_has_thrown_away_is_not_written(
+    redis: RedisServer, ours: RemoteJournal, space: str
+) -> None:
+    async def puts_and_loses() -> str:
+        digest = await ours.put_blob(b"large")
+        await redis.asked("DEL", f"{space}:blob:{digest}")  # as a server does that is full, with volatile-lru
+        return digest
+
+    run, other = Teller("run-1", "s"), Teller("run-2", "t")
+    await run.create(ours)
+    digest = await puts_and_loses()
+    large = msgspec.structs.replace(run.event(ev.AssistantMessage, content="la…"), blobs={"content": digest})
+    started, message = other.first()
+    first = [started, msgspec.structs.replace(message, blobs={"content": digest})]
+    new = NewRun(run_id="run-2", session_id="t", agent=AGENT, caller="local")
+    before = await _kinds(redis, space)
+    for call in (run.append(ours, large), ours.create(new, first)):
+        with pytest.raises(
+            errors.Unavailable, match="set maxmemory-policy noeviction there, and send the message agai"
+        ):
+            await call
+    assert sorted(await _kinds(redis, space)) == sorted(before)
+    assert numbers(await ours.events("run-1")) == [1, 2]
+    await ours.put_blob(b"large")
+    await run.append(ours, large)
+    await ours.create(new, first)
+    assert await redis.asked("TTL", f"{space}:blob:{digest}") == "-1"
+    assert numbers(await ours.events("run-1")) == [1, 2, 3]
 
 
 async def _kinds(redis: RedisServer, space: str) -> list[str]:

@@ -300,6 +300,9 @@ def test_parameters_are_checked(load_spec: Load, parameters: str, expected: list
     [
         ("type: redis", [("MissingField", "spec")]),
         ("type: redis\nredis: {host: h}\npostgres: {host: h}", [("WrongSection", "spec.postgres")]),
+        ("type: redis\nredis: {host: h}\nfailureMode: Continue", []),
+        ("type: sqlite\nfailureMode: Fail", []),
+        ("type: sqlite\nfailureMode: Continue", [("WrongSection", "spec.failureMode")]),
         ("type: in-memory", []),
         ("type: sqlite\npolicy: {sessionTTL: 0}", []),
         ("type: redis\nredis: {port: 6379}", [("MissingField", "spec.redis.host")]),

@@ -151,6 +151,14 @@ def test_a_redis_server_may_be_written_in_place(planned: Plan) -> None:
     assert helper(planned(agent("{type: redis, config: {host: r}}"))).memory.redis == RedisPlan(host="r")
 
 
+@pytest.mark.requirement("memory-failure-mode")
+@pytest.mark.parametrize("section", ["redis", "postgres"])
+def test_what_becomes_of_a_message_while_the_server_is_away_is_the_stores_to_say(planned: Plan, section: str) -> None:
+    for written, mode in (("", "Fail"), (", failureMode: Fail", "Fail"), (", failureMode: Continue", "Continue")):
+        text = store(f"{{type: {section}, {section}: {{host: h}}{written}}}")
+        assert helper(planned(text + agent("{storeRef: store}"))).memory.failure_mode == mode
+
+
 @pytest.mark.requirement("memory-redis")
 def test_a_memory_stores_redis_and_login_are_kept(planned: Plan) -> None:
     login = "auth: {secretRef: {name: s, passwordKey: pw}}, tls: {enabled: true, secretRef: {name: t}}"

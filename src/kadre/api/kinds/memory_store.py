@@ -137,6 +137,9 @@ class MemoryStoreSpec(Spec):
     """type redis: which server."""
     postgres: PostgresStore | None = None
     """type postgres: which server."""
+    failure_mode: Literal["Fail", "Continue"] = "Fail"
+    """types redis and postgres: what becomes of a message while the server is away. Fail: it is refused with 503.
+    Continue: it is answered without what was said before, with tools that only read, and nothing of it is kept."""
     policy: MemoryPolicy | None = None
     """How long and how much is kept."""
 
@@ -165,6 +168,10 @@ class MemoryStore(Resource):
             yield Problem(
                 "MissingField", f"a store of type {kind} needs the section {kind}", fix=f"add {kind}:", path="spec"
             )
+        elif kind not in NEEDS_SECTION and self.spec.failure_mode != "Fail":
+            message = f"failureMode has no meaning for a store of type {kind}, which is where the agent is"
+            fix = "remove it, or write type: redis or postgres"
+            yield Problem("WrongSection", message, fix=fix, path="spec.failureMode")
         for other in NEEDS_SECTION:
             if other != kind and getattr(self.spec, other) is not None:
                 yield Problem(

@@ -13,7 +13,7 @@ from kadre.engine.memory import postgres_reads, remote_watch
 from kadre.engine.memory.port import RunInfo
 from kadre.engine.memory.postgres_schema import OPEN
 from kadre.engine.memory.postgres_server import CONNECT_SECONDS, FAILURES, Connection, Place, connect
-from kadre.engine.memory.remote_watch import LEASE_SECONDS, MOST
+from kadre.engine.memory.remote_watch import LEASE_SECONDS, MOST, TOO_LONG
 from kadre.engine.memory.turns import Turns
 
 _RENEW = """
@@ -24,13 +24,17 @@ _FORGET = f"""
         AND NOT EXISTS (SELECT FROM runs r WHERE r.owner = l.owner AND r.status IN {OPEN})"""
 _HELD = f"{postgres_reads.RUNS} WHERE r.owner = $1 AND r.status IN {OPEN} ORDER BY r.no"
 # Of a lease that ran out, only who has just renewed its own by the server's clock too, and not since it asked: a server
-# that stood still until now has let the others' run out while it did.
+# that stood still until now has let the others' run out while it did, and one whose clock was set has moved them all.
 _ABANDONED = f"""
     {postgres_reads.RUNS} LEFT JOIN leases l ON l.owner = r.owner
     WHERE r.status IN {OPEN} AND r.owner <> $1 AND s.agent = ANY ($2::text[])
-        AND (l.owner IS NULL OR (l.until < now() AND EXISTS (
-            SELECT FROM leases WHERE owner = $1 AND until = $3 AND until > now() + make_interval(secs => $4))))
+        AND (l.until = '-infinity' OR (
+            (l.owner IS NULL OR l.until < now() OR l.until > now() + make_interval(secs => $5))
+            AND EXISTS (
+                SELECT FROM leases WHERE owner = $1 AND until = $3
+                AND until > now() + make_interval(secs => $4) / 2 AND until <= now() + make_interval(secs => $4))))
     ORDER BY r.no LIMIT {MOST}"""
+_GIVE_UP = "UPDATE leases SET until = '-infinity' WHERE owner = $1"
 
 
 class Watch(remote_watch.Watch[Connection]):
@@ -62,11 +66,15 @@ class Watch(remote_watch.Watch[Connection]):
         values = (self.owner, socket.gethostname(), self._lease)
         return await db.fetchval(_RENEW, *values, timeout=CONNECT_SECONDS)
 
+    def _seconds(self, until: Any) -> float:
+        seconds: float = until.timestamp()
+        return seconds
+
     def _cut(self, db: Connection) -> None:
         db.terminate()
 
     async def _leave(self, db: Connection) -> None:
-        await db.execute("DELETE FROM leases WHERE owner = $1", self.owner, timeout=CONNECT_SECONDS)
+        await db.execute(_GIVE_UP, self.owner, timeout=CONNECT_SECONDS)
         await db.execute(f"NOTIFY {self._where.schema}_claims", timeout=CONNECT_SECONDS)
         await db.close(timeout=CONNECT_SECONDS)
 
@@ -77,5 +85,6 @@ class Watch(remote_watch.Watch[Connection]):
     async def abandoned(self, db: Connection, agents: Collection[str]) -> Sequence[RunInfo]:
         """See `remote_watch.Watch.abandoned`."""
         held = self._until if self.steady else None
-        rows = await db.fetch(_ABANDONED, self.owner, list(agents), held, self._lease / 2)
+        far = TOO_LONG * self._lease
+        rows = await db.fetch(_ABANDONED, self.owner, list(agents), held, self._lease, far)
         return [postgres_reads.run_of(row) for row in rows]

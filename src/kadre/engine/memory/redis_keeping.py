@@ -26,17 +26,17 @@ class Keeping(msgspec.Struct, frozen=True):
     fsync: str | None = None
     """appendfsync: when that file is flushed."""
     evicts: str | None = None
-    """maxmemory-policy, where maxmemory is set; `noeviction` refuses writes instead of forgetting."""
+    """maxmemory-policy; `noeviction` refuses writes instead of forgetting."""
+    limited: bool = False
+    """Whether maxmemory is set: until then there is nothing to forget for."""
 
     @property
     def durable(self) -> bool:
         """Whether what was acknowledged survives the server's process, as far as the server says."""
-        return bool(self.appends) and not self.forgets
+        return bool(self.appends) and not (self.limited and self._forgets("allkeys"))
 
-    @property
-    def forgets(self) -> bool:
-        """Whether the server throws away keys that have no end of their own when its memory is full."""
-        return self.evicts is not None and self.evicts.startswith("allkeys")
+    def _forgets(self, which: str) -> bool:
+        return self.evicts is not None and self.evicts.startswith(which)
 
     def problems(self, name: str) -> Iterator[Problem]:
         """What it may lose, and how that is mended; `name`: of the journal."""
@@ -52,9 +52,15 @@ class Keeping(msgspec.Struct, frozen=True):
             yield Problem(
                 "JournalMayForget", message, fix="where that counts, set appendfsync always", severity="warning"
             )
-        if self.forgets:
-            message = f"{name}: the server throws conversations away when its memory is full ({self.evicts})"
+        if loss := self._evicted():
+            when = "when its memory is full" if self.limited else "once maxmemory is set and that is full"
+            message = f"{name}: the server throws {loss} away {when} (maxmemory-policy {self.evicts})"
             yield Problem("JournalMayForget", message, fix="set maxmemory-policy noeviction", severity="warning")
+
+    def _evicted(self) -> str:
+        if self._forgets("allkeys"):
+            return "conversations"
+        return "large values that wait for their event" if self._forgets("volatile") else ""
 
 
 async def look(link: Link) -> Keeping:
@@ -69,7 +75,8 @@ async def look(link: Link) -> Keeping:
     return Keeping(
         appends=None if appends is None else appends in ("yes", "1"),
         fsync=told.get("appendfsync"),
-        evicts=policy if limited else None,
+        evicts=policy,
+        limited=limited,
     )
 
 

@@ -1,10 +1,11 @@
-"""What is read from the Redis journal. Every function takes a link and makes one round trip, lists several.
+"""What is read from the Redis journal. Every function takes a link and makes one round trip, but lists and histories.
 
 Nothing of it is remembered: another process may have changed it by the next time.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
@@ -74,8 +75,19 @@ async def events(db: Link, run_id: str, after: int, limit: int) -> Sequence[ev.E
 
 async def history(db: Link, key: tuple[str, str], before_order: int, limit: int) -> Sequence[ev.Event]:
     """What was said in the latest `limit` ended runs before that order of the session with that agent and id."""
-    lines = await db.run(redis_scripts.HISTORY, "|".join(key), min(before_order, MAX_SEQ), max(limit, 0))
-    return ev.decode_lines(b"\n".join(lines))
+    begun: bytes | None = None
+    at, skip = min(before_order, MAX_SEQ) - 2, 0
+    said: list[list[bytes]] = []  # of each run, the latest first; of the last, perhaps, not all yet
+    while at >= 0 and (skip or len(said) < limit):
+        left = limit - len(said) + bool(skip)
+        now_begun, at, next_skip, *more = await db.run(redis_scripts.HISTORY, "|".join(key), at, skip, left)
+        if now_begun != (begun or now_begun):  # it was forgotten meanwhile, and perhaps begun anew
+            return await history(db, key, before_order, limit)
+        if skip and more:
+            said[-1] += more.pop(0)
+        said += more
+        begun, skip = now_begun, next_skip
+    return ev.decode_lines(b"\n".join(line for lines in reversed(said) for line in lines))
 
 
 async def blob(db: Link, digest: str) -> bytes | None:
@@ -93,21 +105,30 @@ async def runs(db: Link, wanted: Mapping[str, str | None], before: Age | None, l
         if value is not None:
             filters += [FIELDS.index(columns[name]) + 1, value]
     start = "+" if before is None else f"({stamp(before[0])}:{before[1]}"
+    index = await _index(db, wanted)
     while start and len(found) < limit:
-        index = _index(wanted)
         start, rows = await db.run(redis_scripts.RUNS, index, start, limit - len(found), AT_ONCE, *filters)
         found += map(run_of, rows)
     return found
 
 
-def _index(wanted: Mapping[str, str | None]) -> str:
+async def _index(db: Link, wanted: Mapping[str, str | None]) -> str:
     """The shortest list of runs that has all that are wanted."""
     status = wanted["status"]
     if wanted["session_id"] is not None:
         return f"named:{wanted['session_id']}"
     if status is not None and status not in ev.ENDED:
         return "open"
-    return "runs" if wanted["agent"] is None else f"agent:{wanted['agent']}"
+    return await _shorter(db, wanted, "runs", {"agent": "agent:", "caller": "caller:"})
+
+
+async def _shorter(db: Link, wanted: Mapping[str, str | None], everything: str, lists: Mapping[str, str]) -> str:
+    """The list of what is wanted of `lists`, which say how their names begin; the shorter one where two are."""
+    names = [f"{start}{wanted[name]}" for name, start in lists.items() if wanted[name] is not None]
+    if len(names) < 2:
+        return names[0] if names else everything
+    sizes = await asyncio.gather(*(db.ask("ZCARD", db.prefix + name) for name in names))
+    return names[sizes.index(min(sizes))]
 
 
 async def sessions(db: Link, wanted: Mapping[str, str | None], limit: int) -> Sequence[SessionInfo]:
@@ -120,13 +141,13 @@ async def sessions(db: Link, wanted: Mapping[str, str | None], limit: int) -> Se
             info for info in (_session_of(row) for row in named if row) if wanted["caller"] in (None, info.caller)
         ]
         return sorted(all_of, key=attrgetter("updated"), reverse=True)[: max(limit, 0)]
-    index = "sessions" if wanted["agent"] is None else f"sessions:{wanted['agent']}"
+    index = await _shorter(db, wanted, "sessions", {"agent": "sessions:", "caller": "sessions-by:"})
     found: dict[tuple[str, str], SessionInfo] = {}  # one that moves up between two looks is seen twice
     start = 0
     while len(found) < limit:
         rows = await db.run(redis_scripts.SESSIONS, index, start, start + AT_ONCE - 1)
         for info in (_session_of(row) for row in rows if row):
-            if wanted["caller"] in (None, info.caller):
+            if agent in (None, info.agent) and wanted["caller"] in (None, info.caller):
                 found.setdefault((info.agent, info.session_id), info)
         start += AT_ONCE
         if len(rows) < AT_ONCE:

@@ -7,8 +7,8 @@ write is one that a server whose memory is full refuses, so that none is ever ha
     session:A|S         hash   agent, session, caller, runs, created, title
     runs-of:A|S         list   its runs, in order            open:A|S         zset   those that have not ended, by order
     runs, open          zsets of ages (CREATED:RUN) in the order of text: of all runs, of the open ones
-    agent:A, named:S    the same of an agent's, and of those of sessions of that name
-    sessions, sessions:A           zsets of A|S by when they were used last
+    agent:A, caller:C, named:S     the same of an agent's, of a caller's, and of those of sessions of that name
+    sessions, sessions:A, sessions-by:C   zsets of A|S by when they were used last: all, an agent's, a caller's
     blob:DIGEST         string; one that no event names goes by itself
     uses:DIGEST         set    runs that name it             blobs-of:RUN     set    what it names
     leases              zset   owners by when their lease runs out, 0: given up
@@ -29,6 +29,11 @@ FIELDS = (
 NEW_LEASE = 15_000
 """Milliseconds that an owner is taken to live whom the server has not heard of: it has forgotten, and will hear."""
 LONG_GONE = 3_600_000
+HISTORY_RUNS = 20
+"""Runs of a session whose events are read in one go: that of most sessions is one page."""
+HISTORY_BYTES = 1 << 20
+"""Of events that are read in one go; HISTORY_LINES more at most, which are 2 MiB where each is as large as may be."""
+HISTORY_LINES = 32
 
 # P: what keys begin with, C: what channels do.
 _COMMON = f"""
@@ -57,9 +62,17 @@ local function use(run, from, count)
     call('PERSIST', P..'blob:'..ARGV[i])
   end
 end
-local function used(agent, s, updated)
+-- Of what the events from there on name, each is there: one that the server has thrown away would be missed for ever.
+local function lost(from, count)
+  for i = from, from + count - 1 do
+    if call('EXISTS', P..'blob:'..ARGV[i]) == 0 then return redis.error_reply('LOST '..ARGV[i]) end
+  end
+end
+local function indices(r) return {{'runs', 'agent:'..r[3], 'caller:'..r[8], 'named:'..r[2]}} end
+local function used(r, s, updated)
   call('ZADD', P..'sessions', updated, s)
-  call('ZADD', P..'sessions:'..agent, updated, s)
+  call('ZADD', P..'sessions:'..r[3], updated, s)
+  call('ZADD', P..'sessions-by:'..r[8], updated, s)
 end
 local function own(owner, r)
   call('ZADD', P..'owned:'..owner, r[10], r[1])
@@ -92,6 +105,9 @@ if seen ~= '' or #open > 0 or (about[1] and about[1] ~= caller) then
   now_seen = redis.sha1hex(now_seen)
   if now_seen ~= seen then return {'look', now_seen, about[1] or caller, runs, rows} end
 end
+blobs = tonumber(blobs)
+local missing = lost(16, blobs)
+if missing then return missing end
 local ord = string.format('%d', tonumber(runs) + 1)
 call('HSET', P..'run:'..run, 'run', run, 'session', session, 'agent', agent, 'status', status, 'ord', ord, 'last', last,
   'epoch', '1', 'caller', caller, 'parent', parent, 'created', created, 'updated', updated, 'prompt', prompt,
@@ -101,13 +117,12 @@ if about[2] then
 else
   call('HSET', P..'session:'..s, 'agent', agent, 'session', session, 'caller', caller, 'runs', ord, 'created', created)
 end
-blobs = tonumber(blobs)
 keep(run, 16 + blobs)
 use(run, 16, blobs)
 local r = row(run)
 call('RPUSH', P..'runs-of:'..s, run)
-for _, index in ipairs({'runs', 'agent:'..agent, 'named:'..session}) do call('ZADD', P..index, 0, age(r)) end
-used(agent, s, updated)
+for _, index in ipairs(indices(r)) do call('ZADD', P..index, 0, age(r)) end
+used(r, s, updated)
 if OPEN[status] then
   call('ZADD', P..'open:'..s, ord, run)
   call('ZADD', P..'open', 0, age(r))
@@ -135,13 +150,15 @@ if r[6] ~= expected or r[7] ~= epoch or not OPEN[r[4]] then
   end
   return {'no', r}
 end
+local missing = lost(13, blobs)
+if missing then return missing end
 call('HSET', P..'run:'..run, 'last', last, 'updated', updated, 'status', status == '' and r[4] or status)
 for i, more in ipairs({prompt, completion, total}) do
   if more ~= '0' then call('HINCRBY', P..'run:'..run, FIELDS[11 + i], more) end
 end
 keep(run, lines)
 use(run, 13, blobs)
-if call('HGET', P..'session:'..s, 'runs') == r[5] then used(r[3], s, updated) end
+if call('HGET', P..'session:'..s, 'runs') == r[5] then used(r, s, updated) end
 if ends ~= '1' then return {'yes', ''} end
 call('ZREM', P..'open:'..s, run)
 call('ZREM', P..'open', age(r))
@@ -226,30 +243,40 @@ return rows
 """
 )
 
+# What was said in some of a session's ended runs, the latest first: from the run at that place of its list downwards,
+# and of that run from that event on. With each page: the session's first run, another's where it was begun anew, and
+# where to go on. A page ends where enough was looked at: the server does nothing else meanwhile, and has it in memory.
 HISTORY = Script.of(
     _COMMON
+    + f"local RUNS, BYTES, LINES = {HISTORY_RUNS}, {HISTORY_BYTES}, {HISTORY_LINES}\n"
     + f"local SAID = {{{', '.join(repr(start.decode()) for start in SAID_LINES)}}}"
     + """
-local s, last, limit = ARGV[1], tonumber(ARGV[2]) - 2, tonumber(ARGV[3])
-local ended = {}
-while last >= 0 and #ended < limit do
-  local first = math.max(0, last - 99)
-  local runs = call('LRANGE', P..'runs-of:'..s, first, last)
-  for i = #runs, 1, -1 do
-    local status = call('HGET', P..'run:'..runs[i], 'status')
-    if status and not OPEN[status] and #ended < limit then ended[#ended + 1] = runs[i] end
+local s, at, from, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local of = P..'runs-of:'..s
+at = math.min(at, call('LLEN', of) - 1)
+local begun, first = call('LINDEX', of, 0) or '', math.max(0, at - RUNS + 1)
+local runs, said, bytes = at < 0 and {} or call('LRANGE', of, first, at), {}, 0
+for i = #runs, 1, -1 do
+  local place, status = first + i - 1, call('HGET', P..'run:'..runs[i], 'status')
+  if #said == limit or bytes >= BYTES then return {begun, place, 0, unpack(said)} end
+  if status and not OPEN[status] then
+    local kept, lines = {}, nil
+    said[#said + 1] = kept
+    repeat
+      if bytes >= BYTES then return {begun, place, from, unpack(said)} end
+      lines = call('LRANGE', P..'events:'..runs[i], from, from + LINES - 1)
+      from = from + #lines
+      for _, line in ipairs(lines) do
+        bytes = bytes + #line
+        for _, start in ipairs(SAID) do
+          if string.sub(line, 1, #start) == start then kept[#kept + 1] = line end
+        end
+      end
+    until #lines < LINES
   end
-  last = first - 1
+  from = 0
 end
-local said = {}
-for i = #ended, 1, -1 do
-  for _, line in ipairs(call('LRANGE', P..'events:'..ended[i], 0, -1)) do
-    for _, start in ipairs(SAID) do
-      if string.sub(line, 1, #start) == start then said[#said + 1] = line end
-    end
-  end
-end
-return said
+return {begun, first - 1, 0, unpack(said)}
 """
 )
 
@@ -271,7 +298,8 @@ local function forget(agent, s, grace)
   for _, run in ipairs(call('LRANGE', P..'runs-of:'..s, 0, -1)) do
     local r = row(run)
     if r then
-      for _, index in ipairs({'runs', 'agent:'..agent, 'named:'..r[2]}) do call('ZREM', P..index, age(r)) end
+      for _, index in ipairs(indices(r)) do call('ZREM', P..index, age(r)) end
+      call('ZREM', P..'sessions-by:'..r[8], s)
     end
     for _, digest in ipairs(call('SMEMBERS', P..'blobs-of:'..run)) do
       call('SREM', P..'uses:'..digest, run)
@@ -369,30 +397,56 @@ return rows
 )
 
 # Of a lease that ran out, only who has just renewed its own by the server's clock too, and not since it asked: a server
-# that stood still until now has let the others' run out while it did.
+# that stood still until now has let the others' run out while it did, and one whose clock was set has moved them all.
 ABANDONED = Script.of(
     _COMMON
     + """
-local owner, till, half, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local owner, till, lease, far, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local agents = {}
-for i = 5, #ARGV do agents[ARGV[i]] = true end
-local time = now()
-local mine = call('ZSCORE', P..'leases', owner)
-local steady = mine and till ~= '' and tonumber(mine) == tonumber(till) and tonumber(till) > time + half
-local gone = call('ZRANGEBYSCORE', P..'leases', '-inf', '('..string.format('%.0f', time), 'WITHSCORES')
+for i = 6, #ARGV do agents[ARGV[i]] = true end
+local time, left = now(), nil
+if till ~= '' and tonumber(call('ZSCORE', P..'leases', owner) or 0) == tonumber(till) then
+  left = tonumber(till) - time
+end
+local steady = left and left > lease / 2 and left <= lease
 local rows = {}
-for i = 1, #gone, 2 do
-  if gone[i] ~= owner and (tonumber(gone[i + 1]) == 0 or steady) then
-    for _, run in ipairs(call('ZRANGE', P..'owned:'..gone[i], 0, -1)) do
-      local r = row(run)
-      if r and agents[r[3]] then rows[#rows + 1] = r end
-      if #rows == most then return rows end
+local function take(leases)
+  for i = 1, #leases, 2 do
+    if leases[i] ~= owner and (tonumber(leases[i + 1]) == 0 or steady) then
+      for _, run in ipairs(call('ZRANGE', P..'owned:'..leases[i], 0, -1)) do
+        local r = row(run)
+        if #rows < most and r and agents[r[3]] then rows[#rows + 1] = r end
+      end
     end
   end
 end
+take(call('ZRANGEBYSCORE', P..'leases', '-inf', '('..string.format('%.0f', time), 'WITHSCORES'))
+take(call('ZRANGEBYSCORE', P..'leases', '('..string.format('%.0f', time + far), '+inf', 'WITHSCORES'))
 return rows
 """
 )
 
 # The version that the journal has, which is that one where it has none yet.
 VERSION = Script.of(_COMMON + "call('SETNX', P..'version', ARGV[1]) return call('GET', P..'version')")
+
+# Version 1 had no lists of a caller's: put some runs, and the sessions they are of, into theirs, from an age upwards;
+# returns where to go on; at the end, '', the journal is of version 2. Done twice it is as good.
+TO_2 = Script.of(
+    _COMMON
+    + """
+local from, most = ARGV[1], tonumber(ARGV[2])
+local ages = call('ZRANGE', P..'runs', from, '+', 'BYLEX', 'LIMIT', 0, most)
+for _, at in ipairs(ages) do
+  local r = row(string.sub(at, 19))
+  if r then
+    local s = r[3]..'|'..r[2]
+    local updated = call('ZSCORE', P..'sessions', s)
+    call('ZADD', P..'caller:'..r[8], 0, at)
+    if updated then call('ZADD', P..'sessions-by:'..r[8], updated, s) end
+  end
+end
+if #ages == most then return '('..ages[most] end
+call('SET', P..'version', 2)
+return ''
+"""
+)

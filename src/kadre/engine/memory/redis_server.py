@@ -31,9 +31,11 @@ PORT = 6379
 CONNECT_SECONDS = 5.0
 IN_FLIGHT = 1024
 """Commands of one journal that the server has not answered yet, at most; the others wait for that."""
+AT_ONCE = 500
+"""Runs that are brought up to a version in one go: the server does nothing else meanwhile."""
 QUEUE_SECONDS = 10.0
 """How long to wait to be one of them, or for a connection that many wait for."""
-VERSION = 1
+VERSION = 2
 """Of what is kept and how. A new type of event is a new version too: one that does not know it must not read it."""
 T = TypeVar("T")
 
@@ -124,6 +126,8 @@ _MENDED_BY_WHO_STARTS = {
 }
 _CAUSES = {
     "OOM": "the server's memory is full; raise its maxmemory, or have conversations forgotten sooner (sessionTTL)",
+    "LOST": "the server has thrown away a large value before the event that names it came, which is not written; set"
+    " maxmemory-policy noeviction there, and send the message again",
     "MISCONF": "the server cannot save to its disk; make room, or see its log",
     "READONLY": "the server may only be read from (a replica?); name the primary",
     "MASTERDOWN": "the server is a replica that has lost its primary; name the primary",
@@ -215,11 +219,14 @@ async def _greet(link: Link, where: Place, address: Address) -> None:
 
 
 async def prepare(link: Link, where: Place) -> None:
-    """See that the journal is of a version that this Kadre knows. Raises ProblemError: it is newer; FAILURES."""
+    """Bring the journal up to this version. Raises ProblemError: it is newer; FAILURES."""
     version = int(await link.run(redis_scripts.VERSION, VERSION))
     if version > VERSION:
         message = f"{where.name} was written by a newer Kadre (version {version}, this one knows {VERSION})"
         raise problem("JournalTooNew", message, "upgrade Kadre, or use another database")
+    start = b"-" if version < VERSION else b""
+    while start:
+        start = await link.run(redis_scripts.TO_2, start, AT_ONCE)
 
 
 class Server(remote.Server[Link]):

@@ -12,7 +12,7 @@ from kadre.engine.memory import redis_reads, redis_scripts, remote_watch
 from kadre.engine.memory.port import RunInfo
 from kadre.engine.memory.redis_link import Link
 from kadre.engine.memory.redis_server import CONNECT_SECONDS, FAILURES, Place, connect, prepare
-from kadre.engine.memory.remote_watch import LEASE_SECONDS, MOST
+from kadre.engine.memory.remote_watch import LEASE_SECONDS, MOST, TOO_LONG
 from kadre.engine.memory.turns import Turns
 
 
@@ -47,6 +47,9 @@ class Watch(remote_watch.Watch[Link]):
         async with asyncio.timeout(CONNECT_SECONDS):
             return await db.run(redis_scripts.RENEW, self.owner, int(self._lease * 1000))
 
+    def _seconds(self, until: Any) -> float:
+        return int(until) / 1000
+
     def _cut(self, db: Link) -> None:
         db.cut()
 
@@ -62,6 +65,7 @@ class Watch(remote_watch.Watch[Link]):
     async def abandoned(self, db: Link, agents: Collection[str]) -> Sequence[RunInfo]:
         """See `remote_watch.Watch.abandoned`."""
         till = self._until if self.steady else ""
-        half = int(self._lease * 500)
-        rows = await db.run(redis_scripts.ABANDONED, self.owner, till, half, MOST, *agents)
+        lease = int(self._lease * 1000)
+        far = TOO_LONG * max(lease, redis_scripts.NEW_LEASE)
+        rows = await db.run(redis_scripts.ABANDONED, self.owner, till, lease, far, MOST, *agents)
         return redis_reads.in_order(rows)

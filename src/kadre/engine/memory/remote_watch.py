@@ -2,6 +2,9 @@
 
 Each open journal has a name, its owner's, and a lease under that name; the server's clock says when it runs out. Runs
 name the owner that drives them. A connection that breaks and is made again within the lease costs nothing.
+
+No machine's time of day is compared with another's. The server's may be set, and every lease has then run out at once,
+or lasts for as long as it was set back: who renews sees how far that clock went while its own monotonic one did.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import abc
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Collection, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -25,8 +29,15 @@ LEASE_SECONDS = 15.0
 """How long a process may be silent before its runs are others': a restart of the server, not of a node."""
 RENEWALS = 3
 """In the time of a lease; after each, whoever waits looks again, should a word have been lost."""
+MOVED = 1 / 6
+"""Of a lease: by how much clocks may drift apart before one counts as set. A lease has four times as much left when it
+is renewed."""
+TOO_LONG = 2
+"""Leases after which none runs out that was renewed since the clock was set: its owner is gone, if others have been
+steady since."""
 MOST = 100
 """Abandoned runs that are looked at in one go."""
+_ANYTHING = (-math.inf, math.inf)
 C = TypeVar("C")
 
 
@@ -52,6 +63,7 @@ class Watch(abc.ABC, Generic[C]):
         self._renewed = self._since = clock.monotonic()
         self._until: Any = None
         """When the lease runs out, by the server's clock."""
+        self._ahead = _ANYTHING
 
     @abc.abstractmethod
     async def _connect(self) -> C:
@@ -68,6 +80,10 @@ class Watch(abc.ABC, Generic[C]):
     @abc.abstractmethod
     async def _prolong(self, db: C) -> Any:
         """Renew the lease; when it runs out then."""
+
+    @abc.abstractmethod
+    def _seconds(self, until: Any) -> float:
+        """Seconds of the server's clock at which a lease runs out, since any moment that it does not move."""
 
     @abc.abstractmethod
     def _cut(self, db: C) -> None:
@@ -98,22 +114,38 @@ class Watch(abc.ABC, Generic[C]):
     async def _begin(self, db: C) -> None:
         self._lost.clear()
         await self._listen(db)
+        self._ahead = _ANYTHING  # it may be another machine that answers
         await self._renew(db)
         self._since = self._renewed  # the server was away, perhaps, and others are still on their way back to it
         self._db = db
 
     async def _renew(self, db: C) -> None:
+        asked = self._clock.monotonic()
         self._until = await self._prolong(db)
         now = self._clock.monotonic()
-        if now - self._renewed > self._lease / 2:
+        until = self._seconds(self._until)
+        if self._was_set(until - now, until - asked) or now - self._renewed > self._lease / 2:
             self._since = now
         self._renewed = now
+
+    def _was_set(self, least: float, most: float) -> bool:
+        """Whether the server's clock was set, or ours stood still, since leases were counted on.
+
+        `least`, `most`: how far the one is ahead of the other, as narrowly as is known; it was read while it was asked.
+        """
+        before_least, before_most = self._ahead
+        if least - before_most > self._lease * MOVED or before_least - most > self._lease * MOVED:
+            self._ahead = (least, most)
+            return True
+        self._ahead = (max(least, before_least), min(most, before_most))
+        return False
 
     @property
     def steady(self) -> bool:
         """Whether it has held its lease, over this connection, for as long as a lease lasts.
 
-        If not, the server may have been away: others whose lease ran out meanwhile get time to renew it first.
+        If not, the server may have been away, or its clock was set: others whose lease ran out meanwhile get time to
+        renew it first.
         """
         return not self._lost.is_set() and self._clock.monotonic() - self._since >= self._lease
 

@@ -77,8 +77,10 @@ def test_an_address_that_cannot_be_read_is_shown_to_nobody(url: str) -> None:
         (Keeping(True, None), True, 1),
         (Keeping(False, "always"), False, 1),
         (Keeping(None, None), False, 1),
-        (Keeping(True, "always", "volatile-lru"), True, 0),
-        (Keeping(True, "everysec", "allkeys-lfu"), False, 2),
+        (Keeping(True, "always", "noeviction", limited=True), True, 0),
+        (Keeping(True, "always", "volatile-lru", limited=True), True, 1),
+        (Keeping(True, "always", "allkeys-lfu"), True, 1),
+        (Keeping(True, "everysec", "allkeys-lfu", limited=True), False, 2),
     ],
 )
 def test_a_server_is_as_durable_as_it_says(keeping: Keeping, durable: bool, told: int) -> None:
