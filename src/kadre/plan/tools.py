@@ -181,6 +181,7 @@ def _mcp(work: Work, place: Place, mcp: McpTool, plain: McpTools) -> McpTools:
         capabilities=plain.capabilities,
         granted=plain.granted,
         timeout=mcp.timeout or CALL_TIMEOUT,
+        retries=plain.retries if mcp.retries is None else mcp.retries,
     )
 
 

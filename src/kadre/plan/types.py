@@ -143,6 +143,9 @@ class McpTools(Data, frozen=True, tag_field="kind", tag="mcp"):
     trusted: bool = False
     """The author vouches for it: its answers are no text from outside, nor does such text end what a class allows."""
     timeout: float = 60.0
+    """Seconds for a call, retries included."""
+    retries: int = 2
+    """How often a call is sent again that did nothing, or that may be repeated."""
 
 
 class AgentTool(Data, frozen=True, tag_field="kind", tag="agent"):

@@ -90,6 +90,8 @@ class Metrics:
         self.tokens = counter("llm_tokens_total", "Tokens as the provider counted them.", "model", "token_type")
         self.tool_duration = histogram("tool_execution_duration_seconds", "Seconds of one tool call.", "tool_name")
         self.tool_errors = counter("tool_execution_errors_total", "Tool calls that failed.", "tool_name")
+        what = "MCP servers of that name that are left alone for a while, because their last calls failed."
+        self.circuits = Gauge("tool_server_circuit_open", what, ("server",), registry=registry)
         self._collectors: tuple[Counted | Gauge | Histogram, ...] = (
             *(self.requests, self.errors, self.duration, self.active, self.rate, self.timeouts, self.rate_limited),
             *(self.inference, self.tokens, self.tool_duration, self.tool_errors),
@@ -159,6 +161,10 @@ class Metrics:
         bound[0].observe(seconds)
         if error:
             bound[1].inc()
+
+    def circuit(self, server: str, is_open: bool) -> None:
+        """A server of tools is left alone from now on, or no longer."""
+        self.circuits.labels(server).inc(1 if is_open else -1)
 
     def refused(self, plan: AgentPlan, reason: str) -> None:
         """See Observer."""

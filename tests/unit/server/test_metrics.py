@@ -103,3 +103,10 @@ def test_an_agent_that_is_gone_leaves_no_figures() -> None:
     metrics.hide(made)
     assert metrics.render() == before
     metrics.hide(made)
+
+
+def test_a_server_of_tools_that_is_left_alone_is_counted_until_it_is_not() -> None:
+    metrics = Metrics(FakeClock())
+    for is_open in (True, True, False):
+        metrics.circuit("orders", is_open)
+    assert metrics.registry.get_sample_value("tool_server_circuit_open", {"server": "orders"}) == 1

@@ -180,7 +180,10 @@ class McpTool(Spec):
     secret_headers: dict[str, SecretKeyRef] | None = None
     """HTTP headers whose whole value is in a Secret."""
     timeout: Duration | None = None
-    """How long one tool call may take."""
+    """How long one tool call may take, its retries included; 60s where nothing is written."""
+    retries: Count | None = None
+    """How often a call is tried again that surely had no effect, or of a tool that the server says only reads or may be
+    repeated; 2 where nothing is written."""
 
 
 class A2aTool(Spec):
