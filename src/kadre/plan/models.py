@@ -135,6 +135,7 @@ def _plan(work: Work, fields: _Fields) -> ModelPlan:
         headers=values.get("headers", {}),
         timeout=values.get("timeout", CALL_TIMEOUT),
         tool_calls=_tool_calls(work, fields),
+        context_window=values.get("context_window", 0),
         region=_region(work, values) if provider == "bedrock" else "",
         exported=provider == "bedrock" and keys.trust(work, provider, written) == "exported",
         rules=_rules(fields) if provider == "scripted" else "",
