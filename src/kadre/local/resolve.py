@@ -42,9 +42,8 @@ def look(paths: tuple[str, ...]) -> Seen:
     secrets = {(doc.namespace, doc.name): doc.values for doc in loaded.secrets}
     rejected = {(named.kind, named.namespace, named.name) for named in loaded.rejected}
     config_maps = {(doc.namespace, doc.name): doc.values for doc in loaded.config_maps}
-    services = {(named.namespace, named.name) for named in loaded.ignored if named.kind == "Service"}
     lookup = Resources(
-        loaded.resources, secrets, env, rejected, exported=exported, config_maps=config_maps, services=services
+        loaded.resources, secrets, env, rejected, exported=exported, config_maps=config_maps, services=loaded.services
     )
     return Seen(files, loaded, env, exported, lookup)
 

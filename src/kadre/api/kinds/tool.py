@@ -164,11 +164,22 @@ class HumanTool(Spec):
     """What the model is answered where nobody does in time; an error where nothing is written."""
 
 
+class ServiceSelector(Spec):
+    """Services of the same namespace that carry the label `kagent.dev/mcp: "true"`. Their port named `mcp`, else
+    `http`, else their only one is asked, at the path of their annotation `kagent.dev/mcp-path`."""
+
+    match_labels: dict[str, str] = Field(default_factory=dict)
+    """Labels that they have besides; every such Service where nothing is written."""
+
+
 class McpTool(Spec):
-    """An MCP server, reached by URL or started as a command."""
+    """An MCP server, reached by URL or started as a command; or those that the labels of Services choose."""
 
     endpoint: Url | None = None
     """Its URL. Without a path it is tried at /mcp, then /sse."""
+    selector: ServiceSelector | None = None
+    """Every MCP server that a Service of the namespace is, as they come and go: each is named `TOOL/SERVICE` in rules.
+    What they offer is not named by anybody, so that what may write is asked for unless `capabilities` allow it."""
     transport: Literal["auto", "http", "sse"] = "auto"
     """Streamable HTTP, server-sent events, or whichever answers."""
     command: list[str] | None = None
@@ -377,11 +388,18 @@ def _check_login(login: Authentication, path: str) -> Iterator[Problem]:
 
 
 def _check_mcp(mcp: McpTool, path: str) -> Iterator[Problem]:
-    if (mcp.endpoint is None) == (not mcp.command):
+    if sum((mcp.endpoint is not None, bool(mcp.command), mcp.selector is not None)) != 1:
         yield Problem(
             "ConflictingFields",
-            "an MCP server is reached by an endpoint or started by a command: exactly one of them",
-            fix="write endpoint: http://… or command: [program, argument, …]",
+            "an MCP server has an endpoint, or is started by a command, or chosen by a selector: exactly one of them",
+            fix="write endpoint: http://…, command: [program, argument, …] or selector: {matchLabels: {…}}",
             path=path,
+        )
+    if mcp.selector is not None and mcp.secret_headers:
+        yield Problem(
+            "SecretToAnyHost",
+            "whoever may make a Service in the namespace would have a secret sent to it",
+            fix="write a Tool with endpoint: for each server that takes one, or remove secretHeaders",
+            path=f"{path}.secretHeaders",
         )
     yield from check_env(mcp.env, f"{path}.env")
