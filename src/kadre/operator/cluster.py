@@ -28,7 +28,7 @@ from kadre.operator.children.common import Settings
 from kadre.operator.scalable import by_keda
 from kadre.operator.unsupported import for_cluster
 from kadre.plan.build import Planned, plan
-from kadre.plan.lookup import SecretState, UsualKey, identity
+from kadre.plan.lookup import FileText, SecretState, UsualKey, identity
 from kadre.plan.providers import PROVIDERS
 from kadre.plan.types import SecretRef
 
@@ -376,6 +376,10 @@ class View:
             self.wanted.config_maps.add(place)
             return ""
         return values.get(key)
+
+    def file(self, path: str) -> FileText | None:  # noqa: ARG002
+        """See Lookup. A manifest in a cluster lies in no folder."""
+        return None
 
     def secret(self, ref: SecretRef) -> SecretState:
         """See Lookup."""

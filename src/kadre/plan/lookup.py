@@ -27,6 +27,13 @@ class UsualKey(NamedTuple):
     made_in: str
 
 
+class FileText(NamedTuple):
+    """What is in a file, or why that is not known."""
+
+    text: str
+    fault: str = ""
+
+
 class Lookup(Protocol):
     """What else there is. A `group` is an API group such as kaos.tools: only the two Agent kinds share their kind."""
 
@@ -64,6 +71,10 @@ class Lookup(Protocol):
 
     def config(self, namespace: str, name: str, key: str) -> str | None:
         """The value of a ConfigMap's key, or None."""
+        ...
+
+    def file(self, path: str) -> FileText | None:
+        """The file at that path, as manifests name it together with their folder; None where there are no files."""
         ...
 
     def secret(self, ref: SecretRef) -> SecretState:
@@ -151,6 +162,10 @@ class Resources:
     def config(self, namespace: str, name: str, key: str) -> str | None:
         """See Lookup."""
         return self._config_maps.get((namespace, name), {}).get(key)
+
+    def file(self, path: str) -> FileText | None:  # noqa: ARG002 - these objects may be from anywhere
+        """See Lookup."""
+        return None
 
     def secret(self, ref: SecretRef) -> SecretState:
         """See Lookup."""

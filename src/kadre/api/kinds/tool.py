@@ -57,6 +57,8 @@ class OpenApi(Spec):
     """The document."""
     config_map_key_ref: ConfigMapKeyRef | None = None
     """The key of a ConfigMap that holds it, as YAML or JSON."""
+    file: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    """On a laptop: path of a YAML or JSON file that holds it, from the manifest's folder."""
     operations: list[str] | None = None
     """Which operations are offered, by their `operationId` or a pattern such as `get*`; all where nothing is
     written."""
@@ -333,11 +335,11 @@ def _check_api(tool: ToolSpec, api: ApiTool, path: str) -> Iterator[Problem]:
 
 def _check_open_api(tool: ToolSpec, api: ApiTool, source: OpenApi, path: str) -> Iterator[Problem]:
     """One document, and nothing that it says itself."""
-    if (source.inline is None) == (source.config_map_key_ref is None):
+    if sum(each is not None for each in (source.inline, source.config_map_key_ref, source.file)) != 1:
         yield Problem(
             "ConflictingFields",
-            "an OpenAPI document is written in place or in a ConfigMap: exactly one of them",
-            fix="write inline: with the document, or configMapKeyRef: with the ConfigMap's name and key",
+            "an OpenAPI document is written in place, in a ConfigMap or in a file: exactly one of them",
+            fix="write inline: with the document, configMapKeyRef: with its name and key, or file: with a path",
             path=f"{path}.api.fromOpenAPI",
         )
     fields = {
