@@ -114,7 +114,7 @@ def _trusted(plan: ToolPlan) -> ToolPlan:
 def _tool(work: Work, place: Place, name: str, tool: ToolSpec, listed: tuple[str, ...]) -> Found:
     if tool.type == "mcp" and tool.mcp is not None:
         capabilities = listed or tuple(tool.capabilities or ())
-        plain = McpTools(name=name, capabilities=capabilities, granted=True)
+        plain = McpTools(name=name, capabilities=capabilities, granted=True, idempotent=tool.idempotent)
         if tool.mcp.selector is not None:
             return _selected(work, place.below("mcp"), tool.mcp, tool.mcp.selector, plain)
         return _mcp(work, place.below("mcp"), tool.mcp, plain)
@@ -187,6 +187,7 @@ def _mcp(work: Work, place: Place, mcp: McpTool, plain: McpTools) -> McpTools:
         granted=plain.granted,
         timeout=mcp.timeout or CALL_TIMEOUT,
         retries=plain.retries if mcp.retries is None else mcp.retries,
+        idempotent=plain.idempotent,
     )
 
 

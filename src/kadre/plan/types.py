@@ -129,6 +129,8 @@ class McpTools(Data, frozen=True, tag_field="kind", tag="mcp"):
     timeout: float = 60.0
     retries: int = 2
     """How often a call is sent again, within `timeout`, that did nothing, or that may be repeated."""
+    idempotent: bool = False
+    """Its author says of all its tools that they may be repeated."""
 
 
 class AgentTool(Data, frozen=True, tag_field="kind", tag="agent"):

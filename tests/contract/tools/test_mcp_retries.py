@@ -55,6 +55,24 @@ async def test_what_may_have_happened_is_sent_once_and_what_has_not_again(world:
         assert (await call(tools, "who")).content.isdigit()
 
 
+@pytest.mark.parametrize("world", ["http-json"], indirect=True)
+async def test_what_its_author_says_may_be_repeated_is_and_stays_unknown_where_no_try_is_answered(
+    world: World,
+) -> None:
+    instead: list[bytes] = []
+    async with before(world, instead) as port:
+        pool = McpPool(Secrets())
+        tools = pool.toolset(McpTools(name="orders", url=f"http://127.0.0.1:{port}/mcp", idempotent=True))
+        assert all(spec.idempotent for spec in await tools.specs())
+        instead.append(BAD)
+        assert (await call(tools, "who")).content.isdigit()
+        instead += [BUSY, BUSY, BAD]
+        with pytest.raises(ToolError, match=r"HTTP 503.*; before that the call was sent") as caught:
+            await call(tools, "who")
+        assert (caught.value.unknown, instead) == (True, [])
+        await pool.aclose()
+
+
 @pytest.mark.parametrize("world", ["http", "http-json", "sse"], indirect=True)
 async def test_a_call_waits_for_a_server_that_is_replaced(world: World) -> None:
     tools = world.toolset()

@@ -86,9 +86,9 @@ def test_a_references_capabilities_come_before_its_tools(planned: Plan) -> None:
 
 
 def test_how_often_a_call_is_tried_again_is_its_authors_to_say(planned: Plan) -> None:
-    tool = document("Tool", "x", "{type: mcp, mcp: {endpoint: 'http://t', retries: 0, timeout: 5s}}")
+    tool = document("Tool", "x", "{type: mcp, mcp: {endpoint: 'http://t', retries: 0, timeout: 5s}, idempotent: true}")
     assert helper(planned(tool + agent("[x]"))).tools == (
-        McpTools(name="x", url="http://t", granted=True, retries=0, timeout=5.0),
+        McpTools(name="x", url="http://t", granted=True, retries=0, timeout=5.0, idempotent=True),
     )
 
 

@@ -229,7 +229,8 @@ class ToolSpec(Spec):
     """The JSON Schema of the answer. type api: one that strays from it is an error."""
     idempotent: bool = False
     """Whether a call may be repeated when it isn't known whether it happened. type api: every write carries an
-    `Idempotency-Key`, by which a server can tell that it has done it already."""
+    `Idempotency-Key`, by which a server can tell that it has done it already. type mcp: it holds for every tool of the
+    server, besides those of which the server says so."""
     trusted: bool = False
     """Whether you vouch for it: what it answers is then no text from outside, after which writes that only a class of
     capabilities allows are asked for; nor does such text end what a class allows of it."""

@@ -116,8 +116,7 @@ class McpToolset:
 
     def __init__(self, plan: McpTools, server: Server, release: Callable[[], Awaitable[None]]) -> None:
         self.name = plan.name
-        self._timeout = plan.timeout
-        self._backoff = Backoff(attempts=plan.retries + 1, first=FIRST_WAIT, limit=LONGEST_WAIT)
+        self._plan = plan
         self._server = server
         self._release: Callable[[], Awaitable[None]] | None = release
         self._base: Sequence[ToolSpec] = ()
@@ -137,19 +136,61 @@ class McpToolset:
         """See Toolset. The last tools known are offered while the server is away."""
         base = await self._server.tools()
         if base is not self._base:
-            self._specs = tuple(msgspec.structs.replace(spec, server=self.name) for spec in base)
+            self._specs = tuple(map(self._spec, base))
             self._base = base
         return self._specs
 
+    def _spec(self, spec: ToolSpec) -> ToolSpec:
+        return msgspec.structs.replace(spec, server=self.name, idempotent=spec.idempotent or self._plan.idempotent)
+
     async def call(self, name: str, arguments: dict[str, Any], context: CallContext) -> ToolOutput:  # noqa: ARG002
         """See Toolset."""
-        return await self._server.call(name, arguments, self._timeout, self._backoff)
+        spec = next((each for each in self._specs if each.name == name), None)
+        repeatable = spec is not None and bool(spec.read_only or spec.idempotent)
+        return await self._server.call(name, arguments, Tries(self._plan, repeatable))
 
     async def aclose(self) -> None:
         """See Toolset. The server is left alone where another toolset uses it."""
         release, self._release = self._release, None
         if release is not None:
             await release()
+
+
+class Tries:
+    """What is left of one call: seconds in which answers are waited for, and the next try; connecting has its own.
+
+    `repeatable`: it may be sent again where it may have happened.
+    """
+
+    def __init__(self, plan: McpTools, repeatable: bool) -> None:
+        self.left = plan.timeout
+        self._repeatable = repeatable
+        self._backoff = Backoff(attempts=plan.retries + 1, first=FIRST_WAIT, limit=LONGEST_WAIT)
+        self._attempt = 1
+        self._renewed = False
+        self._lost = False
+
+    def again(self, error: ToolError, seconds: float) -> float | None:
+        """After how long to send it again, `seconds` having been spent on a try that failed so; None: not again."""
+        self.left -= seconds
+        self._lost = self._lost or error.unknown
+        if not isinstance(error, CallFailed):
+            return None
+        if error.stale:  # at once, on a new connection, and once
+            renewed, self._renewed = self._renewed, True
+            return None if renewed else 0.0
+        delay = self._backoff.delay(self._attempt)
+        if delay is None or delay >= self.left or not (error.unsent or (error.unknown and self._repeatable)):
+            return None
+        self._attempt += 1
+        self.left -= delay
+        return delay
+
+    def told(self, error: ToolError) -> ToolError:
+        """The error of the last try, as that of all."""
+        if error.unknown or not self._lost:
+            return error
+        return ToolError(f"{error}; before that the call was sent, and whether it happened is not known", unknown=True)
 
 
 class _Link:
@@ -228,33 +269,26 @@ class Server:
         if (found, notice) != (self._tools, self.notice):
             self._tools, self.notice = found, notice
 
-    async def call(self, name: str, arguments: dict[str, Any], seconds: float, backoff: Backoff) -> ToolOutput:
-        """Call a tool, again where that is safe. Raises ToolError.
-
-        `seconds`: for which answers are waited for, with the waits between two tries; connecting has its own.
-        """
+    async def call(self, name: str, arguments: dict[str, Any], tries: Tries) -> ToolOutput:
+        """Call a tool, again where that is safe. Raises ToolError, `unknown` where one of the tries may have happened."""
         wait = self._breaker.wait(self._clock.monotonic())
         if wait > 0:
             last = f"its last {self._breaker.failures} calls failed, the last with: {self._last_failure}"
             raise ToolError(f"{self.name} is left alone for {wait:.0f} s more, and nothing was sent: {last}")
-        attempt, renewed, left = 1, False, seconds
         while True:
             started = self._clock.monotonic()
             try:
-                output = await self._send(name, arguments, left)
-            except CallFailed as error:
-                self._count(error)
-                left -= self._clock.monotonic() - started
-                delay = 0.0 if error.stale and not renewed else self._again(name, error, backoff.delay(attempt), left)
+                output = await self._send(name, arguments, tries.left)
+            except ToolError as error:
+                delay = None if self._breaker.is_open else tries.again(error, self._clock.monotonic() - started)
                 if delay is None:
-                    raise
-                attempt, renewed = attempt + (not error.stale), renewed or error.stale
+                    self._count(error)
+                    raise tries.told(error) from error
             else:
                 self._count(None)
                 return output
             if delay:
                 await self._clock.sleep(delay)
-                left -= delay
 
     async def _send(self, name: str, arguments: dict[str, Any], seconds: float) -> ToolOutput:
         session = await self._session()
@@ -264,20 +298,12 @@ class Server:
             self._drop_if_broken(session, error)
             raise error.of(self.name) from error
 
-    def _again(self, name: str, error: CallFailed, delay: float | None, left: float) -> float | None:
-        """Seconds after which the call is sent again; None: it is not."""
-        if delay is None or delay >= left or error.stale or self._breaker.is_open:
-            return None
-        spec = next((each for each in self._tools or () if each.name == name), None)
-        repeatable = spec is not None and (spec.read_only or spec.idempotent)
-        return delay if error.unsent or (error.unknown and repeatable) else None
-
-    def _count(self, error: CallFailed | None) -> None:
+    def _count(self, error: ToolError | None) -> None:
         """Heed what came of a call: that its server did its part, whatever it said, or did not."""
         was_open = self._breaker.is_open
-        if error is None or not error.server_failed:
+        if error is None or (isinstance(error, CallFailed) and not error.server_failed):
             self._breaker.succeeded()
-        else:
+        elif isinstance(error, CallFailed):
             self._last_failure = str(error)
             self._breaker.failed(self._clock.monotonic())
         if self._breaker.is_open != was_open:
