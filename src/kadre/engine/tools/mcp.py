@@ -270,7 +270,7 @@ class Server:
             self._tools, self.notice = found, notice
 
     async def call(self, name: str, arguments: dict[str, Any], tries: Tries) -> ToolOutput:
-        """Call a tool, again where that is safe. Raises ToolError, `unknown` where one of the tries may have happened."""
+        """Call a tool, again where that is safe. Raises ToolError, `unknown` where one try may have happened."""
         wait = self._breaker.wait(self._clock.monotonic())
         if wait > 0:
             last = f"its last {self._breaker.failures} calls failed, the last with: {self._last_failure}"
