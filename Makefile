@@ -72,7 +72,7 @@ test: .venv/.tools ## Every test that needs no root, no Go and no system package
 
 .PHONY: test-stores
 test-stores: .venv/.tools ## The contracts of journals and vector stores on servers of their own (Debian: postgresql-15, redis-server): a minute
-	@$(PYTEST) -n $(JOBS) -m stores tests/contract/journal tests/contract/vectors
+	@$(PYTEST) -n $(JOBS) -m stores tests/contract/journal tests/contract/vectors tests/doors
 
 KUBERNETES ?= 1.35
 TEST_API := KADRE_TEST_KUBERNETES=$(KUBERNETES)

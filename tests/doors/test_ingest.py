@@ -78,6 +78,11 @@ async def test_what_is_gone_from_a_folder_is_forgotten_where_that_is_asked_for(t
     code, said = await ingest(tmp_path, "handbook", "a", "--prune")
     assert (code, "a/x.md: it is gone, and forgotten" in said) == (0, True), said
     assert await kept(tmp_path) == {("a/y.md", "two"), ("b/z.md", "three")}
+    (tmp_path / "a" / "y.md").unlink()
+    code, said = await ingest(tmp_path, "handbook", "a")
+    assert (code, "there is no document in this folder" in said) == (1, True), said
+    assert (await ingest(tmp_path, "handbook", "a", "--prune"))[0] == 0
+    assert await kept(tmp_path) == {("b/z.md", "three")}
 
 
 async def test_a_changed_file_is_forgotten_when_it_is_written_anew_and_not_before(tmp_path: Path) -> None:

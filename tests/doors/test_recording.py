@@ -88,10 +88,10 @@ async def test_a_run_behind_a_gateway_is_recorded_whole_with_its_approval(tmp_pa
 
     def write(text: str) -> str:
         """Write it down."""
-        return f"written {len(text)}"
+        return f"written {text} {large}"
 
     tools = [Asking(write, server="desk")]
-    await scene.says("hello", [("write", {"text": large})], large, tools=tools, system_prompt="Be kind.")
+    await scene.says("hello", [("write", {"text": "it"})], large, tools=tools, system_prompt="Be kind.")
     await scene.ask("hi", session_id="s")
     async with gateway(tmp_path, {"a": [scene]}) as (http, _):
         async with http.post("/runs", json={"agent": "a", "message": "write", "session_id": "s"}) as answer:

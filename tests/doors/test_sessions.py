@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from kadre.base.errors import TooMany
+from kadre.engine import events as ev
+from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.tools.functions import Functions
+from kadre.server.turns import Turns
+from tests.contract.journal.story import whole_run
 from tests.support.gateway import gateway
 from tests.support.scene import Asking, Scene
+from tests.support.serving import serving
 
 Http = aiohttp.ClientSession
 pytestmark = pytest.mark.requirement("session-keeping")
@@ -52,6 +61,21 @@ async def test_a_session_is_not_deleted_under_a_run(scene: Scene, http: Http) ->
     status, told = await answered(http.delete("/sessions/s"))
     assert (status, told["error"]["reason"]) == (409, "SessionBusy")
     assert len(live.pending_approvals()) == 1
+
+
+async def test_a_session_with_a_namesake_that_was_not_used_for_long_is_not_deleted_by_its_name(
+    scene: Scene, http: Http
+) -> None:
+    await scene.says("hello")
+    await scene.says("hello", name="b")
+    await whole_run(scene.journal, "old", "s", agent="default/b")
+    for index in range(1001):
+        await whole_run(scene.journal, f"run-{index}", "s", agent="default/a", minute=index + 1)
+    status, told = await answered(http.delete("/sessions/s"))
+    assert (status, told["error"]["reason"]) == (409, "AmbiguousSession")
+    assert told["error"]["candidates"] == ["default/a", "default/b"]
+    assert (await answered(http.delete("/sessions/s?agent=b")))[0] == 204
+    assert (await answered(http.delete("/sessions/s")))[0] == 204
 
 
 @pytest.mark.parametrize(
@@ -120,6 +144,56 @@ async def test_a_fork_is_answered_with_the_history_it_was_taken_with(scene: Scen
         assert (await answered(http.post(path, json=sent)))[1]["error"]["reason"] == reason
     status, made = await answered(http.post(path))
     assert (status, made["forked"]["note"]) == (201, "")
+
+
+@pytest.mark.requirement("session-fork")
+async def test_two_forks_are_made_at_once_a_few_wait_and_the_others_are_told_to_come_back() -> None:
+    class Slow(InMemoryJournal):
+        busy = most = 0
+        go = asyncio.Event()
+        entered = asyncio.Event()
+
+        async def history(self, agent: str, session_id: str, before_order: int, limit: int) -> Sequence[ev.Event]:
+            self.busy += 1
+            self.most = max(self.most, self.busy)
+            if self.busy == 2:
+                self.entered.set()
+            await self.go.wait()
+            self.busy -= 1
+            return await super().history(agent, session_id, before_order, limit)
+
+    journal = Slow()
+    scene = Scene(journal)
+    await scene.says("hello")
+    for index in (1, 2):
+        await whole_run(journal, f"run-{index}", "s", agent="default/a", minute=index)
+    door = "/runs/run-2/fork"
+    async with serving(scene) as url, aiohttp.ClientSession(url) as http:
+
+        async def forked() -> tuple[int, str]:
+            async with http.post(door, json={}) as answer:
+                return answer.status, answer.headers.get("Retry-After", "")
+
+        first = [asyncio.create_task(forked()) for _ in range(2)]
+        await asyncio.wait_for(journal.entered.wait(), 5)
+        rest = [asyncio.create_task(forked()) for _ in range(12)]
+        refused = [await answer for answer in itertools.islice(asyncio.as_completed(rest, timeout=5), 4)]
+        assert refused == [(429, "1")] * 4
+        journal.go.set()
+        assert [await answer for answer in first] == [(201, "")] * 2
+        assert sorted([await answer for answer in rest]) == [(201, "")] * 8 + [(429, "1")] * 4
+    assert journal.most == 2
+
+
+@pytest.mark.requirement("session-fork")
+async def test_a_fork_waits_for_its_turn_for_a_while() -> None:
+    turns = Turns("forks", at_once=1, waiting=1, seconds=0.01)
+    async with turns.turn():
+        with pytest.raises(TooMany, match="1 forks are under way"):
+            async with turns.turn():
+                pass
+    async with turns.turn():
+        pass
 
 
 async def test_through_the_gateway_a_session_is_changed_where_it_is(tmp_path: Path) -> None:

@@ -17,16 +17,17 @@ SECONDS = 30
 
 
 class Milvus:
-    """Started by `with`, stopped and its folder deleted after it."""
+    """Started by `with`, stopped and its folder deleted after it. `address`: of this machine, where it listens."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        self.address = address
         self.folder = Path(tempfile.mkdtemp(prefix="kadre-milvus-"))
         self.port = free_port()
 
     @property
     def uri(self) -> str:
         """Where it answers."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.address}:{self.port}"
 
     def __enter__(self) -> Self:
         self.start()
@@ -38,7 +39,7 @@ class Milvus:
 
     def start(self) -> None:
         """Start it at its address, and wait until it answers there."""
-        words = ["--data-dir", str(self.folder / "data"), "--host", "127.0.0.1", "--port", str(self.port)]
+        words = ["--data-dir", str(self.folder / "data"), "--host", self.address, "--port", str(self.port)]
         self._server = subprocess.Popen(
             [sys.executable, "-u", "-m", "milvus_lite", "server", *words],
             stdin=subprocess.DEVNULL,

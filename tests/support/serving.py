@@ -43,9 +43,9 @@ async def serving(
 
 
 @asynccontextmanager
-async def answering(application: ASGIApp) -> AsyncIterator[str]:
-    """Serve an application; yields the base URL."""
-    listening = socket.create_server(("127.0.0.1", 0), backlog=512)
+async def answering(application: ASGIApp, address: str = "127.0.0.1") -> AsyncIterator[str]:
+    """Serve an application at an address of this machine; yields the base URL."""
+    listening = socket.create_server((address, 0), backlog=512)
     config = uvicorn.Config(
         application,
         http=BoundedHttp,
@@ -58,7 +58,7 @@ async def answering(application: ASGIApp) -> AsyncIterator[str]:
     server = _Server(config)
     task = asyncio.create_task(server.serve([listening]))
     try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield f"http://{address}:{listening.getsockname()[1]}"
     finally:
         server.should_exit = True
         await asyncio.wait_for(task, 10)

@@ -51,13 +51,13 @@ class Tickets:
 
 
 @asynccontextmanager
-async def tickets() -> AsyncIterator[Tickets]:
-    """Serve both."""
+async def tickets(address: str = "127.0.0.1") -> AsyncIterator[Tickets]:
+    """Serve both at an address of this machine."""
     served = Tickets()
     routes = [
         Route("/api/v1/tickets", served.file, methods=["POST"]),
         Route("/api/v1/customers/{id}", served.customer, methods=["GET"]),
     ]
-    async with answering(Router(routes)) as url:
+    async with answering(Router(routes), address) as url:
         served.url = url
         yield served

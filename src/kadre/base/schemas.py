@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -37,10 +37,11 @@ def fault(schema: Any) -> str | None:
     return shorten(f"{_place(found.absolute_path, 'it')}: {found.message}", SHOWN) if found else None
 
 
-def violations(schema: Any, value: Any, name: str) -> list[str]:
+def violations(schema: Any, value: Any, name: str, hide: Callable[[str], str] = str) -> list[str]:
     """How the value breaks the schema, each with its place in the value, `name` for the whole; empty where it does not.
 
-    The schema is one in which `fault` finds nothing.
+    The schema is one in which `fault` finds nothing. `hide` takes secrets out of what is told, before it is cut: a part
+    of one would not be found.
     """
     made = _library()
     try:
@@ -50,7 +51,7 @@ def violations(schema: Any, value: Any, name: str) -> list[str]:
         return [shorten(f"{name}: its schema refers to {error.ref}, which is not in it", SHOWN)]
     except RecursionError:
         return [f"{name}: is nested too deeply"]
-    told = dict.fromkeys(shorten(line, SHOWN) for each in found[:MOST] for line in _told(each, name))
+    told = dict.fromkeys(shorten(hide(line), SHOWN) for each in found[:MOST] for line in _told(each, name))
     return [*told, "and more"] if len(found) > MOST else list(told)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -106,7 +105,9 @@ def allow(
     """Have the call made, as it is or with other arguments, which are checked against what the tool takes."""
     said: dict[str, Any] = {"note": note}
     if arguments:
-        said["arguments"] = _arguments(arguments)
+        from kadre.cli import editing
+
+        said["arguments"] = editing.arguments(arguments)
     _decide(approval, "allow", server, said)
 
 
@@ -120,20 +121,21 @@ def deny(approval: Id, note: Note = "", server: Server = "") -> None:
 def edit(approval: Id, note: Note = "", server: Server = "") -> None:
     """Change the call's arguments in an editor ($VISUAL, else $EDITOR), then allow it.
 
-    Where nothing is changed nothing is decided.
+    Where the tool does not take them the editor is opened again, and says why. Where nothing is changed nothing is
+    decided.
     """
-    import click
-
-    from kadre.cli import client
+    from kadre.cli import client, editing
     from kadre.cli import output as out
 
     item = _found(client.Client(server), approval)
-    before = json.dumps(item["tool_call"]["arguments"], indent=2, ensure_ascii=False)
-    after = click.edit(before, extension=".json")
-    if after is None or after.strip() == before.strip():
-        out.show(f"{item['id']} is as it was, and waits")
-        return
-    _decide(item["id"], "allow", server, {"digest": item["digest"], "note": note, "arguments": _arguments(after)})
+
+    def allow(arguments: dict[str, Any]) -> None:
+        _decide(item["id"], "allow", server, {"digest": item["digest"], "note": note, "arguments": arguments})
+
+    undecided = editing.edit(item["tool_call"]["name"], item["tool_call"]["arguments"], allow)
+    if undecided:
+        out.show(f"{item['id']}: {undecided}")
+        raise typer.Exit(0 if undecided == editing.UNCHANGED else 1)
 
 
 @app.command()
@@ -171,15 +173,3 @@ def _found(kadre: Any, wanted: str) -> Mapping[str, Any]:
         raise KadreError(f"several calls of {wanted} wait; name one: {', '.join(item['id'] for item in found)}")
     item: Mapping[str, Any] = found[0]
     return item
-
-
-def _arguments(text: str) -> dict[str, Any]:
-    from kadre.base.errors import KadreError
-
-    try:
-        made = json.loads(text)
-    except ValueError as error:
-        raise KadreError(f"the arguments are not JSON: {error}") from error
-    if not isinstance(made, dict):
-        raise KadreError('the arguments are a JSON object, as in {"text": "hello"}')
-    return made

@@ -36,8 +36,8 @@ def chat(
     """Talk to an agent that runs under `kadre up`, or on a cluster: `--server` is then the gateway's address.
 
     The answer streams to standard output; tool calls, notices and questions go to standard error. Where a call
-    needs your approval you are shown the whole call and asked. Ctrl-C cancels the answer that is being written, a
-    second one leaves. Ends with 1 when the run failed.
+    needs your approval you are shown the whole call and asked; you can change it before you allow it. Ctrl-C cancels
+    the answer that is being written, a second one leaves. Ends with 1 when the run failed.
     """
     from kadre.cli import client, conversation, history, render
     from kadre.local.console import Console

@@ -24,6 +24,8 @@ from kadre.engine import sse
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 STREAM = "text/event-stream"
+PIECE = 64 * 1024
+"""Bytes that are read at once of what may be long."""
 TIMEOUT = 30.0
 """Seconds to wait for an answer; also for the next byte of a stream, where a heartbeat comes every 15 s."""
 
@@ -88,17 +90,23 @@ class Client:
         with self._request("DELETE", _with(path, query)):
             pass
 
-    def text(self, path: str, **query: str) -> bytes:
-        """What is at `path`, as it is. Raises Unreachable, Answered."""
+    def pieces(self, path: str, **query: str) -> Iterator[bytes]:
+        """What is at `path` as it comes. Raises Unreachable, Answered, and Lost where it does not come to its end."""
         with self._request("GET", _with(path, query)) as response:
-            return response.read()
+            try:
+                while piece := response.read(PIECE):
+                    yield piece
+            except (OSError, http.client.HTTPException) as error:
+                raise Lost(f"the connection was lost before the end ({shorten(str(error))})") from error
 
     def decide(
-        self, run_id: str, approval_id: str, decision: Literal["allow", "deny"], note: str, answer: str | None = None
+        self, run_id: str, approval_id: str, decision: Literal["allow", "deny"], said: Mapping[str, Any]
     ) -> None:
-        """Decide a call that a run waits with, or answer its question. Raises Unreachable, Answered."""
-        body = {"approval_id": approval_id, "decision": decision, "note": note, "answer": answer}
-        self.post(f"/runs/{run_id}/approve", body)
+        """Decide a call that a run waits with, or answer its question; `said`: see `POST /runs/{id}/approve`.
+
+        Raises Unreachable, Answered.
+        """
+        self.post(f"/runs/{run_id}/approve", {"approval_id": approval_id, "decision": decision, **said})
 
     def chat(self, agent: str, message: str, session_id: str, run_id: str) -> Iterator[ev.Event]:
         """Say something to an agent (`name` or `namespace/name`); its run's events until the end. Raises Lost too."""

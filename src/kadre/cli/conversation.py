@@ -5,19 +5,22 @@ What happens to the run is decided by the server; this only carries what the per
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from kadre.base.errors import KadreError
 from kadre.base.ids import new_id
-from kadre.cli import client, interrupts, render
+from kadre.cli import client, editing, interrupts, render
 from kadre.engine import events as ev
 from kadre.local.console import Console
 
 LEAVE = frozenset({"/exit", "/quit"})
 YES = frozenset({"y", "yes"})
 NO = frozenset({"n", "no"})
+EDIT = frozenset({"e", "edit"})
+"""In an editor; or with the arguments behind it."""
 
 
 class Read(Protocol):
@@ -30,7 +33,13 @@ class Conversation:
     """Talks to one agent in one session. `read` is None where nobody can be asked."""
 
     def __init__(
-        self, server: client.Client, agent: str, session: str, screen: render.Screen, read: Read | None
+        self,
+        server: client.Client,
+        agent: str,
+        session: str,
+        screen: render.Screen,
+        read: Read | None,
+        edit: editing.Edit = editing.in_editor,
     ) -> None:
         self.session = session or new_id("ses")
         self.begun = False
@@ -39,6 +48,7 @@ class Conversation:
         self._agent = agent
         self._screen = screen
         self._read = read
+        self._edit = edit
 
     def say(self, message: str) -> ev.RunStatus:
         """Say something and show what follows; how the run ended, or `waiting` where nobody can decide.
@@ -75,43 +85,89 @@ class Conversation:
 
     def _decide(self, run_id: str, event: ev.ApprovalRequired) -> bool:
         """Have every call of the event decided; False where nobody can be asked."""
-        for approval in event.approvals:
+        for number, approval in enumerate(event.approvals):
             self._screen.ask(approval)
             asks = approval.kind == "question"
-            answer = None if self._read is None else (_reply if asks else _answer)(self._read)
-            if answer is None:
+            try:
+                there = self._answered(run_id, approval) if asks else self._allowed(run_id, event, number)
+            except client.Answered as error:  # somebody else was faster, or the time was up
+                self._screen.note(str(error))
+                continue
+            if not there:
                 ways = f"approvals answer {approval.id} TEXT" if asks else f"runs approve {run_id} [--deny]"
                 self._screen.note(f"the run waits for {'an answer' if asks else 'a decision'}: kadre {ways}")
                 return False
-            decision, said = answer
-            note, reply = ("", said) if asks and decision == "allow" else (said, None)
-            try:
-                self._server.decide(run_id, approval.id, decision, note, reply)
-            except client.Answered as error:  # somebody else was faster, or the time was up
-                self._screen.note(str(error))
         return True
 
+    def _answered(self, run_id: str, approval: ev.Approval) -> bool:
+        """Have a question answered, or left without an answer; False where nobody is there. Raises Answered."""
+        text = None if self._read is None else _reply(self._read)
+        if text is None:
+            return False
+        said = {"digest": approval.digest} | ({"answer": text} if text else {})
+        self._server.decide(run_id, approval.id, "allow" if text else "deny", said)
+        return True
 
-def _answer(read: Read) -> tuple[Literal["allow", "deny"], str] | None:
-    """The person's decision and why; None where they are gone."""
+    def _allowed(self, run_id: str, event: ev.ApprovalRequired, number: int) -> bool:
+        """Have a call allowed, as it is or changed, or denied; False where nobody is there. Raises Answered."""
+        approval = event.approvals[number]
+
+        def decide(decision: Literal["allow", "deny"], **said: Any) -> None:
+            self._server.decide(run_id, approval.id, decision, {"digest": approval.digest, **said})
+
+        while (answer := None if self._read is None else _answer(self._read)) is not None:
+            word, _, rest = answer.partition(" ")
+            try:
+                if answer.lower() in YES:
+                    decide("allow")
+                elif answer.lower() in NO:
+                    decide("deny")
+                elif word.lower() in EDIT and rest.startswith("{"):
+                    decide("allow", arguments=editing.arguments(rest))
+                elif answer.lower() in EDIT:
+                    before = self._arguments(run_id, event, number)
+                    name = approval.tool_call.name
+                    if undecided := editing.edit(
+                        name, before, lambda made: decide("allow", arguments=made), self._edit
+                    ):
+                        self._screen.note(undecided)
+                        continue
+                else:
+                    decide("deny", note=answer)
+            except (client.Unreachable, client.Lost):
+                raise
+            except KadreError as error:  # of what was typed: it is asked again
+                if isinstance(error, client.Answered) and not editing.is_mendable(error):
+                    raise
+                self._screen.note(str(error))
+            else:
+                return True
+        return False
+
+    def _arguments(self, run_id: str, event: ev.ApprovalRequired, number: int) -> Any:
+        """The call's arguments, where they were too large for the event too."""
+        digest = (event.blobs or {}).get(f"approvals.{number}.tool_call.arguments")
+        if digest is None:
+            return event.approvals[number].tool_call.arguments
+        return json.loads(b"".join(self._server.pieces(f"/runs/{run_id}/blobs/{digest}")))
+
+
+def _answer(read: Read) -> str | None:
+    """The person's decision, or why not; None where they are gone."""
     while True:
         try:
-            answer = read("Allow this call? [y]es, [n]o, or why not: ").strip()
+            if answer := read("Allow this call? [y]es, [n]o, [e]dit, or why not: ").strip():
+                return answer
         except EOFError:
             return None
-        if answer.lower() in YES:
-            return "allow", ""
-        if answer:
-            return "deny", "" if answer.lower() in NO else answer
 
 
-def _reply(read: Read) -> tuple[Literal["allow", "deny"], str] | None:
-    """The person's answer, or that there is none; None where they are gone."""
+def _reply(read: Read) -> str | None:
+    """The person's answer, empty where there is none; None where they are gone."""
     try:
-        answer = read("Your answer (nothing: none): ").strip()
+        return read("Your answer (nothing: none): ").strip()
     except EOFError:
         return None
-    return ("allow", answer) if answer else ("deny", "")
 
 
 def talk(conversation: Conversation, read: Read, console: Console, remember: Callable[[str], None]) -> None:

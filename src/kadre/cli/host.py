@@ -58,6 +58,18 @@ GatewayToken = Annotated[
         help="The token that says to the gateway whose pod this is; read again with every request.",
     ),
 ]
+CodeRunner = Annotated[
+    str,
+    typer.Option("--code-runner", metavar="URL", help="Where code is run that models write; without it none is."),
+]
+CodeRunnerToken = Annotated[
+    Path,
+    typer.Option(
+        "--code-runner-token",
+        metavar="FILE",
+        help="The token that says to the code runner whose pod this is; read again with every request.",
+    ),
+]
 WebhookNetworks = Annotated[
     list[str] | None,
     typer.Option(
@@ -116,8 +128,13 @@ def _told(
     }
 
 
-@grouped(_served, _told)
-def host(settings: Any, told: Any) -> None:
+def code_told(runner: CodeRunner = "", token: CodeRunnerToken = Path("/var/run/kadre/code-runner/token")) -> Any:
+    """Where code is run, of what serves agents in a pod."""
+    return {"code_runner": runner, "code_runner_token": token}
+
+
+@grouped(_served, _told, code_told)
+def host(settings: Any, told: Any, code: Any) -> None:
     """Serve one planned agent, as the pods of a cluster do.
 
     On SIGTERM it goes on taking messages for a few seconds, then lets runs under way end.
@@ -129,5 +146,5 @@ def host(settings: Any, told: Any) -> None:
 
     log_to_output()
     logging, more = told
-    settings = dataclasses.replace(settings, **more)
+    settings = dataclasses.replace(settings, **more, **code)
     raise typer.Exit(pod.run(settings, Logging(logging, log_level()) if logging is not None else None))

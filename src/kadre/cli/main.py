@@ -40,10 +40,11 @@ COMMANDS = (
     "gateway",
     "host",
     "pool",
+    "code-runner",
     "tools",
     "version",
 )
-"""Each is a module of this package with a function `register`, in the order of the help."""
+"""Each is a module of this package, `_` for `-`, with a function `register`, in the order of the help."""
 
 
 class Root(TyperGroup):
@@ -76,7 +77,7 @@ def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
         )
     )(kadre)
     for name in names:
-        importlib.import_module(f"kadre.cli.{name}").register(app)
+        importlib.import_module(f"kadre.cli.{name.replace('-', '_')}").register(app)
     return app
 
 

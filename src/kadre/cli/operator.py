@@ -131,6 +131,24 @@ PoolResources = Annotated[
     str,
     typer.Option("--pool-resources", metavar="JSON", help="CPU and memory of a pool's pods, as a container has them."),
 ]
+CodeRunner = Annotated[
+    bool,
+    typer.Option(
+        "--code-runner/--no-code-runner",
+        help="Whether each namespace whose agents have code run that models write has pods that do it.",
+    ),
+]
+CodeRunnerResources = Annotated[
+    str,
+    typer.Option("--code-runner-resources", metavar="JSON", help="CPU and memory of those, as a container has them."),
+]
+CodeRunnerUnfenced = Annotated[
+    bool,
+    typer.Option(
+        "--code-runner-without-landlock/--no-code-runner-without-landlock",
+        help="Run code also on nodes whose kernel has no Landlock: it can then read whatever its pod may.",
+    ),
+]
 Webhook = Annotated[
     str,
     typer.Option("--webhook-bind-address", metavar="ADDRESS", help="Where the admission webhook answers; 0: nowhere."),
@@ -292,18 +310,32 @@ def _scaling(scaler: Scaler = "", prometheus: Prometheus = PROMETHEUS) -> Any:
 def _pools(least: PoolLeast = 1, most: PoolMost = 3, resources: PoolResources = "") -> Any:
     import dataclasses
 
-    import msgspec
-
     from kadre.operator.children.common import PoolSettings
 
     made = PoolSettings(least=least, most=max(least, most))
-    if not resources:
-        return made
+    return dataclasses.replace(made, resources=_resources("--pool-resources", resources)) if resources else made
+
+
+def _resources(flag: str, text: str) -> Any:
+    import msgspec
+
     try:
-        given = msgspec.json.decode(resources, type=dict[str, dict[str, str | int | float]])
+        return msgspec.json.decode(text, type=dict[str, dict[str, str | int | float]])
     except msgspec.DecodeError as error:
-        raise typer.BadParameter(f'{error}: write {{"requests": {{…}}}}', param_hint="--pool-resources") from error
-    return dataclasses.replace(made, resources=given)
+        raise typer.BadParameter(f'{error}: write {{"requests": {{…}}}}', param_hint=flag) from error
+
+
+def _code(
+    code_runner: CodeRunner = True, code_resources: CodeRunnerResources = "", unfenced: CodeRunnerUnfenced = False
+) -> Any:
+    import dataclasses
+
+    from kadre.operator.children.common import CodeRunnerSettings
+
+    made = CodeRunnerSettings(enabled=code_runner, unfenced=unfenced)
+    if code_resources:
+        made = dataclasses.replace(made, resources=_resources("--code-runner-resources", code_resources))
+    return {"code_runner": made}
 
 
 def _shared(
@@ -393,8 +425,8 @@ def _webhook(
     return webhook.Options(address=address, cert_dir=folder, service=service, secret=secret)
 
 
-@grouped(_reconciling, _agents, _scaling, _pools, _shared, _kaos, _webhook)
-def operator(options: Any, agents: Any, scaling: Any, pools: Any, shared: Any, kaos: Any, webhook: Any) -> None:
+@grouped(_reconciling, _agents, _scaling, _pools, _code, _shared, _kaos, _webhook)
+def operator(options: Any, agents: Any, scaling: Any, pools: Any, *more: Any) -> None:
     """Run the controller: what people declare in the cluster becomes running agents.
 
     The cluster is the one it runs in, else that of the kubeconfig's current context.
@@ -407,6 +439,7 @@ def operator(options: Any, agents: Any, scaling: Any, pools: Any, shared: Any, k
     from kadre.operator import main
 
     log_to_output()
-    agents = dataclasses.replace(agents, pools=pools, **scaling, **shared, **kaos)
+    code, shared, kaos, webhook = more
+    agents = dataclasses.replace(agents, pools=pools, **scaling, **code, **shared, **kaos)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         raise typer.Exit(runner.run(main.run(dataclasses.replace(options, agents=agents, webhook=webhook))))

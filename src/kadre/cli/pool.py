@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from kadre.cli.host import DataDir, GatewayKeys, GatewayToken, GatewayUrl, JournalDir, LoggingFile, WebhookNetworks
+from kadre.cli.host import (
+    DataDir,
+    GatewayKeys,
+    GatewayToken,
+    GatewayUrl,
+    JournalDir,
+    LoggingFile,
+    WebhookNetworks,
+    code_told,
+)
 from kadre.cli.options import Address, MetricsPort, Port, examples, grouped
 from kadre.cli.output import log_level, log_to_output
 
@@ -51,8 +60,8 @@ def _told(
     return told | {"gateway_keys": gateway_keys, "gateway_url": gateway_url, "gateway_token": gateway_token}, logging
 
 
-@grouped(_served, _told)
-def pool(served: Any, told: Any) -> None:
+@grouped(_served, _told, code_told)
+def pool(served: Any, told: Any, code: Any) -> None:
     """Serve every planned agent of a pool, as the pods of a pool do: plans come and go, and none of it restarts them.
 
     The cluster is the one it runs in, else that of the kubeconfig's current context. Plans that the pool's Role does
@@ -64,4 +73,4 @@ def pool(served: Any, told: Any) -> None:
     log_to_output()
     more, logging = told
     logs = Logging(logging, log_level()) if logging is not None else None
-    raise typer.Exit(process.run(process.PoolSettings(**served, **more), logs))
+    raise typer.Exit(process.run(process.PoolSettings(**served, **more, **code), logs))

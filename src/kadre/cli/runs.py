@@ -137,5 +137,5 @@ def approve(
     if not approval and len(waiting) > 1:
         raise KadreError(f"several calls wait; say which with --approval:\n{listing.approvals(told)}")
     approval = approval or waiting[0]["id"]
-    kadre.decide(run, approval, "deny" if deny else "allow", note)
+    kadre.decide(run, approval, "deny" if deny else "allow", {"note": note})
     out.show(f"{run} {approval} {'denied' if deny else 'allowed'}")

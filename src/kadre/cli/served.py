@@ -35,7 +35,7 @@ class ServedRuns:
     async def blob(self, run_id: str, digest: str) -> bytes:
         """See recording.Runs."""
         try:
-            return self._client.text(f"/runs/{run_id}/blobs/{digest}")
+            return b"".join(self._client.pieces(f"/runs/{run_id}/blobs/{digest}"))
         except Answered as error:
             raise NotFound(str(error)) from error
 

@@ -33,6 +33,8 @@ Agent = Annotated[
         "--agent", metavar="AGENT", show_default=False, help="Whose it is, where two agents have one of that name."
     ),
 ]
+INCOMPLETE = '"complete":false}\n'
+"""How the JSON of a session ends of which the server has forgotten a part."""
 
 
 class Form(StrEnum):
@@ -75,11 +77,15 @@ def sessions(
 
 @app.command()
 def show(session: Id, agent: Agent = "", output: Output = None, server: Server = "") -> None:
-    """Show what was said in a session, as does `kadre sessions ID`."""
+    """Show the latest that was said in a session, as does `kadre sessions ID`; `export` has all of it."""
     from kadre.cli import client, listing
+    from kadre.local.console import Console
 
     told = client.Client(server).get(f"/sessions/{session}", agent=agent)
     listing.SESSIONS.show_one(told, output.value if output else "")
+    if not told.get("complete", True):
+        whose = f" --agent {agent}" if agent else ""
+        Console().warn(f"this is the latest of it; all of it: kadre sessions export {session}{whose}")
 
 
 @app.command()
@@ -104,16 +110,21 @@ def export(
     agent: Agent = "",
     server: Server = "",
 ) -> None:
-    """Print a session whole: what was said, calls and their results, and its runs."""
-    from kadre.cli import client
-    from kadre.cli import output as out
-    from kadre.cli.options import Format
+    """Print a session whole, from its beginning: what was said, calls and their results, and its runs."""
+    import codecs
 
-    kadre = client.Client(server)
-    if form is Form.MARKDOWN:
-        out.show(kadre.text(f"/sessions/{session}", agent=agent, format="markdown").decode().rstrip("\n"))
-    else:
-        out.show(out.document(kadre.get(f"/sessions/{session}", agent=agent, whole="true"), Format.JSON))
+    from kadre.cli import client
+    from kadre.local.console import Console
+
+    # In pieces: a conversation may be larger than what this machine has room for.
+    asked = {"format": "markdown"} if form is Form.MARKDOWN else {"whole": "true"}
+    decoder, end = codecs.getincrementaldecoder("utf-8")(), ""
+    for piece in client.Client(server).pieces(f"/sessions/{session}", agent=agent, **asked):
+        text = decoder.decode(piece)
+        typer.echo(text, nl=False)
+        end = (end + text)[-len(INCOMPLETE) :]
+    if end == INCOMPLETE:
+        Console().warn("the server does not keep what was said in its first runs any more")
 
 
 @app.command()
@@ -130,7 +141,7 @@ def fork(
     from kadre.cli import client
     from kadre.cli.fork import fork as fork_run
 
-    told = client.Client(server).get(f"/sessions/{session}", agent=agent)
+    told = client.Client(server).get(f"/sessions/{session}", agent=agent, limit=1)
     fork_run(told["runs"][0]["run_id"], None, to, output, server)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kadre.cli.options import Format, NoColor, Output, examples
+
+if TYPE_CHECKING:
+    from kadre.local.testing import Tester
 
 Cases = Annotated[
     list[Path],
@@ -70,12 +73,26 @@ def play(
     tester = testing.Tester(tuple(manifests or ()), UpSettings(model=model).override())
     found = testing.found(files)
     if update:
-        for file in found:
-            out.show(f"{file}: {'written' if tester.update(file) else 'as it was'}")
-        return
+        outcomes = {file: _updated(tester, file) for file in found}
+        for file, outcome in outcomes.items():
+            out.show(f"{file}: {outcome or 'as it was'}")
+        raise typer.Exit(1 if any(outcome.startswith(UNWRITTEN) for outcome in outcomes.values()) else 0)
     verdicts = [tester.test(file) for file in found]
     if output is not None:
         out.show(out.document(testing.plain(verdicts), Format(output)))
     else:
         out.show(testing.told(verdicts, Console(color=not no_color, stream=sys.stdout)))
     raise typer.Exit(0 if all(verdict.passed for verdict in verdicts) else 1)
+
+
+UNWRITTEN = "not written: "
+
+
+def _updated(tester: Tester, file: Path) -> str:
+    """What became of a case: empty where it stays as it was."""
+    from kadre.base.errors import KadreError
+
+    try:
+        return "written" if tester.update(file) else ""
+    except (KadreError, OSError) as error:  # the others are written all the same
+        return f"{UNWRITTEN}{error}"

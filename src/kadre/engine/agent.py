@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -88,6 +89,8 @@ class HostedAgent:
         """A newer plan took this one's place: closed when its last run ends."""
         self._offered: tuple[Sequence[ToolSpec] | ToolError, ...] | None = None
         self._offer = Offer()
+        self._last: list[Sequence[ToolSpec]] = [() for _ in self.toolsets]
+        """What each toolset offered last: one that is away keeps what its tools are called."""
 
     @property
     def notices(self) -> tuple[Notice, ...]:
@@ -114,16 +117,21 @@ class HostedAgent:
     def _bind(self, found: Sequence[Sequence[ToolSpec] | ToolError]) -> Offer:
         tools: dict[str, Bound] = {}
         notices, groups = [], list[list[ToolSpec]]()
+        self._last = [last if isinstance(now, ToolError) else now for now, last in zip(found, self._last, strict=True)]
+        bearers = Counter(name for specs in self._last for spec in specs for name in _names(spec))
         for toolset, specs in zip(self.toolsets, found, strict=True):
             if isinstance(specs, ToolError):
-                notices.append(Notice(reason="ToolsUnavailable", message=str(specs)))
+                notices.append(Notice(reason="ToolsUnavailable", message=self.masks.hide(str(specs))))
                 continue
             if toolset.notice:
-                notices.append(Notice(reason="ToolsLeftOut", message=toolset.notice))
+                notices.append(Notice(reason="ToolsLeftOut", message=self.masks.hide(toolset.notice)))
             groups.append([])
             for spec in specs:
                 name = _free_name(spec, tools)
-                shown = spec if name == spec.name else msgspec.structs.replace(spec, name=name)
+                shared = tuple(each for each in dict.fromkeys((name, spec.name)) if bearers[each] != 1)
+                same = name == spec.name and not shared
+                shown = spec if same else msgspec.structs.replace(spec, name=name, shared=shared)
+                shown = _masked(shown, self.masks)
                 if policy.offered(self.plan.approvals, shown, spec.name):
                     tools[name] = Bound(toolset, spec.name, shown)
                     groups[-1].append(shown)
@@ -164,6 +172,21 @@ def _found_by_search(finder: finding.Finder, room: int) -> Notice:
         f" take about {finder.unsent} tokens more of it, and all may have {room} (toolBudget)"
     )
     return Notice(reason="ToolsFoundBySearch", message=message)
+
+
+def _names(spec: ToolSpec) -> frozenset[str]:
+    """All that the tool may be called, by its server, the model and the author; a number after it nobody chose."""
+    plain, longer = names.tool_name(spec.name), names.tool_name(f"{spec.server}_{spec.name}")
+    return frozenset({spec.name, plain, longer, spec.server})
+
+
+def _masked(spec: ToolSpec, masks: Masks) -> ToolSpec:
+    """The tool without the secrets that its server's listing may show: a model reads that as it does an answer."""
+    listed = [spec.description, spec.parameters]
+    hidden = masks.hidden(listed)
+    if hidden == listed:
+        return spec
+    return msgspec.structs.replace(spec, description=hidden[0], parameters=hidden[1])
 
 
 async def _specs(toolset: Toolset) -> Sequence[ToolSpec] | ToolError:

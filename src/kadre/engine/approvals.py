@@ -8,7 +8,7 @@ human is, is asked in the same way: its answer is the call's result.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -18,12 +18,13 @@ from kadre.base.clock import Clock
 from kadre.base.errors import BadRequest, Conflict, NotFound, Unavailable, shorten
 from kadre.base.ids import new_id
 from kadre.base.tasks import first_of
+from kadre.engine import calling, policy
 from kadre.engine import events as ev
-from kadre.engine import policy
 from kadre.engine.calling import Prepared
 from kadre.engine.deadline import Deadline
+from kadre.engine.masking import NO_MASKS, Masks
 from kadre.engine.recorder import Recorder
-from kadre.engine.tools import validity
+from kadre.engine.tools import parameters, validity
 from kadre.plan.types import ApprovalPlan
 
 Decision = Literal["allow", "deny"]
@@ -31,8 +32,8 @@ OWN = "own questions"
 """Who holds the deadline while this run waits for a person."""
 KNOWN_SECONDS = 30.0
 """In which a run that was taken up knows its tools again, for whoever changes a call of it."""
-AT_ONCE = 16
-"""Questions in one event: with the beginnings of large arguments and defaults it has room for them."""
+SHOWN_BYTES = ev.MAX_EVENT_BYTES - 4096
+"""JSON of the questions in one event, with room for its own fields: nobody decides about a call they see a part of."""
 EXPIRED = "nobody answered in time"
 
 
@@ -71,11 +72,14 @@ def check(approval: ev.Approval, decision: Decision, said: Said) -> None:
 class Approvals:
     """One run's own questions."""
 
-    def __init__(self, recorder: Recorder, deadline: Deadline, clock: Clock, plan: ApprovalPlan) -> None:
+    def __init__(
+        self, recorder: Recorder, deadline: Deadline, clock: Clock, plan: ApprovalPlan, masks: Masks = NO_MASKS
+    ) -> None:
         self._recorder = recorder
         self._deadline = deadline
         self._clock = clock
         self._plan = plan
+        self._masks = masks
         self._open: dict[str, ev.Approval] = {}
         self._calls: dict[str, Prepared] = {}
         """What is asked about, by approval: not known yet where the run has just been taken up."""
@@ -94,22 +98,23 @@ class Approvals:
         `asked`: questions about some of these calls that were asked before.
         """
         by_call = {approval.tool_call.id: approval for approval in asked}
-        fresh = [self._question(item) for item in calls if item.asks and item.call.id not in by_call]
+        fresh = [asks for item in calls if item.asks and item.call.id not in by_call if (asks := self._question(item))]
         by_call.update((approval.tool_call.id, approval) for approval in fresh)
         mine = [(item, by_call[item.call.id]) for item in calls if item.call.id in by_call]
         self._calls = {approval.id: item for item, approval in mine}
         self._known.set()
         if fresh:
             self._open.update((approval.id, approval) for approval in fresh)
-            for start in range(0, len(fresh), AT_ONCE):
-                self._recorder.emit(ev.ApprovalRequired, approvals=tuple(fresh[start : start + AT_ONCE]))
+            for some in _in_events(fresh):
+                self._recorder.emit(ev.ApprovalRequired, approvals=some)
             await self._recorder.commit()
         await self._wait([approval.id for approval in by_call.values()])
         self._known.clear()
         for item, approval in mine:
             _apply(item, approval, self._decisions[approval.id])
 
-    def _question(self, item: Prepared) -> ev.Approval:
+    def _question(self, item: Prepared) -> ev.Approval | None:
+        """What is asked about the call; None where that is more than anybody is shown, which is its problem then."""
         question, reason, seconds = item.question, item.verdict.reason, self._plan.expires
         default: str | None = None
         lets = self._plan.on_expiry == "allow" and not item.verdict.lapsed
@@ -118,7 +123,7 @@ class Approvals:
             lets = default is not None
             reason = question.prompt or f"{item.call.name} asks a person"
             seconds = question.seconds or seconds
-        return ev.Approval(
+        approval = ev.Approval(
             id=new_id("apr"),
             run_id=self._recorder.live.info.run_id,
             tool_call=item.state("pending"),
@@ -129,6 +134,14 @@ class Approvals:
             on_expiry="allow" if lets else "deny",
             default=default,
         )
+        size = _size(approval)
+        if size <= SHOWN_BYTES:
+            return approval
+        item.problem = (
+            f"nothing was called: a person must see all of this call to decide about it, and it has {size} bytes where"
+            f" {SHOWN_BYTES} can be shown. Call it with less, in several calls where that does"
+        )
+        return None
 
     async def _wait(self, ids: Sequence[str]) -> None:
         self._deadline.hold(OWN)
@@ -156,8 +169,9 @@ class Approvals:
         if approval is None:
             raise _none(approval_id)
         check(approval, decision, said)
-        if said.arguments is not None:
-            await self._check_arguments(approval_id, said.arguments)
+        arguments = said.arguments
+        if arguments is not None:
+            arguments = await self._check_arguments(approval_id, arguments)
         if self._open.pop(approval_id, None) is None:  # decided while the arguments were checked
             raise _none(approval_id)
         self._decisions[approval_id] = self._recorder.emit(
@@ -165,16 +179,18 @@ class Approvals:
             approval_id=approval_id,
             decision=decision,
             by=by,
-            note=note,
-            arguments=said.arguments,
-            answer=said.answer,
+            # A person may have typed one of the agent's secrets: the model, and whoever reads events, are told of it.
+            note=self._masks.hide(note),
+            arguments=self._masks.hidden(arguments),
+            answer=self._masks.hidden(said.answer),
         )
         try:
             await self._recorder.commit()
         finally:
             self._decided.set()  # where it could not be recorded the run must find out, not wait for another
 
-    async def _check_arguments(self, approval_id: str, arguments: dict[str, Any]) -> None:
+    async def _check_arguments(self, approval_id: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments as the tool would be called with them."""
         if not self._known.is_set():
             await first_of(self._known.wait(), self._clock.sleep(KNOWN_SECONDS))
         item = self._calls.get(approval_id)
@@ -182,15 +198,39 @@ class Approvals:
             message = "what the tool of this call takes is not known just now; decide again, or without arguments"
             raise Unavailable(message, reason="ToolsUnavailable", retry_after=5.0)
         spec = item.bound.spec
-        if wrong := validity.fault(spec.parameters, arguments):
+        real = calling.revealed(spec, arguments, self._masks)
+        known = self._masks.knows(arguments)
+        if known and (wrong := validity.fault(spec.parameters, real, self._masks.hide)):
             raise BadRequest(f"{spec.name} does not take these arguments: {wrong}", reason="InvalidArguments")
+        if spec.filled:
+            arguments = parameters.fill(spec.parameters, arguments)
         verdict = policy.decide(self._plan, spec, item.bound.name, arguments, "")
         if verdict.action == "deny":
             raise BadRequest(f"with these arguments {verdict.reason}", reason="DeniedByPolicy")
+        return arguments
 
     def close(self) -> None:
         """The run is ending: a decision that comes now comes too late."""
         self._open.clear()
+
+
+def _size(approval: ev.Approval) -> int:
+    """Bytes of its JSON, without the answer that stands for none: an author's may be kept apart."""
+    return len(msgspec.json.encode(msgspec.structs.replace(approval, default=None)))
+
+
+def _in_events(approvals: Sequence[ev.Approval]) -> Iterator[tuple[ev.Approval, ...]]:
+    """As many together as one event has room for."""
+    some: list[ev.Approval] = []
+    left = SHOWN_BYTES
+    for approval in approvals:
+        size = len(msgspec.json.encode(approval))
+        if some and size > left:
+            yield tuple(some)
+            some, left = [], SHOWN_BYTES
+        some.append(approval)
+        left -= size
+    yield tuple(some)
 
 
 def _none(approval_id: str) -> NotFound:

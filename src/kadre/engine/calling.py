@@ -15,7 +15,7 @@ from kadre.engine import events as ev
 from kadre.engine import loop, policy
 from kadre.engine.agent import Bound, Offer
 from kadre.engine.masking import Masks
-from kadre.engine.messages import Message, Question, ToolCall
+from kadre.engine.messages import Message, Question, ToolCall, ToolSpec
 from kadre.engine.policy import ALLOWED, Verdict
 from kadre.engine.tools import parameters
 from kadre.plan.types import ApprovalPlan
@@ -65,16 +65,40 @@ def judged(item: Prepared, plan: ApprovalPlan, outside: str, masks: Masks) -> Pr
     if item.bound is None or item.problem or item.bound.free:
         return item
     spec = item.bound.spec
-    secrets = () if spec.read_by_model or spec.question is not None else masks.used(item.arguments)
+    try:
+        item.arguments = filled(spec, item.arguments, masks)
+    except ToolError as error:
+        item.problem = str(error)
+        return item
+    secrets = () if _keeps_placeholders(spec) else masks.used(item.arguments)
     item.verdict = policy.decide(plan, spec, item.bound.name, item.arguments, outside, secrets)
     if item.verdict.action == "deny":
         item.problem = item.verdict.reason
-    elif spec.question is not None:
-        try:
-            item.arguments = parameters.check(spec.parameters, item.arguments)
-        except ToolError as error:
-            item.problem = str(error)
     return item
+
+
+def filled(spec: ToolSpec, arguments: dict[str, Any], masks: Masks) -> dict[str, Any]:
+    """The arguments that the tool would be called with: what is decided is decided of these, defaults included.
+
+    Secrets stay placeholders, and are held against the parameters as what they stand for. Raises ToolError, which the
+    model can act on; of a tool that is not `filled`, its server says what is wrong.
+    """
+    if not spec.filled:
+        return arguments
+    if masks.knows(arguments):
+        parameters.check(spec.parameters, revealed(spec, arguments, masks), masks.hide)
+    return parameters.fill(spec.parameters, arguments)
+
+
+def revealed(spec: ToolSpec, arguments: dict[str, Any], masks: Masks) -> dict[str, Any]:
+    """The arguments with secrets in the place of their placeholders, where the tool is given them."""
+    given: dict[str, Any] = arguments if _keeps_placeholders(spec) else masks.reveal(arguments)
+    return given
+
+
+def _keeps_placeholders(spec: ToolSpec) -> bool:
+    """Whether what it is given is for a model or a person to read."""
+    return spec.read_by_model or spec.question is not None
 
 
 def prepare(call: ToolCall, offer: Offer) -> Prepared:

@@ -96,10 +96,12 @@ async def answer(parent: Runner, child: Live, message: str, context: CallContext
     await recorder.tell(ev.DelegateStart, message=message[:MESSAGE_PREVIEW], **told)
     status = await _follow(parent, child)
     await recorder.tell(ev.DelegateEnd, status=status, **told)
+    outside = policy.outside(child.events)
     if status == "completed":
-        return ToolOutput(child.answer(), outside=policy.outside(child.events))
-    cause = child.error()
-    return ToolOutput(f"{agent} ended {status}" + (f": {cause.message}" if cause else ""), is_error=True)
+        return ToolOutput(child.answer(), outside=outside)
+    cause = child.error()  # which may tell what its model's endpoint said, and that may repeat what it was sent
+    why = f": {cause.message}" if cause else ""
+    return ToolOutput(f"{agent} ended {status}{why}", is_error=True, outside=outside)
 
 
 async def _heard(child: Live) -> AsyncIterator[ev.Event]:

@@ -17,16 +17,16 @@ from kadre.base.errors import BadRequest, Conflict, NotFound, TooLarge
 from kadre.base.ids import is_id, new_id
 from kadre.engine import events as ev
 from kadre.engine import policy
-from kadre.engine.memory import conversation, spill
+from kadre.engine.memory import conversation, pages, spill
 from kadre.engine.memory.port import Journal, NewRun, RunInfo
 from kadre.engine.messages import Message
 
 FORKED = "Forked"
 """The reason of the System event by which such a run says where it comes from."""
-MAX_RUNS = 1000
-"""Runs of a session whose conversation is taken along, the latest."""
 MAX_BYTES = 16 * 1024 * 1024
-"""Of a conversation: one that has more is refused."""
+"""Of a conversation: one that has more is refused, as soon as so much of it was read."""
+EVENTS = 200
+"""Events of a run that are read at once."""
 
 
 class Fork(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,13 +62,14 @@ async def fork(
         raise BadRequest(message, reason="NoSuchEvent")
     if session_id and await journal.runs(agent=source.agent, session_id=session_id, limit=1):
         raise _taken(session_id)
-    of, said = source, await _said(journal, source, at)
-    earlier = await _earlier(journal, source)
+    of, room = source, _Room()
+    said = await _said(journal, source, at, room)
     if not any(isinstance(event, ev.UserMessage) for event in said.events):
-        if not earlier:
+        earlier = await _before(journal, source)
+        if earlier is None:
             raise BadRequest(f"nothing was said in the session by event {said.at}", reason="NothingSaid")
-        of = earlier.pop()
-        said = msgspec.structs.replace(await _said(journal, of, None), note=said.note)
+        of = earlier
+        said = msgspec.structs.replace(await _said(journal, of, None, room), note=said.note)
     new = NewRun(
         run_id=_run_id(source.agent, session_id) if session_id else new_id("run"),
         session_id=session_id or new_id("ses"),
@@ -76,11 +77,29 @@ async def fork(
         caller=caller,
         fresh=not session_id,
     )
-    first = await _first(journal, new, Fork(run=of, of=of.run_id, at=said.at), said, earlier, clock)
+    first = await _first(journal, new, Fork(run=of, of=of.run_id, at=said.at), said, room, clock)
     created = await journal.create(new, first)
     if created.existing:
         raise _taken(session_id)
     return Fork(run=created.run, of=of.run_id, at=said.at, note=said.note)
+
+
+class _Room:
+    """What is left of MAX_BYTES for what a fork holds in memory."""
+
+    def __init__(self) -> None:
+        self._left = MAX_BYTES
+
+    def take(self, size: int) -> None:
+        """Have so many bytes. Raises TooLarge where they are not left."""
+        self._left -= size
+        if self._left < 0:
+            limit = f"more than {MAX_BYTES / 1024 / 1024:g} MiB, which is the most that can be forked"
+            raise TooLarge(f"the conversation has {limit}; fork it up to an earlier run", reason="ForkTooLarge")
+
+    def give_back(self, size: int) -> None:
+        """These are not held any more."""
+        self._left += size
 
 
 def _taken(session_id: str) -> Conflict:
@@ -120,41 +139,65 @@ def consistent(events: Sequence[ev.Event], at: int) -> Whole:
     return Whole(kept, point, lost)
 
 
-async def _said(journal: Journal, run: RunInfo, at: int | None) -> Whole:
-    events = await journal.events(run.run_id, limit=run.last_seq)
-    if not events:
+_SAID = (ev.UserMessage, ev.AssistantMessage, ev.ToolStart, ev.ToolEnd)
+
+
+async def _said(journal: Journal, run: RunInfo, at: int | None, room: _Room) -> Whole:
+    last = run.last_seq if at is None else at
+    kept: list[ev.Event] = []
+    outside, after = "", 0
+    while after < last and (page := await journal.events(run.run_id, after, min(EVENTS, last - after))):
+        for event in page:
+            told = await spill.restore(journal, event)
+            outside = outside or policy.outside([told])
+            if isinstance(told, _SAID):
+                room.take(len(ev.encode(told)))
+                kept.append(told)
+        after = page[-1].seq
+    if not after:
         raise NotFound(f"there is no run {run.run_id!r}", reason="NoSuchRun")
-    whole = [await spill.restore(journal, event) for event in events if at is None or event.seq <= at]
-    said = consistent(whole, run.last_seq if at is None else at)
-    return msgspec.structs.replace(said, outside=policy.outside(whole))
+    return msgspec.structs.replace(consistent(kept, last), outside=outside)
 
 
-async def _earlier(journal: Journal, run: RunInfo) -> list[RunInfo]:
-    """Ended runs of the session before that one, in their order."""
-    if run.order <= 1:
-        return []
-    runs = await journal.runs(agent=run.agent, session_id=run.session_id, limit=MAX_RUNS)
-    before = [each for each in runs if each.order < run.order and each.status in ev.ENDED]
-    return sorted(before, key=lambda each: each.order)
+async def _before(journal: Journal, run: RunInfo) -> RunInfo | None:
+    """The last run of the session before that one that has ended."""
+    events = await journal.history(run.agent, run.session_id, run.order, 1)
+    return await journal.run(events[0].run_id) if events else None
 
 
-async def _history(journal: Journal, run: RunInfo, runs: Sequence[RunInfo]) -> tuple[list[Message], str]:
-    """What was said in those runs of the session before `run`, whole, and where text from outside came from in it."""
-    if not runs:
-        return [], ""
-    events = await journal.history(run.agent, run.session_id, runs[-1].order + 1, len(runs))
-    whole = [await spill.restore(journal, event) for event in events]
-    brought = sum(len(event.history) for event in whole if isinstance(event, ev.UserMessage))
-    return conversation.messages(whole, len(whole) + brought), policy.outside(whole)
+async def _history(journal: Journal, run: RunInfo, room: _Room) -> tuple[list[Message], str]:
+    """What was said in the ended runs of the session before `run`, whole, and where text from outside came from in it.
+
+    A run at a time: what is summed up later in the session takes no room from there on.
+    """
+    said: list[Message] = []
+    held, outside = 0, ""
+    async for events in pages.said(journal, run.agent, run.session_id, run.order):
+        whole, read = [], 0
+        for event in events:
+            told = await spill.restore(journal, event)
+            size = len(ev.encode(told))
+            room.take(size)
+            read += size
+            whole.append(told)
+        outside = outside or policy.outside(whole)
+        before = 0 if any(isinstance(event, ev.Summary) for event in whole) else len(said)
+        conversation.tell(said, whole)
+        room.give_back(read if before else read + held)
+        added = sum(len(_encode(message)) for message in said[before:])
+        room.take(added)
+        held = held + added if before else added
+    return said, outside
 
 
-async def _first(
-    journal: Journal, new: NewRun, fork: Fork, said: Whole, earlier: Sequence[RunInfo], clock: Clock
-) -> list[ev.Event]:
+_encode = msgspec.json.Encoder().encode
+
+
+async def _first(journal: Journal, new: NewRun, fork: Fork, said: Whole, room: _Room, clock: Clock) -> list[ev.Event]:
     """The events of the run that the session begins with, those too large for one spilled."""
     ids: dict[str, Any] = {"run_id": new.run_id, "session_id": new.session_id, "time": clock.now()}
     message = f"the conversation of session {fork.run.session_id} up to event {fork.at} of run {fork.of}"
-    history, outside = await _history(journal, fork.run, earlier)
+    history, outside = await _history(journal, fork.run, room)
     outside = outside or said.outside
     first: list[ev.Event] = [
         ev.RunStarted(seq=1, agent=new.agent, caller=new.caller, outside=outside, **ids),
@@ -167,7 +210,4 @@ async def _first(
                 event = msgspec.structs.replace(event, history=tuple(history))  # noqa: PLW2901
         first.append(msgspec.structs.replace(event, seq=len(first) + 1, **ids))
     first.append(ev.RunFinished(seq=len(first) + 1, status="completed", **ids))
-    if sum(len(ev.encode(event)) for event in first) > MAX_BYTES:
-        limit = f"{MAX_BYTES // 1024 // 1024} MiB"
-        raise TooLarge(f"the conversation has more than {limit}, which is the most that can be forked")
     return [await spill.spill(journal, event) for event in first]

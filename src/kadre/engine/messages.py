@@ -55,6 +55,11 @@ class ToolSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What it is given, or what that comes to, is for a model to read: placeholders of secrets stay what they are."""
     runs_code: bool = False
     """It runs what it is given: of the class `exec`, whatever its name and however little it can do."""
+    filled: bool = False
+    """What it is given is held against `parameters`, and their defaults are filled in, before it is decided whether
+    it is called: Kadre does both for this tool. Any other's server does as it likes."""
+    shared: tuple[str, ...] = ()
+    """Of its names, those that another tool or server of the agent has too: no rule that allows means it by one."""
     server: str = ""
     """The tool reference it came from, for people."""
 

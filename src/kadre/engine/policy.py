@@ -17,6 +17,7 @@ import msgspec
 from kadre.base import patterns
 from kadre.engine import events as ev
 from kadre.engine.messages import ToolSpec
+from kadre.engine.tools import parameters
 from kadre.plan.capabilities import classes
 from kadre.plan.types import ApprovalPlan, ApprovalRule
 
@@ -33,6 +34,7 @@ class Verdict(msgspec.Struct, frozen=True):
     lapsed: bool = False
 
 
+_GLOB = frozenset("*?[")
 ALLOWED = Verdict("allow")
 NAMED = Verdict("allow", "a rule allows it by its name")
 
@@ -61,7 +63,7 @@ def decide(
 
 def _decided(plan: ApprovalPlan, spec: ToolSpec, own: str, arguments: dict[str, Any], outside: str) -> Verdict:
     for rule in plan.rules:
-        if _is_about(rule, spec, own) and _fits(rule, arguments):
+        if _is_about(rule, spec, own) and _fits(rule, arguments if rule.action == "allow" else _meant(spec, arguments)):
             return _ruled(rule, spec, own, outside)
     if spec.ask:
         return Verdict("ask", f"{spec.name} may change something, and its author has not allowed it in advance")
@@ -111,7 +113,8 @@ def _ruled(rule: ApprovalRule, spec: ToolSpec, own: str, came: str) -> Verdict:
         return Verdict("deny", f"{spec.name} is not allowed: {why}")
     if rule.action == "ask":
         return Verdict("ask", rule.message or f"its author wants to be asked about {spec.name}")
-    return NAMED if {spec.name, own, f"{spec.server}/{own}"} & set(rule.tools) else _lapsed(spec, came)
+    names = {f"{spec.server}/{own}", *_own_names(spec, own)}.intersection(rule.tools)
+    return NAMED if any(not _GLOB.intersection(name) for name in names) else _lapsed(spec, came)
 
 
 def _lapsed(spec: ToolSpec, came: str) -> Verdict:
@@ -127,10 +130,30 @@ def _is_doubted(spec: ToolSpec) -> bool:
 
 
 def _is_about(rule: ApprovalRule, spec: ToolSpec, own: str) -> bool:
-    names = (spec.name, own, spec.server, f"{spec.server}/{own}")
-    if rule.tools and not any(fnmatchcase(name, tool) for tool in rule.tools for name in names if name):
+    if rule.tools and not any(_means(rule, tool, spec, own) for tool in rule.tools):
         return False
     return not rule.capabilities or bool(_classes(rule, spec, own).intersection(rule.capabilities))
+
+
+def _means(rule: ApprovalRule, tool: str, spec: ToolSpec, own: str) -> bool:
+    """Whether `tool`, a name or a glob of the rule, means this one.
+
+    A server gives its tools what names it likes. A rule that allows means none by a name that another tool or server of
+    the agent has too, nor by one that reads as another server's `server/tool`; any other rule means all of them.
+    """
+    if rule.action != "allow":
+        bare = [spec.name, own]
+    elif _GLOB.intersection(tool):
+        bare = [name for name in (spec.name, own) if "/" not in name]
+    else:
+        bare = _own_names(spec, own)
+    whole = [spec.server, f"{spec.server}/{own}"] if spec.server else []
+    return any(fnmatchcase(name, tool) for name in (*whole, *bare))
+
+
+def _own_names(spec: ToolSpec, own: str) -> list[str]:
+    """Those by which nothing else of the agent can be meant."""
+    return [name for name in (spec.name, own) if "/" not in name and name not in spec.shared]
 
 
 def _classes(rule: ApprovalRule, spec: ToolSpec, own: str) -> frozenset[str]:
@@ -139,6 +162,11 @@ def _classes(rule: ApprovalRule, spec: ToolSpec, own: str) -> frozenset[str]:
     if spec.runs_code:
         found = found - {"read", "query"} | {"exec"}
     return found | {"write"} if rule.action != "allow" and not spec.read_only else found
+
+
+def _meant(spec: ToolSpec, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with the defaults that the tool's server declares, by which it may go where one is left out."""
+    return arguments if spec.filled else parameters.fill(spec.parameters, arguments)
 
 
 def _fits(rule: ApprovalRule, arguments: dict[str, Any]) -> bool:

@@ -57,7 +57,7 @@ class Runner:
         self.life = Life()
         self.recorder = Recorder(agent.journal, live, clock)
         self.deadline = Deadline(agent.plan.limits.deadline, resumed.worked if resumed is not None else 0.0)
-        self.approvals = Approvals(self.recorder, self.deadline, clock, agent.plan.approvals)
+        self.approvals = Approvals(self.recorder, self.deadline, clock, agent.plan.approvals, agent.masks)
         if resumed is not None:
             self.approvals.take_up(resumed.approvals, resumed.decisions)
         self._resumed = resumed
@@ -367,7 +367,7 @@ class Runner:
             outside=self._outside,
         )
         spec, masks = bound.spec, self.agent.masks
-        given = item.arguments if spec.read_by_model else masks.reveal(item.arguments)
+        given = calling.revealed(spec, item.arguments, masks)
         source = "" if spec.trusted else spec.server or spec.name
         try:
             output = await bound.toolset.call(bound.name, given, context)

@@ -96,11 +96,13 @@ class Scope:
         return self.namespace in ("", key.namespace)
 
 
+TOKEN_KEYS, KEY_SET = "/openid/v1/jwks", "application/jwk-set+json"
 EVERYTHING = Scope()
 ALL = ("",)
 """The namespaces of who is not confined to some."""
 _EVENT = msgspec.json.Decoder(Event)
 _ANY = msgspec.json.Decoder()
+_KEYS: msgspec.json.Decoder[Object] = msgspec.json.Decoder(dict[str, Any])
 _PART = msgspec.json.Decoder(Part)
 
 
@@ -240,6 +242,11 @@ class Client:
     async def ask(self, path: str, body: Object | None = None) -> Object:
         """A GET of any other address, or a POST of `body` to it."""
         return await self._json("POST" if body is not None else "GET", path, body)
+
+    async def token_keys(self) -> Object:
+        """The public keys by which the cluster signs the tokens of pods, as a JSON Web Key Set (RFC 7517)."""
+        keys: Object = await self._answered("GET", TOKEN_KEYS, _KEYS, accept=f"{KEY_SET}, application/json")
+        return keys
 
     async def _json(
         self,

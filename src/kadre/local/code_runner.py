@@ -1,8 +1,10 @@
-"""Runs one piece of Python that nobody has read: `code_runner.py SECONDS [--walled | --open]`, the code on stdin.
+"""Runs one piece of Python that nobody has read: `code_runner.py SECONDS [HOW [READABLE...]]`, the code on stdin.
 
 The process first takes from itself what code does not need: it is bounded in memory, time and the size of files, and
-the kernel refuses it new processes, other programs and sockets, for good. Where what it may read matters, whoever
-starts it gives it a file system of its own.
+the kernel refuses it new processes, other programs, sockets and a hand on other processes, for good. What it may read
+is said by HOW: `--walled`, whoever starts it has given it a file system of its own; `--fenced`, it keeps itself from
+every file but those below READABLE and below its working folder, alone of which it may write; `--open`, on a system
+that has none of this; without a word everything that its user may.
 
 Run by path, and imports nothing of Kadre: what the code sees is Python.
 """
@@ -20,6 +22,7 @@ import resource
 import struct
 import sys
 import traceback
+from collections.abc import Sequence
 
 MEMORY = 512 << 20
 """Bytes of address space."""
@@ -42,39 +45,54 @@ _ARCHITECTURES = {
         435,
         (
             *(56, 57, 58, 59, 322),  # clone, fork, vfork, execve, execveat
-            *(
-                41,
-                62,
-                200,
-                101,
-                310,
-                311,
-                424,
-                434,
-                438,
-            ),  # socket, kill, tkill, ptrace, other processes' memory, pidfds
-            *(29, 30, 31, 64, 68, 319, 447),  # shared memory, semaphores, message queues, memory files
+            *(41, 62, 200, 129, 297),  # socket, and signals to whom one likes
+            *(101, 310, 311, 424, 434, 438, 312, 440, 448),  # ptrace, others' memory, pidfds, kcmp
+            *(141, 142, 144, 203, 314, 251, 256, 279),  # priorities, processors and pages, others' too
+            *(29, 30, 31, 64, 68, 240, 319, 447),  # shared memory, semaphores, message queues, memory files
             *(165, 166, 155, 161, 272, 308, 428, 429, 430, 442),  # mount and its kin, pivot_root, chroot, namespaces
+            *(76, 254, 294, 253, 300),  # truncate by name, inotify, fanotify: not all kernels fence these
             *(126, 248, 249, 250, 298, 321, 323, 425, 426, 427),  # capabilities, keys, perf, bpf, userfaultfd, io_uring
         ),
+        (234, 302, 72),
     ),
     "aarch64": (
         0xC00000B7,
         435,
         (
             *(220, 221, 281),
-            *(198, 129, 130, 117, 270, 271, 424, 434, 438),
-            *(194, 195, 196, 190, 186, 279, 447),
+            *(198, 129, 130, 138, 240),
+            *(117, 270, 271, 424, 434, 438, 272, 440, 448),
+            *(140, 118, 119, 122, 274, 30, 238, 239),
+            *(194, 195, 196, 190, 186, 180, 279, 447),
             *(40, 39, 41, 51, 97, 268, 428, 429, 430, 442),
+            *(45, 26, 27, 262),
             *(91, 217, 218, 219, 241, 280, 282, 425, 426, 427),
         ),
+        (131, 261, 25),
     ),
 }
-"""By machine: the kernel's number for it, that of clone3, and those of the calls that are refused."""
+"""By machine: the kernel's number for it, that of clone3, those of the calls that are refused, and those of tgkill,
+prlimit64 and fcntl, which are refused for some arguments."""
+_ATTRIBUTES = {
+    "x86_64": (90, 268, 452, 92, 94, 260, 132, 235, 261, 280, 188, 189, 197, 198, 463, 466, 469),
+    "aarch64": (53, 452, 54, 88, 5, 6, 14, 15, 463, 466, 469),
+}
+"""Those that change whose a file is, its mode, times and attributes by its name: Landlock minds none of them."""
+_TO_OTHERS = (8, 15)
+"""What fcntl has signals sent to whom one likes by: F_SETOWN, F_SETOWN_EX."""
 _ALLOW, _REFUSE, _NO_SUCH_CALL = 0x7FFF0000, 0x00050001, 0x00050026
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
-_NUMBER, _ARCHITECTURE = 0, 4
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 """Where in what a filter is given they are: struct seccomp_data."""
+# From linux/landlock.h, which has the same calls on every machine.
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF, _BENEATH = 444, 445, 446, 1
+_WRITE_FILE, _READ_FILE, _READ_DIR, _REMOVE_FILE, _MAKE_FILE = 1 << 1, 1 << 2, 1 << 3, 1 << 5, 1 << 8
+_TRUNCATE = 1 << 14
+_FILES = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
+"""By the version from which it knows them: all that it can keep from files."""
+_NETWORK, _SCOPED = (4, 3), (6, 3)
+"""The version from which it knows them, and all that it can keep from ports, and from processes outside."""
+_DUMPABLE = 4
 
 
 class _Program(ctypes.Structure):
@@ -97,9 +115,13 @@ def limit(seconds: float) -> None:
             resource.setrlimit(kind, (least, least))
 
 
-def program(machine: str) -> bytes:
-    """The kernel's filter of system calls, as BPF. Raises KeyError for a machine whose calls are not known."""
-    architecture, clone3, refused = _ARCHITECTURES[machine]
+def program(machine: str, pid: int, *, fenced: bool = False) -> bytes:
+    """The kernel's filter of system calls, as BPF. Raises KeyError for a machine whose calls are not known.
+
+    `pid`: of the process, the only one that it may signal and bound; `fenced`: whether files of others are in reach.
+    """
+    architecture, clone3, refused, (tgkill, prlimit, fcntl) = _ARCHITECTURES[machine]
+    refused += _ATTRIBUTES[machine] if fenced else ()
     steps = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, architecture),
@@ -112,6 +134,16 @@ def program(machine: str) -> bytes:
         *((_EQUAL, number, _REFUSE) for number in refused),
     ):
         steps += [(kind, 0, 1, number), (_RETURN, 0, 0, answer)]
+    for number, argument, values, answer, other in (
+        (tgkill, 0, (pid,), _ALLOW, _REFUSE),  # abort() is one
+        (prlimit, 0, (0, pid), _ALLOW, _REFUSE),
+        (fcntl, 1, _TO_OTHERS, _REFUSE, _ALLOW),
+    ):
+        looked = [(_LOAD, 0, 0, _ARGUMENTS + 8 * argument)]
+        for value in values:
+            looked += [(_EQUAL, 0, 1, value), (_RETURN, 0, 0, answer)]
+        looked.append((_RETURN, 0, 0, other))
+        steps += [(_EQUAL, 0, len(looked), number), *looked]
     steps.append((_RETURN, 0, 0, _ALLOW))
     return b"".join(struct.pack("HBBI", *step) for step in steps)
 
@@ -135,14 +167,57 @@ def furnish() -> None:
         raise OSError(ctypes.get_errno(), "the right to mount cannot be given up")
 
 
-def shut() -> None:
+def fences() -> int:
+    """The version of Landlock that this kernel has; 0: none."""
+    if sys.platform != "linux":
+        return 0
+    kernel = ctypes.CDLL(None, use_errno=True)
+    version: int = kernel.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    return max(0, version)
+
+
+def fence(readable: Sequence[str]) -> None:
+    """Keep this process, for good, from all files but those below `readable` and below its working folder.
+
+    There alone it may write, and make files: no folders, so that who clears up after it finds no depths. Whatever else
+    the kernel's Landlock knows is kept from it, too: ports, and processes outside. Raises OSError where it has none.
+    """
+    version = fences()
+    if not version:
+        raise OSError("this kernel has no Landlock, or it is switched off")
+    kernel = ctypes.CDLL(None, use_errno=True)
+    handled = _FILES[max(known for known in _FILES if known <= version)]
+    more = [bits for since, bits in (_NETWORK, _SCOPED) if version >= since]
+    ruleset = struct.pack(f"={1 + len(more)}Q", handled, *more)
+    rules = kernel.syscall(_CREATE_RULESET, ruleset, ctypes.c_size_t(len(ruleset)), ctypes.c_uint32(0))
+    _done(rules, "no fence can be made")
+    own = _READ_FILE | _READ_DIR | _WRITE_FILE | _REMOVE_FILE | _MAKE_FILE | _TRUNCATE
+    given = [*((path, _READ_FILE | _READ_DIR) for path in readable), (".", own)]
+    given += [(os.devnull, _READ_FILE | _WRITE_FILE), ("/dev/urandom", _READ_FILE)]
+    for path, rights in given:
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        rule = ctypes.create_string_buffer(struct.pack("=Qi", rights & handled, place), 12)
+        _done(kernel.syscall(_ADD_RULE, rules, _BENEATH, rule, ctypes.c_uint32(0)), f"{path} cannot be shown")
+        os.close(place)
+    _done(kernel.prctl(_DUMPABLE, 0, 0, 0, 0), "others of its user may look into it")
+    _done(kernel.prctl(38, 1, 0, 0, 0), "new privileges cannot be given up")
+    _done(kernel.syscall(_RESTRICT_SELF, rules, ctypes.c_uint32(0)), "the fence cannot be put up")
+    os.close(rules)
+
+
+def _done(answer: int, trouble: str) -> None:
+    if answer < 0:
+        raise OSError(ctypes.get_errno(), trouble)
+
+
+def shut(*, fenced: bool = False) -> None:
     """Have the kernel refuse what code has no need of. Raises OSError where it cannot."""
     if sys.platform != "linux":
         raise OSError(f"there is no such filter on {sys.platform}")
     if platform.machine() not in _ARCHITECTURES:
         raise OSError(f"the calls of a {platform.machine()} are not known")
     kernel = ctypes.CDLL(None, use_errno=True)
-    steps = program(platform.machine())
+    steps = program(platform.machine(), os.getpid(), fenced=fenced)
     filtered = _Program(len(steps) // 8, steps)
     for call in ((38, 1, 0, 0, 0), (22, 2, ctypes.byref(filtered), 0, 0)):  # no new privileges; the filter
         if kernel.prctl(*call):
@@ -188,8 +263,10 @@ def main() -> None:
     how = sys.argv[2] if len(sys.argv) > 2 else ""
     if how == "--walled":
         furnish()
+    if how == "--fenced":
+        fence(sys.argv[3:])
     if how != "--open":
-        shut()
+        shut(fenced=how == "--fenced")
     code = run(source)
     with contextlib.suppress(BaseException):
         sys.stdout.flush()

@@ -86,15 +86,19 @@ def read(path: Path) -> Iterator[Text]:
         raise Unreadable(shorten(str(error), 200)) from error
 
 
-def found(paths: Iterable[Path]) -> tuple[list[Path], list[Problem]]:
-    """The files that the paths are, those of folders by name, and all that is wrong with them."""
+def found(paths: Iterable[Path], *, may_be_empty: bool = False) -> tuple[list[Path], list[Problem]]:
+    """The files that the paths are, those of folders by name, and all that is wrong with them.
+
+    `may_be_empty`: there need not be a document in a folder.
+    """
     files: dict[Path, None] = {}
     problems = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in READERS and each.is_file())
-            files.update(dict.fromkeys(each for each in inside if not _hidden(each, path)))
-            if not inside:
+            named = sorted(each for each in path.rglob("*") if each.suffix.lower() in READERS and each.is_file())
+            inside = dict.fromkeys(each for each in named if not _hidden(each, path))
+            files.update(inside)
+            if not inside and not may_be_empty:
                 problems.append(_problem(path, "NoDocuments", "there is no document in this folder", "name others"))
         elif path.exists():
             files[path] = None

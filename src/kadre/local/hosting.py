@@ -175,6 +175,7 @@ class Assembly:
         agent = HostedAgent(plan, model, toolsets, journal, self._clock, Masks(plan, self._secrets))
         if plan.memory.long_term is not None:
             agent.memories = self._memories(plan.key, plan.memory.long_term)
+            agent.memories.open_soon()
         compression = plan.memory.compression
         agent.summarizer = self._model(compression.model) if compression is not None and compression.model else None
         return agent

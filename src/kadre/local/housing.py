@@ -60,6 +60,10 @@ class HouseSettings:
     """Where the gateway is, through which agents are asked that are not served here; empty: they cannot be."""
     gateway_token: Path = Path("/var/run/kadre/gateway/token")
     """The token that says to it whose pod this is."""
+    code_runner: str = ""
+    """Where code is run that models write; empty: nowhere."""
+    code_runner_token: Path = Path("/var/run/kadre/code-runner/token")
+    """The token that says there whose pod this is."""
     grpc_port: int = 0
     """Where A2A is served over gRPC besides; 0: nowhere."""
     webhook_networks: tuple[str, ...] = ()
@@ -95,6 +99,10 @@ async def house(
         stack.push_async_callback(pool.aclose)
         journals = Journals(settings.data_dir, secrets, clock, _installed(settings), lasts=False)
         assembly = Assembly(host, http, pool, secrets, journals, clock)
+        if settings.code_runner:
+            from kadre.engine.tools.code_elsewhere import RunnerSandbox
+
+            assembly.sandbox = RunnerSandbox(http, settings.code_runner, settings.code_runner_token)
         stack.push_async_callback(tasks.aclose)
         if logs is not None:
             tasks.spawn("logging", logs.follow(clock))

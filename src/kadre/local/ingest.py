@@ -81,7 +81,7 @@ def run(settings: IngestSettings) -> int:
     console = Console(color=settings.color)
     secrets = LocalSecrets()
     plan, problems = _tool(settings, secrets)
-    files, unreadable = documents.found(map(Path, settings.files))
+    files, unreadable = documents.found(map(Path, settings.files), may_be_empty=settings.prune)
     with console.step(f"reading {_number(len(files), 'file')}"):
         problems += unreadable + [problem for file in files for problem in documents.check(file)]
     if plan is None or problems:

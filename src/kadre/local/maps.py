@@ -13,7 +13,10 @@ from kadre.plan.types import (
     A2aTool,
     AgentPlan,
     ApiTool,
+    EmbeddingPlan,
     McpTools,
+    MemoryPlan,
+    ModelPlan,
     PostgresPlan,
     RedisPlan,
     RetrievalTool,
@@ -43,12 +46,34 @@ def mapped(plan: AgentPlan, maps: Sequence[Mapped]) -> AgentPlan:
     """The plan with every address mapped; the same object where nothing is."""
     if not maps:
         return plan
-    model = msgspec.structs.replace(plan.model, endpoint=mapped_url(plan.model.endpoint, maps))
     tools = tuple(mapped_tool(tool, maps) for tool in plan.tools)
-    memory = msgspec.structs.replace(
-        plan.memory, postgres=_mapped_server(plan.memory.postgres, maps), redis=_mapped_server(plan.memory.redis, maps)
+    memory = _mapped_memory(plan.memory, maps)
+    return msgspec.structs.replace(plan, model=_mapped_model(plan.model, maps), tools=tools, memory=memory)
+
+
+def _mapped_model(model: ModelPlan, maps: Sequence[Mapped]) -> ModelPlan:
+    return msgspec.structs.replace(model, endpoint=mapped_url(model.endpoint, maps))
+
+
+def _mapped_embedding(embedding: EmbeddingPlan, maps: Sequence[Mapped]) -> EmbeddingPlan:
+    return msgspec.structs.replace(embedding, model=_mapped_model(embedding.model, maps))
+
+
+def _mapped_memory(memory: MemoryPlan, maps: Sequence[Mapped]) -> MemoryPlan:
+    """The memory, its journal's server there, and so whatever sums up and remembers."""
+    compression, long_term = memory.compression, memory.long_term
+    if compression is not None and compression.model is not None:
+        compression = msgspec.structs.replace(compression, model=_mapped_model(compression.model, maps))
+    if long_term is not None:
+        vectors, embedding = _mapped_store(long_term.vectors, maps), _mapped_embedding(long_term.embedding, maps)
+        long_term = msgspec.structs.replace(long_term, vectors=vectors, embedding=embedding)
+    return msgspec.structs.replace(
+        memory,
+        postgres=_mapped_server(memory.postgres, maps),
+        redis=_mapped_server(memory.redis, maps),
+        compression=compression,
+        long_term=long_term,
     )
-    return msgspec.structs.replace(plan, model=model, tools=tools, memory=memory)
 
 
 def _mapped_server(server: S, maps: Sequence[Mapped]) -> S:
@@ -68,10 +93,8 @@ def mapped_tool(tool: T, maps: Sequence[Mapped]) -> T:
             login = tool.login and msgspec.structs.replace(tool.login, token_url=mapped_url(tool.login.token_url, maps))
             return msgspec.structs.replace(tool, endpoint=mapped_url(tool.endpoint, maps), login=login)
         case RetrievalTool():
-            model = tool.embedding.model
-            model = msgspec.structs.replace(model, endpoint=mapped_url(model.endpoint, maps))
-            embedding = msgspec.structs.replace(tool.embedding, model=model)
-            return msgspec.structs.replace(tool, store=_mapped_store(tool.store, maps), embedding=embedding)
+            store, embedding = _mapped_store(tool.store, maps), _mapped_embedding(tool.embedding, maps)
+            return msgspec.structs.replace(tool, store=store, embedding=embedding)
         case _:
             return tool
 

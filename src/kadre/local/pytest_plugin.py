@@ -50,9 +50,14 @@ class CaseItem(pytest.Item):
 
     def runtest(self) -> None:
         """Play it. Raises Changed."""
+        from kadre.base.errors import KadreError
+
         tester = _tester(self.config)
         if self.config.getoption("--kadre-update"):
-            tester.update(self.path)
+            try:
+                tester.update(self.path)
+            except KadreError as error:
+                raise Changed(str(error)) from error
         verdict = tester.test(self.path)
         if not verdict.passed:
             raise Changed(verdict.why)

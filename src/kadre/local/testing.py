@@ -22,6 +22,8 @@ from kadre.local import cases
 from kadre.local.console import Console
 from kadre.local.files import CASES
 from kadre.local.resolve import resolve
+from kadre.local.resolved import Resolved
+from kadre.local.secrets import LocalSecrets
 from kadre.plan.build import NOTHING
 from kadre.plan.types import AgentPlan, Override
 
@@ -52,16 +54,17 @@ class Tester:
 
     manifests: Sequence[str] = ()
     override: Override = NOTHING
-    _plans: dict[tuple[str, ...], tuple[Sequence[AgentPlan], Sequence[Problem]]] = field(default_factory=dict)
+    _found: dict[tuple[str, ...], Resolved] = field(default_factory=dict)
 
     def test(self, file: Path) -> Verdict:
         """What comes of the case in that file; what is wrong with it or the agent is told too, and not raised."""
+        name = file.name
         try:
             case = cases.read(file)
-            name = str(case.metadata.get("name", "")) or file.name
+            name = str(case.metadata.get("name", "")) or name
             played = self._played(file, case)
         except KadreError as error:
-            return Verdict(str(file), file.name, str(error))
+            return Verdict(str(file), name, str(error))
         return Verdict(
             str(file), name, "\n".join(filter(None, [*_unmet(case, played), cases.difference(case, played)])), played
         )
@@ -79,17 +82,16 @@ class Tester:
         return True
 
     def _played(self, file: Path, case: Case) -> Case:
-        plan = self._plan(file, case)
-        own = _own_model(plan, file) if case.replies is None else None
-        return asyncio.run(player.play(case, plan, own))
-
-    def _plan(self, file: Path, case: Case) -> AgentPlan:
-        """The agent of the case. Raises ProblemError."""
         paths = tuple(self.manifests) or tuple(str(file.parent / path) for path in case.manifests or (".",))
-        if paths not in self._plans:
-            found = resolve(paths, self.override, KEYS)
-            self._plans[paths] = found.plans, found.problems
-        plans, about = self._plans[paths]
+        if paths not in self._found:
+            self._found[paths] = resolve(paths, self.override, KEYS)
+        plan = self._plan(file, case, paths)
+        own = _own_model(plan, file) if case.replies is None else None
+        return asyncio.run(player.play(case, plan, own, _secrets(self._found[paths])))
+
+    def _plan(self, file: Path, case: Case, paths: tuple[str, ...]) -> AgentPlan:
+        """The agent of the case. Raises ProblemError."""
+        plans, about = self._found[paths].plans, self._found[paths].problems
         here = [plan for plan in plans if case.agent in (str(plan.key), plan.key.short, plan.key.name)]
         if len(here) == 1:
             return here[0]
@@ -107,6 +109,13 @@ class Tester:
         raise ProblemError(
             [Problem("NoSuchAgent", f"{where} has no agent {case.agent!r}{close}", fix, "", "agent", source)]
         )
+
+
+def _secrets(found: Resolved) -> LocalSecrets:
+    """Those that are there: the model of a played run does not see them either."""
+    secrets = LocalSecrets()
+    secrets.replace({(doc.namespace, doc.name): doc.values for doc in found.secrets}, found.env, found.exported)
+    return secrets
 
 
 def _as_far_as(case: Case, played: Case) -> Case:
@@ -142,9 +151,10 @@ def _unmet(case: Case, played: Case) -> list[str]:
     unmet = []
     if expect.matches and (wrong := patterns.fault(expect.matches)):
         return [f"expect.matches is no pattern: {wrong}"]
-    if expect.status and expect.status != played.status:
+    status = expect.status or ("completed" if case.replies is None and not case.status else "")
+    if status and status != played.status:
         why = f" ({played.error.reason}: {played.error.message})" if played.error else ""
-        unmet.append(f"expected that the run ends {expect.status}; it ends {played.status}{why}")
+        unmet.append(f"expected that the run ends {status}; it ends {played.status}{why}")
     if expect.tools is not None and expect.tools != calls:
         unmet.append(f"expected the calls {', '.join(expect.tools) or 'none'}; made are {', '.join(calls) or 'none'}")
     if expect.response and expect.response not in answer:

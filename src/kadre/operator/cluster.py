@@ -218,9 +218,12 @@ class Cluster:
             planned = plan(resource, view, bearing=BORNE)
             note(frozenset(view.refs))
             if not view.wanted:
-                return plan_map.fitting(for_cluster(planned, gateway=bool(self.settings.gateway_url))), refused
+                return plan_map.fitting(self._runnable(planned)), refused
             refused |= await self._fetch(view.wanted)
         raise ApiError(0, "Unsettled", f"what {resource.ref} refers to changes faster than it can be read")
+
+    def _runnable(self, planned: Planned) -> Planned:
+        return for_cluster(planned, gateway=bool(self.settings.gateway_url), code=self.settings.code_runner.enabled)
 
     def value(self, kind: str, key: Key) -> Mapping[str, str] | None:
         """What a Secret or ConfigMap holds; None where that has to be fetched."""

@@ -22,8 +22,9 @@ from kadre.operator.children.common import Settings
 from kadre.operator.children.pod import GATEWAY_KEYS
 from kadre.operator.cluster import Cluster, Declared, Ref
 from kadre.operator.owned import Owned
-from kadre.operator.reconcilers import pool
+from kadre.operator.reconcilers import code_runner, pool
 from kadre.operator.reconcilers.agent import Agents
+from kadre.operator.reconcilers.code_runner import CodeRunners
 from kadre.operator.reconcilers.other import Others
 from kadre.operator.reconcilers.pool import Pools
 from kadre.operator.reconcilers.servers import SERVERS, Servers
@@ -60,11 +61,13 @@ class Operator:
         self.cluster = Cluster(client, self._changed, settings, namespaces)
         self.owned = Owned(client, clock, self.rights, self._child_changed, self._child_gone, self._children_listed)
         self.owned.pool_changed = self._pool_changed
+        self.owned.runner_changed = self._runner_changed
         self.applier = Applier(client, self.owned.live)
         self.reporter = Reporter(client, clock, self.rights)
         upgrades = Upgrades(self.owned, Rollouts(self.owned), clock, self._look_at)
         self._pools = Pools(client, settings, self.owned, self.applier, self.rights, self._owners, self._report)
-        self._agents = Agents(self.cluster, self._pools, self.reporter, upgrades, clock)
+        self._runners = CodeRunners(client, settings, self.owned, self.applier, self.rights, self._owners, self._report)
+        self._agents = Agents(self.cluster, self._pools, self._runners, self.reporter, upgrades, clock)
         self._servers = Servers(self.cluster, self.owned, self.applier, self.reporter, upgrades, clock)
         self._others = Others(self.cluster, self.reporter, clock)
         self._sharing = Sharing(client, self.reporter, settings)
@@ -128,6 +131,8 @@ class Operator:
                 self._look_at(Ref(kind.group, kind.kind, *key))
         for key in self.owned.pools():
             self._pool_changed(key)
+        for namespace in self._runners.namespaces():
+            self._runner_changed(namespace)
         for key in self.cluster.secrets.kept:
             for copy in self._sharing.copies(Ref(kinds.SECRET.group, kinds.SECRET.kind, *key)):
                 self._report(copy)
@@ -148,6 +153,8 @@ class Operator:
             return await self._sharing.reconcile(ref)
         if ref.kind == pool.KIND and not ref.group:
             return await self._pools.reconcile(ref)
+        if ref.kind == code_runner.KIND and not ref.group:
+            return await self._runners.reconcile(ref)
         return await self._others.reconcile(ref)
 
     def _changed(self, ref: Ref, before: Declared | str | None, after: Declared | str | None) -> None:
@@ -157,6 +164,7 @@ class Operator:
             for name in self.owned.pools_of(before.uid):
                 self._pool_changed(Key(ref.namespace, name))
             self._pools.forget(before.uid)
+            self._runners.forget(before.uid, ref.namespace)
         if isinstance(after, Declared):
             self._owners[after.uid] = ref
             if isinstance(before, Declared) and after.says_as(before):
@@ -202,8 +210,11 @@ class Operator:
     def _pool_changed(self, key: Key) -> None:
         self._report(pool.ref_of(key))
 
+    def _runner_changed(self, namespace: str) -> None:
+        self._report(code_runner.ref_of(namespace))
+
     def _child_changed(self, owner: str) -> None:
-        ref = self._owners.get(owner) or self._pools.of_root(owner)
+        ref = self._owners.get(owner) or self._pools.of_root(owner) or self._runners.of_root(owner)
         if ref is not None:
             self._report(ref)
         elif not owner and self.publisher is not None:

@@ -13,12 +13,12 @@ from kadre.kube.apply import Place, Seen, owner_of, seen
 from kadre.kube.client import Client, Scope
 from kadre.kube.informer import Informer
 from kadre.kube.kinds import Key, Kind, Object, shared
-from kadre.operator.children import plan_map, pools
+from kadre.operator.children import code_runner, plan_map, pool, pools
 from kadre.operator.children.common import MANAGED_BY, MANAGER
 from kadre.operator.children.deployment import plan_name
 from kadre.operator.children.plan_map import model_of
 from kadre.operator.children.pod import template_hash
-from kadre.operator.children.pool import is_root, root_of
+from kadre.operator.children.pool import root_of
 from kadre.operator.children.pools import Served
 from kadre.operator.children.secrets import references
 from kadre.operator.pods import Pods
@@ -64,7 +64,7 @@ class Kept(NamedTuple):
     served: Mapping[str, Served] | None = None
     """What the pods of a pool tell, where it is that."""
     root: bool = False
-    """Whether a pool's objects belong to it."""
+    """Whether a pool's objects belong to it, or a code runner's."""
 
 
 class Pooled(NamedTuple):
@@ -104,6 +104,8 @@ class Owned:
         self._changed = changed
         self.pool_changed: Callable[[Key], None] = lambda _: None
         """Told a pool of which a plan is another one, or its root, or what its pods tell."""
+        self.runner_changed: Callable[[str], None] = lambda _: None
+        """Told a namespace of which the code runner's root is another one."""
         self._gone = gone
         self._client = client
         self._rights = rights
@@ -192,8 +194,8 @@ class Owned:
         found = set()
         for key, each in self.live(kinds.CONFIG_MAP).items():
             found |= {Key(key.namespace, name) for name in _pools(each)}
-            if each.more.root:
-                found.add(Key(key.namespace, root_of(key.name)))
+            if each.more.root and (name := root_of(key.name)):
+                found.add(Key(key.namespace, name))
         return found
 
     def plans(self, namespace: str, pool: str) -> Iterator[tuple[Key, str, Pooled]]:
@@ -220,8 +222,10 @@ class Owned:
             for owner in {known.owner for known in (before, after) if known is not None}:
                 self._changed(owner)
             if kind is kinds.CONFIG_MAP:
-                for pool in _pools(before) | _pools(after) | ({root_of(key.name)} - {""}):
-                    self.pool_changed(Key(key.namespace, pool))
+                for name in _pools(before) | _pools(after) | ({root_of(key.name)} - {""}):
+                    self.pool_changed(Key(key.namespace, name))
+                if key.name == code_runner.NAME:
+                    self.runner_changed(key.namespace)
 
         return tell
 
@@ -246,13 +250,17 @@ def _config_map(obj: Object, _: Seen | None) -> Seen:
     found = pools.pools_of(obj)
     if not found:
         told = root_of(obj["metadata"]["name"]) and pools.served(obj.get("data") or {})
-        return seen(obj)._replace(more=Kept(model_of(obj), served=told or None, root=is_root(obj)))
+        return seen(obj)._replace(more=Kept(model_of(obj), served=told or None, root=_is_root(obj)))
     plan = plan_map.decoded(obj)
     if plan is None:
         return seen(obj)._replace(more=Kept())
     secrets = tuple(shared(name) for name in references(plan))
     pooled = Pooled(found, plan.key.name, plan_map.digest_of(obj), secrets, plan.memory.type)
     return seen(obj)._replace(more=Kept(shared(plan_map.told(plan.model)), pooled))
+
+
+def _is_root(obj: Object) -> bool:
+    return pool.is_root(obj) or code_runner.is_root(obj)
 
 
 def _pools(seen: Seen | None) -> set[str]:

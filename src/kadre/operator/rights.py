@@ -81,7 +81,9 @@ RULES = (
         "a cluster that checks owners of what is made (OpenShift does) refuses every child",
     ),
     Rule("", ("configmaps",), KEEP, "the plan of an agent, and what agents refer to", "no agent can be made"),
-    Rule("apps", ("deployments",), KEEP, "the pods of an agent, and of a pool", "no agent can be made"),
+    Rule(
+        "apps", ("deployments",), KEEP, "the pods of an agent, of a pool, and of a code runner", "no agent can be made"
+    ),
     Rule("", ("services",), KEEP, "the address of an agent, and tools that are Services", "no agent can be made"),
     Rule(
         "",
@@ -144,8 +146,8 @@ RULES = (
         "networking.k8s.io",
         ("networkpolicies",),
         KEEP,
-        "agents that ask for one",
-        "no agent is kept from reaching, or being reached by, anything",
+        "agents that ask for one, and code runners, which only agents reach",
+        "no agent is kept from reaching, or being reached by, anything; code that models write is not run",
     ),
     Rule(
         "gateway.networking.k8s.io",

@@ -15,15 +15,15 @@ UNBUILT = {
 """Kinds, by API group, of which nothing runs."""
 
 
-def for_cluster(planned: Planned, *, gateway: bool = True) -> Planned:
+def for_cluster(planned: Planned, *, gateway: bool = True, code: bool = True) -> Planned:
     """What was planned, as a pod can run it: without a laptop's places of secrets, and without what nothing starts.
 
-    `gateway`: whether there is one, through which agents ask each other.
+    `gateway`: whether there is one, through which agents ask each other; `code`: whether code that models write is run.
     """
     if planned.plan is None:
         return planned
     plan = without_variables(planned.plan)
-    tools = tuple(_runnable(tool, gateway=gateway) for tool in plan.tools)
+    tools = tuple(_runnable(tool, gateway=gateway, code=code) for tool in plan.tools)
     notices = {
         _dependency(before): Notice(reason="NotSupportedYet", message=after.message)
         for before, after in zip(plan.tools, tools, strict=True)
@@ -49,7 +49,7 @@ def _noticed(dependency: Dependency, notice: Notice | None) -> Dependency:
     return msgspec.structs.replace(dependency, notices=(*dependency.notices, notice))
 
 
-def _runnable(tool: ToolPlan, *, gateway: bool) -> ToolPlan:
+def _runnable(tool: ToolPlan, *, gateway: bool, code: bool) -> ToolPlan:
     """The tool, or what stands in its place where a pod cannot have it."""
     if isinstance(tool, McpTools) and tool.launch is not None:
         message = (
@@ -57,10 +57,10 @@ def _runnable(tool: ToolPlan, *, gateway: bool) -> ToolPlan:
             f" {tool.name}; deploy it, and name its address as the tool's endpoint"
         )
         return UnsupportedTool(name=tool.name, type="mcp", message=message)
-    if isinstance(tool, CodeTool):
+    if isinstance(tool, CodeTool) and not code:
         message = (
-            f"code that models write is not run on a cluster yet: the agent runs without {tool.name}; give it an MCP"
-            " server whose functions do what is wanted"
+            f"code that models write is not run by this installation: the agent runs without {tool.name}; install with"
+            " codeRunner.enabled=true, or give it an MCP server whose functions do what is wanted"
         )
         return UnsupportedTool(name=tool.name, type="code", message=message)
     if isinstance(tool, AgentTool) and not gateway:

@@ -114,7 +114,7 @@ def _agent(work: Work, agent: AnyAgent, cycle: delegation.Cycle, bearing: Collec
         delegation.tell_cycle(work, cycle)
     with work.following("memory") if made.spec.memory is not None else nullcontext():
         kept = compression.compressed(work, made, memory.memory_plan(work, made), model)
-        kept = long_term.remembering(work, made, kept, model)
+        kept = long_term.remembering(work, made, kept, model, [tool for _, tool in offered])
     if any(variable.value_from is not None for _, variable in made.env):
         with work.following("env"):
             work.env(made.env)

@@ -23,12 +23,18 @@ from kadre.engine.live import Live
 from kadre.engine.memory import spill
 from kadre.engine.memory.port import Age, Journal, RunInfo, age
 from kadre.server import auth, body, chat, errors, names, sse
+from kadre.server.turns import Turns
 
 MAX_PAGE = 1000
 MAX_CHAIN = 64
 """Agents in a chain of delegation that is believed: more than any limit allows."""
 MAX_AGENT = 1024
 """Characters of an agent's key: a namespace, a name and a group."""
+FORKS = 2
+"""Forks under way at once: each may hold a whole conversation in memory."""
+FORKS_WAITING = 8
+FORK_WAIT_SECONDS = 10.0
+"""For which a fork waits for its turn."""
 NO_PAGE = {"X-Content-Type-Options": "nosniff"}
 """What a tool returned may look like a web page; a browser must not take it for one of ours."""
 
@@ -76,6 +82,7 @@ class RunsDoor:
     def __init__(self, host: Host, directory: names.Directory) -> None:
         self._host = host
         self._directory = directory
+        self._forks = Turns("forks", FORKS, FORKS_WAITING, FORK_WAIT_SECONDS)
 
     async def create(self, request: Request) -> Response:
         """Accept a run and answer at once with 202 and where to look; the same run id answers with the run there is."""
@@ -147,7 +154,8 @@ class RunsDoor:
         found = await elsewhere.find(self._host.journals, live.info.run_id, self._host.journal_of(live.info.agent))
         if found is None:
             raise NotFound(f"there is no run {live.info.run_id!r}", reason="NoSuchRun")
-        made = await forking.fork(*found, caller.name, self._host.clock, at=sent.at, session_id=sent.session_id)
+        async with self._forks.turn():
+            made = await forking.fork(*found, caller.name, self._host.clock, at=sent.at, session_id=sent.session_id)
         told = {**msgspec.structs.asdict(made.run), "forked": {"run_id": made.of, "at": made.at, "note": made.note}}
         where = {"X-Run-ID": made.run.run_id, "X-Session-ID": made.run.session_id}
         return errors.json_response(told, 201, {"Location": f"/runs/{made.run.run_id}", **where})
@@ -212,9 +220,9 @@ def check_filters(request: Request) -> None:
     _age(request.query_params.get("before"))
 
 
-def limit_of(request: Request) -> int:
+def limit_of(request: Request, default: int = 100) -> int:
     """How many entries a list is to have. Raises BadRequest."""
-    text = request.query_params.get("limit", "100")
+    text = request.query_params.get("limit", str(default))
     limit = sse.number(text)
     if limit is None or not 1 <= limit <= MAX_PAGE:
         raise BadRequest(f"limit must be a number from 1 to {MAX_PAGE}", reason="BadLimit")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from kadre.server.streaming import Stream
 
 HEARTBEAT_SECONDS = 15.0
 """Quiet for longer than this and proxies begin to close connections."""
@@ -15,8 +13,11 @@ MAX_DIGITS = 18
 """Digits of a number in a request: what counts events and pages is far below."""
 
 
-class EventStream(Response):
-    """Sends the chunks of `source` as they come. `gone` is called when the client leaves before the end."""
+class EventStream(Stream):
+    """Sends events as they come."""
+
+    heartbeat = HEARTBEAT
+    quiet = HEARTBEAT_SECONDS
 
     def __init__(
         self,
@@ -24,41 +25,7 @@ class EventStream(Response):
         headers: dict[str, str] | None = None,
         gone: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(None, 200, {"Cache-Control": "no-cache", **(headers or {})}, "text/event-stream")
-        del self.headers["content-length"]
-        self._source = source
-        self._gone = gone
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See starlette's Response."""
-        del scope
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        current = asyncio.current_task()
-        watcher = asyncio.get_running_loop().create_task(self._watch(receive, send, current), name="sse-watch")
-        try:
-            async for chunk in self._source:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except asyncio.CancelledError:
-            if not watcher.done():
-                raise  # the server is stopping, not the client
-        finally:
-            watcher.cancel()
-
-    async def _watch(self, receive: Receive, send: Send, stream: asyncio.Task[object] | None) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(HEARTBEAT_SECONDS):
-                    message = await receive()
-            except TimeoutError:
-                await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
-                continue
-            if message["type"] == "http.disconnect":
-                if self._gone is not None:
-                    self._gone()
-                if stream is not None:
-                    stream.cancel()
-                return
+        super().__init__(source, "text/event-stream", {"Cache-Control": "no-cache", **(headers or {})}, gone)
 
 
 def parse_last_event_id(text: str) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from kadre.base.clock import FakeClock
 from kadre.engine import events as ev
 from kadre.engine import forking
 from kadre.engine.accepting import Ask
-from kadre.engine.memory import conversation
+from kadre.engine.memory import conversation, spill
 from kadre.engine.memory.port import Journal, RunInfo
 from kadre.engine.messages import ToolCall
 from kadre.engine.tools.functions import Functions
@@ -122,3 +122,18 @@ async def test_of_two_who_fork_into_one_session_at_once_one_does(journal: Journa
         outcomes = await asyncio.gather(*both, return_exceptions=True)
         assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Conflict", "Fork"]
         assert len(await journal.runs(session_id=f"f{number}")) == 1
+
+
+async def test_what_was_summed_up_takes_no_room_in_a_fork(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forking, "MAX_BYTES", 150_000)
+    for index in range(1, 21):
+        run = Teller(f"run-{index}", "s", minute=index)
+        await run.create(journal)
+        if index == 11:
+            await run.append(journal, run.event(ev.Summary, content="they said hello", model="m", kept=2))
+        await run.end(journal, "x" * 10_000)
+    fork = await forked(journal, "run-20")
+    first = await spill.restore(journal, (await journal.events(fork.run.run_id))[2])
+    assert isinstance(first, ev.UserMessage)
+    assert "they said hello" in first.history[0].content
+    assert len(first.history) == 1 + 2 + 2 * 9

@@ -9,6 +9,7 @@ import pytest
 from kadre.base import errors
 from kadre.base.clock import FakeClock
 from kadre.engine import events as ev
+from kadre.engine.memory import redis_reads
 from kadre.engine.memory.port import Journal
 from kadre.engine.searching import search
 from tests.contract.journal.story import AGENT, Teller, whole_run
@@ -103,3 +104,18 @@ async def test_what_was_said_is_found_where_it_was_said(journal: Journal) -> Non
     few = await search(journal, "kettle", FakeClock(), limit=2)
     assert (len(few.found), few.complete) == (2, False)
     assert few.found[0].excerpt == "Where is my KETTLE number 2?"
+
+
+async def test_the_sessions_of_a_name_are_all_found_however_many_runs_one_of_them_has(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_reads, "AT_ONCE", 10)
+    await whole_run(journal, "early", "s", agent="default/other", caller="bob")
+    for number in range(40):
+        await whole_run(journal, f"run-{number}", "s", minute=number + 1)
+    await whole_run(journal, "apart", "t", agent="default/third")
+    found = await journal.sessions(session_id="s")
+    assert [(info.agent, info.runs) for info in found] == [(AGENT, 40), ("default/other", 1)]
+    assert [info.agent for info in await journal.sessions(session_id="s", caller="bob")] == ["default/other"]
+    assert [info.agent for info in await journal.sessions(session_id="s", limit=1)] == [AGENT]
+    assert list(await journal.sessions(session_id="s", agent="default/third")) == []

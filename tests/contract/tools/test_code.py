@@ -15,7 +15,7 @@ import pytest
 from kadre.base.errors import ToolError
 from kadre.engine.tools.code import MOST_CODE, CodeToolset
 from kadre.engine.tools.port import ToolOutput
-from kadre.local import sandbox
+from kadre.local import code_process
 from kadre.local.sandbox import ProcessSandbox
 from kadre.plan.types import CodeTool
 from tests.contract.tools.conftest import CONTEXT, until
@@ -57,6 +57,10 @@ async def test_what_is_printed_and_the_last_value_are_the_answer() -> None:
         ("for n in range(100): open(f'/tmp/{n}', 'wb').write(bytes(10 << 20))", "No space left on device"),
         ("for n in range(10_000): open(f'/tmp/{n}', 'w')", "No space left on device"),
         ("import threading; threading.Thread(target=print).start()", "can't start new thread"),
+        ("import resource; resource.prlimit(2, resource.RLIMIT_CPU, (1, 1))", "Operation not permitted"),
+        ("import os, fcntl; fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, os.getppid())", "Operation not permitted"),
+        ("import os; os.sched_setaffinity(os.getppid(), {0})", "Operation not permitted"),
+        ("import os; os.abort()", "it was ended: it used more memory or time than it may"),
         ("open('/proc/1/mem', 'r+b')", "Read-only file system"),  # of a process without limits, were there one
         ("open('/proc/sys/kernel/core_pattern', 'w')", "Read-only file system"),  # which root may write from inside
         ("open('/x', 'w')", "Read-only file system"),  # it is memory
@@ -70,7 +74,7 @@ async def test_what_it_may_not_do_is_a_clear_error(code: str, told: str) -> None
     answer = await ran(code)
     assert answer.is_error
     assert told in answer.content
-    assert sandbox.RUNNER.name not in answer.content  # nothing of what surrounds it
+    assert code_process.RUNNER.name not in answer.content  # nothing of what surrounds it
 
 
 async def test_it_is_alone_and_has_no_rights() -> None:
@@ -116,7 +120,7 @@ async def test_a_caller_that_leaves_ends_it() -> None:
 
 def _running(seconds: float) -> bool:
     """Whether code runs that has about that much time."""
-    mark, found = f"{sandbox.RUNNER}\0".encode(), False
+    mark, found = f"{code_process.RUNNER}\0".encode(), False
     for each in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it has just ended
             _, runs, after = each.read_bytes().rpartition(mark)
@@ -127,7 +131,7 @@ def _running(seconds: float) -> bool:
 async def test_pieces_of_code_wait_for_each_other_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     walls = ProcessSandbox()
     await walls.check()
-    slow = [asyncio.create_task(walls.run("import time; time.sleep(60)", 4.0)) for _ in range(sandbox.AT_ONCE)]
+    slow = [asyncio.create_task(walls.run("import time; time.sleep(60)", 4.0)) for _ in range(code_process.AT_ONCE)]
     await asyncio.sleep(0)
     with pytest.raises(ToolError, match="it was not run; try again"):
         await walls.run("1", 0.5)

@@ -60,7 +60,7 @@ class Obedient:
 
 
 class Desk:
-    """`look` only reads; `write` needs a person's word."""
+    """`look` only reads; `write` needs a person's word, and so does `ticket`, which takes a priority."""
 
     notice = ""
     ready = True
@@ -72,14 +72,24 @@ class Desk:
         return SPECS
 
     async def call(self, name: str, arguments: dict[str, Any], context: CallContext) -> ToolOutput:
-        if name == "write":
+        if name in {"write", "ticket"}:
             self.written.append(arguments)
         return ToolOutput(f"{name} {msgspec.json.encode(arguments).decode()} done")
 
     async def aclose(self) -> None: ...
 
 
-SPECS = (ToolSpec(name="look", read_only=True, server="desk"), ToolSpec(name="write", ask=True, server="desk"))
+PRIORITY = {
+    "type": "object",
+    "properties": {"priority": {"type": "string", "enum": ["low", "high"]}, "text": {"type": "string"}},
+    "required": ["priority"],
+    "additionalProperties": False,
+}
+SPECS = (
+    ToolSpec(name="look", read_only=True, server="desk"),
+    ToolSpec(name="write", ask=True, server="desk"),
+    ToolSpec(name="ticket", ask=True, server="desk", parameters=PRIORITY),
+)
 
 
 class Served:

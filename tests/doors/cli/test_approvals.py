@@ -102,13 +102,29 @@ def test_a_call_is_changed_in_an_editor(
     item = waiting(capsys, 'call write {"to": "bob"}')
     editor.write_text("pass")
     assert kadre("approvals", "edit", item["id"]) == 0
-    assert "is as it was, and waits" in capsys.readouterr().out
+    assert "the call is as it was, and waits" in capsys.readouterr().out
     assert served.desk.written == []
     change = "import sys, pathlib as p; f = p.Path(sys.argv[1]); f.write_text(f.read_text().replace('bob', 'eve'))"
     editor.write_text(change)
     assert kadre("approvals", "edit", item["id"]) == 0
     assert kadre("runs", item["root_run_id"], "--follow") == 0
     assert served.desk.written == [{"to": "eve"}]
+
+
+def test_an_editor_is_opened_again_with_what_the_tool_does_not_take(
+    served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    editor = tmp_path / "editor.py"
+    monkeypatch.setenv("VISUAL", f"{sys.executable} {editor}")
+    item = waiting(capsys, 'call ticket {"priority": "high"}')
+    editor.write_text(
+        "import sys, pathlib as p; f = p.Path(sys.argv[1]); t = f.read_text()\n"
+        "f.write_text(t.replace('high', 'urgent') if '# error' not in t else t.replace('urgent', 'low'))"
+    )
+    assert kadre("approvals", "edit", item["id"]) == 0
+    assert capsys.readouterr().out == f"{item['id']} allowed with other arguments\n"
+    assert kadre("runs", item["root_run_id"], "--follow") == 0
+    assert served.desk.written == [{"priority": "low"}]
 
 
 @pytest.mark.requirement("tool-human")

@@ -10,18 +10,24 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from kadre.cli import client, conversation, render
+from kadre.cli import client, conversation, editing, render
 from kadre.local.console import Console
 from tests.doors.cli.conftest import Served, kadre
 
 pytestmark = pytest.mark.requirement("command-line")
 
 
-def talker(read: Callable[[str], str] | None) -> tuple[conversation.Conversation, io.StringIO, io.StringIO]:
+def no_editor(text: str) -> str | None:
+    raise AssertionError("no editor is wanted")
+
+
+def talker(
+    read: Callable[[str], str] | None, edit: editing.Edit = no_editor
+) -> tuple[conversation.Conversation, io.StringIO, io.StringIO]:
     """A conversation with the parrot, its answers, and what is told beside them."""
     answers, aside = io.StringIO(), io.StringIO()
     screen = render.Screen(Console(stream=aside), answers)
-    return conversation.Conversation(client.Client(), "parrot", "", screen, read), answers, aside
+    return conversation.Conversation(client.Client(), "parrot", "", screen, read, edit), answers, aside
 
 
 def test_one_message_prints_the_answer_alone_on_standard_output(
@@ -88,6 +94,60 @@ def test_a_denied_call_is_not_made_and_the_model_reads_why(served: Served) -> No
     assert served.desk.written == []
     assert "denied by local" in aside.getvalue()
     assert "bob is away" in answers.getvalue()
+
+
+@pytest.mark.requirement("approvals-everywhere")
+def test_a_call_is_changed_as_it_is_typed_and_asked_about_again_until_it_is_right(served: Served) -> None:
+    said = iter(["e {", 'e {"priority": 1}', 'E {"priority": "low"}'])
+    talk, _, aside = talker(lambda _: next(said))
+    assert talk.say('call ticket {"priority": "high"}') == "completed"
+    assert served.desk.written == [{"priority": "low"}]
+    told = aside.getvalue()
+    assert "the arguments are not JSON" in told
+    assert "ticket does not take these arguments" in told
+    assert 'allowed with {"priority": "low"} by local' in told
+
+
+@pytest.mark.requirement("approvals-everywhere")
+@pytest.mark.parametrize("saved", [None, "", "# all deleted", '{"priority": "high"}', '{ "priority":"high" }'])
+def test_where_nothing_is_changed_nothing_is_decided_and_it_is_asked_again(served: Served, saved: str | None) -> None:
+    said = iter(["e", "n"])
+    talk, _, aside = talker(lambda _: next(said), lambda _: saved)
+    assert talk.say('call ticket {"priority": "high"}') == "completed"
+    assert served.desk.written == []
+    assert "the call is as it was, and waits" in aside.getvalue()
+    assert "denied by local" in aside.getvalue()
+
+
+@pytest.mark.requirement("approvals-everywhere")
+def test_an_editor_that_is_left_with_what_is_wrong_decides_nothing(served: Served) -> None:
+    said = iter(["edit", "y"])
+    talk, _, aside = talker(lambda _: next(said), lambda _: '{"priority": 7}')
+    assert talk.say('call ticket {"priority": "high"}') == "completed"
+    assert "the call is as it was, and waits (ticket does not take these arguments" in aside.getvalue()
+    assert served.desk.written == [{"priority": "high"}]
+
+
+@pytest.mark.requirement("approvals-everywhere")
+def test_a_call_too_large_for_an_event_is_changed_whole(served: Served) -> None:
+    text = "x" * 100_000
+    said = iter(["e"])
+    talk, _, _ = talker(lambda _: next(said), lambda page: page.replace("high", "low"))
+    assert talk.say(f'call ticket {{"priority": "high", "text": "{text}"}}') == "completed"
+    assert served.desk.written == [{"priority": "low", "text": text}]
+
+
+@pytest.mark.requirement("approvals-everywhere")
+def test_an_editor_that_is_not_there_is_told_and_it_is_asked_again(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISUAL", "no-such-editor")
+    said = iter(["e", "n"])
+    talk, _, aside = talker(lambda _: next(said), editing.in_editor)
+    assert talk.say("call write {}") == "completed"
+    assert "no-such-editor: Editing failed" in aside.getvalue()
+    assert "set EDITOR to an editor that is there" in aside.getvalue()
+    assert served.desk.written == []
 
 
 def test_where_nobody_can_be_asked_the_run_waits_and_the_command_to_decide_is_told(

@@ -119,3 +119,26 @@ def test_what_is_no_event_ends_the_stream(saying: Saying) -> None:
     saying.stream("data: no json\n\n")
     with pytest.raises(client.Lost, match="no event"):
         list(client.Client().follow("run-1"))
+
+
+@pytest.mark.requirement("session-keeping")
+def test_an_export_that_breaks_off_is_an_error(saying: Saying, capsys: pytest.CaptureFixture[str]) -> None:
+    saying.stream('{"session_id":"s","messages":[\n')
+    assert kadre("sessions", "export", "s") == 1
+    assert "the connection was lost before the end" in capsys.readouterr().err
+
+
+@pytest.mark.requirement("session-keeping")
+def test_a_session_of_which_a_part_is_told_says_where_the_rest_is(
+    saying: Saying, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = b'{"messages":[{"role":"user","content":"hi"}],"complete":false}\n'
+    saying.answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(told), told)
+    assert kadre("sessions", "s") == 0
+    shown = capsys.readouterr()
+    assert shown.out == "user: hi\n"
+    assert "this is the latest of it; all of it: kadre sessions export s" in shown.err
+    assert kadre("sessions", "export", "s") == 0
+    shown = capsys.readouterr()
+    assert shown.out.encode() == told
+    assert "does not keep what was said in its first runs" in shown.err

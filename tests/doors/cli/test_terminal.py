@@ -50,6 +50,18 @@ main()
 )
 
 
+ASKED = "Allow this call? [y]es, [n]o, [e]dit, or why not: "
+# Each time it is opened it saves what the next file has, and keeps what it was shown.
+EDITOR = """
+import pathlib, sys
+file, here = pathlib.Path(sys.argv[1]), pathlib.Path(__file__).parent
+saved = sorted(here.glob("save-*"))[0]
+(here / saved.name.replace("save", "shown")).write_text(file.read_text())
+file.write_text(saved.read_text())
+saved.unlink()
+"""
+
+
 class Terminal:
     """A child process on a pseudo terminal."""
 
@@ -98,7 +110,7 @@ def test_a_person_talks_allows_a_call_cancels_an_answer_and_leaves(
     terminal.until("You said hello")
     terminal.until("you> ")
     terminal.type("call write {}\n")
-    terminal.until("Allow this call? [y]es, [n]o, or why not: ")
+    terminal.until(ASKED)
     terminal.type("y\n")
     assert "\x1b[32m✓\x1b[0m" in terminal.until("You said write {} done")
     assert served.desk.written == [{}]
@@ -114,6 +126,36 @@ def test_a_person_talks_allows_a_call_cancels_an_answer_and_leaves(
     history = tmp_path / "kadre" / "chat_history"
     assert history.read_text().splitlines()[-3:] == ["hello", "call write {}", "hang"]
     assert history.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.requirement("approvals-everywhere")
+def test_a_person_changes_a_call_in_an_editor_until_the_tool_takes_it(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor = tmp_path / "editor.py"
+    editor.write_text(EDITOR)
+    for number, text in enumerate(['{"priority": ', '{"priority": "urgent"}', '# mine\n{"priority": "low"}'], 1):
+        (tmp_path / f"save-{number}").write_text(text)
+    monkeypatch.setenv("VISUAL", f"{sys.executable} {editor}")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with contextlib.closing(Terminal("chat", "parrot", "--no-color")) as terminal:
+        terminal.until("you> ")
+        terminal.type('call ticket {"priority": "high", "text": "broken \u202e kettle"}\n')
+        terminal.until(ASKED)
+        terminal.type('e {"priority": 3}\n')
+        assert "ticket does not take these arguments" in terminal.until(ASKED)
+        terminal.type("e\n")
+        shown = terminal.until("You said [local allowed this call")
+        assert 'allowed with {"priority": "low"} by local' in shown
+        terminal.until("you> ")
+    assert served.desk.written == [{"priority": "low"}]
+    first, second, third = ((tmp_path / f"shown-{number}").read_text() for number in (1, 2, 3))
+    assert first.startswith("# Change the arguments of ticket, save and leave")
+    assert first.endswith('\n{\n  "priority": "high",\n  "text": "broken \\u202e kettle"\n}\n')
+    assert "# error: the arguments are not JSON" in second
+    assert second.endswith('\n{"priority":\n')
+    assert "# error: ticket does not take these arguments: " in third
+    assert third.endswith('\n{"priority": "urgent"}\n')
 
 
 def test_ctrl_c_is_heeded_just_as_the_prompt_appears() -> None:

@@ -11,7 +11,8 @@ from kadre.base.errors import BadRequest, Conflict
 from kadre.engine import events as ev
 from kadre.engine.approvals import Said
 from kadre.engine.tools.functions import Functions
-from kadre.plan.types import ApprovalPlan, ApprovalRule
+from kadre.engine.tools.human import HumanToolset
+from kadre.plan.types import ApprovalPlan, ApprovalRule, HumanTool, Limits
 from tests.support.scene import CALL, Pen, restarted
 
 pytestmark = pytest.mark.requirement("approval-decisions")
@@ -174,17 +175,54 @@ async def test_rules_make_ask_refuse_and_hide(scene: Any, pen: Pen) -> None:
     assert "there is no tool 'erase'" in results[3]
 
 
-async def test_many_large_questions_are_asked_in_events_that_are_small_enough(
-    scene: Any, asking: Any, pen: Pen
+@pytest.mark.parametrize(("count", "size"), [(40, 5000), (12, 20_000), (3, 50_000), (300, 1)])
+async def test_many_questions_are_asked_whole_in_events_that_are_small_enough(
+    scene: Any, asking: Any, pen: Pen, count: int, size: int
 ) -> None:
-    calls = [("write", {"text": str(number) + "x" * 5000}) for number in range(40)]
-    await scene.says(calls, "done", tools=[asking(pen.write)])
+    texts = [str(number) + "x" * size for number in range(count)]
+    limits = Limits(max_tool_calls=count)
+    await scene.says([("write", {"text": text}) for text in texts], "done", tools=[asking(pen.write)], limits=limits)
     live = await scene.start()
     await scene.until(live, lambda: bool(live.pending_approvals()))
-    assert len(live.pending_approvals()) == 40
+    assert [approval.tool_call.arguments["text"] for approval in live.pending_approvals()] == texts
     required = [event for event in live.events if isinstance(event, ev.ApprovalRequired)]
     assert all(len(ev.encode(event)) <= ev.MAX_EVENT_BYTES for event in required)
     for approval in live.pending_approvals():
         await scene.host.approve(live.info.run_id, approval.id, "allow", "ada")
     await ended(live)
-    assert len(pen.written) == 40
+    assert sorted(pen.written) == sorted(texts)
+
+
+@pytest.mark.parametrize("size", [ev.MAX_EVENT_BYTES - 4096, 200_000])
+async def test_a_call_that_nobody_can_be_shown_whole_is_refused_and_the_others_are_asked_about(
+    scene: Any, asking: Any, pen: Pen, size: int
+) -> None:
+    calls = [("write", {"text": "x" * size}), ("write", {"text": "hi"})]
+    model = await scene.says(calls, "done", tools=[asking(pen.write)])
+    live = await scene.start()
+    approval = await scene.approval(live)
+    assert approval.tool_call.arguments == {"text": "hi"}
+    await scene.host.approve(live.info.run_id, approval.id, "allow", "ada")
+    await ended(live)
+    assert pen.written == ["hi"]
+    refused = next(message for message in model.requests[1].messages if message.role == "tool")
+    assert "a person must see all of this call to decide about it" in refused.content
+    assert "Call it with less" in refused.content
+
+
+async def test_a_call_that_nobody_is_asked_about_may_be_large(scene: Any, pen: Pen) -> None:
+    await scene.says([("write", {"text": "x" * 200_000})], "done", tools=[Functions(pen.write)])
+    await scene.ask()
+    assert [len(text) for text in pen.written] == [200_000]
+
+
+async def test_a_long_answer_that_stands_for_none_makes_room_for_the_question(scene: Any) -> None:
+    desk = HumanToolset(HumanTool(name="ask_desk", default="d" * 50_000))
+    await scene.says([("ask_desk", {"question": "q" * 55_000})], "done", tools=[desk])
+    live = await scene.start()
+    approval = await scene.approval(live)
+    assert approval.tool_call.arguments == {"question": "q" * 55_000}
+    await asyncio.sleep(0)
+    await scene.clock.advance(ApprovalPlan().expires + 1)
+    await ended(live)
+    assert scene.tool_ends(live)[0].output == "d" * 50_000

@@ -36,7 +36,7 @@ LARGE = "word " * 15_000
 LONG = 20.0
 """Seconds: nothing here waits for so long, unless it hangs."""
 CALLS = {
-    "boss": (("write", {"text": LARGE}), ("worker", {"message": "go"})),
+    "boss": (("write", {"text": "from the boss"}), ("worker", {"message": "go"})),
     "worker": (("write", {"text": "from the worker"}),),
 }
 """What each agent does when it is told to go."""
@@ -56,7 +56,7 @@ class Reflex:
         yield TextDelta("well")
         if last.role == "user" and last.content == "go":
             calls = tuple(ToolCall(f"call-{name}", name, json.dumps(given)) for name, given in self._calls)
-            yield Reply(Message("assistant", "", calls), Usage(1, 1, 2), "tool_calls")
+            yield Reply(Message("assistant", LARGE, calls), Usage(1, 1, 2), "tool_calls")
         else:
             yield Reply(Message("assistant", "well done"), Usage(1, 1, 2))
 
@@ -75,7 +75,7 @@ class Pen(Asking):
 
     def write(self, text: str) -> str:
         """Write it."""
-        return text
+        return f"{text}: {LARGE}"
 
     async def call(self, name: str, arguments: dict[str, Any], context: CallContext) -> ToolOutput:
         events = self._journal.kept(context.run_id)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
+from kadre.base.errors import shorten
 from kadre.engine import events as ev
 from kadre.engine.agent import HostedAgent
-from kadre.engine.masking import NO_MASKS, Masks
+from kadre.engine.approvals import Said
+from kadre.engine.masking import MOST_TEXTS, NO_MASKS, Masks
+from kadre.engine.spelling import LARGE
 from kadre.engine.tools.agent import AgentToolset
 from kadre.engine.tools.code import CodeToolset, Ran
 from kadre.engine.tools.functions import Functions
+from kadre.engine.tools.human import HumanToolset
 from kadre.plan.types import (
     AgentKey,
     AgentPlan,
@@ -21,6 +27,7 @@ from kadre.plan.types import (
     ApprovalPlan,
     ApprovalRule,
     CodeTool,
+    HumanTool,
     McpTools,
     ModelPlan,
     SecretRef,
@@ -63,6 +70,134 @@ def test_a_secret_is_hidden_however_it_is_written() -> None:
         hidden = made.hide(f"it is {form}, see?")
         assert hidden.startswith("it is [secret:keys/token]")
         assert hidden.endswith(", see?")
+
+
+PEM = "\n".join(
+    ("-----BEGIN PRIVATE KEY-----", f"MIIEc4n4ry/1+{'A' * 51}", f"MIIEc4n4ry/2+{'B' * 51}", "-----END PRIVATE KEY-----")
+)
+
+
+def indented(by: str, text: str = PEM) -> str:
+    return "".join(f"{by}{line}\n" for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        PEM,
+        indented("    "),
+        indented("\t"),
+        indented("> "),
+        indented("+"),
+        indented("  ").replace("\n", "\r\n"),
+        indented("").replace("\n", "\n\n"),
+        json.dumps(PEM),
+        json.dumps(PEM).replace("/", "\\/"),
+        json.dumps(indented("    ")),
+        json.dumps(PEM.replace("\n", "\r\n")),
+        quote(PEM, safe=""),
+        quote_plus(PEM),
+        quote(PEM),
+        "\n".join(PEM.splitlines()[:2]),
+    ],
+)
+def test_a_secret_of_several_lines_is_hidden_however_they_are_indented(shown: str) -> None:
+    hidden = masks(token=PEM + "\n").hide(f"key: |\n{shown}\nnext: 1")
+    assert "c4n4ry" not in hidden
+    assert "AAAA" not in hidden
+    assert "[secret:keys/token]" in hidden
+    assert hidden.startswith("key: |\n")
+    assert hidden.endswith("\nnext: 1")
+
+
+def test_a_whole_key_in_yaml_is_one_placeholder() -> None:
+    shown = f"data:\n  key: |\n{indented('    ')}  other: 1\n"
+    assert masks(token=PEM).hide(shown) == "data:\n  key: |\n    [secret:keys/token]\n  other: 1\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (CANARY, 'c4n4ry\\/\\"key\\"'),
+        (CANARY, "c4n4ry%2f%22key%22"),
+        (CANARY, "c4n4ry/%22key%22"),
+        (CANARY, "c4n4ry/&quot;key&quot;"),
+        (CANARY, "c4n4ry&#x2F;&#34;key&#34;"),
+        (CANARY, CANARY.encode().hex()),
+        (CANARY, CANARY.encode().hex().upper()),
+        ("c4n4ry 'it is'", "c4n4ry \\'it is\\'"),
+        ("c4n4ry key+more", "c4n4ry+key%2Bmore"),
+        ("c4n4ryü€", "c4n4ry\\u00fc\\u20AC"),
+        ("c4n4ryü€", "c4n4ry%c3%bc%E2%82%AC"),
+        ("c4n4ry\\\\dom", "c4n4ry\\\\\\\\dom"),
+    ],
+)
+def test_a_secret_is_hidden_whatever_escapes_it(value: str, shown: str) -> None:
+    assert masks(token=value).hide(f"<{shown}>") == "<[secret:keys/token]>"
+
+
+@pytest.mark.parametrize("length", [6, 9, len(PEM) // 2])
+def test_half_of_a_secret_is_hidden_where_a_long_text_was_cut_amid_it(length: int) -> None:
+    said = shorten("x" * 400 + " is " + PEM, 404 + length + 1)
+    hidden = masks(token=PEM, gone=CANARY).hide(f"{said}; look before you call it again")
+    assert hidden == "x" * 400 + " is [secret:keys/token]…; look before you call it again"
+
+
+def test_what_is_no_part_of_a_secret_stays_though_it_was_cut() -> None:
+    for said in ("c4n…", "c4n4ry/…", 'c4n4rx/"k…', "…", 'an c4n4ry/"k …', 'c4n4ry/"q…'):
+        expected = "[secret:keys/token]…" if said == "c4n4ry/…" else said
+        assert masks(token=CANARY).hide(said) == expected
+
+
+@pytest.mark.parametrize("user", ["", "a", "ad", "ada", "ada@example.com"])
+@pytest.mark.parametrize("end", ["", "\n", "x", "xy", '", "more": 1}'])
+@pytest.mark.parametrize("secret", ["s3cr3t", "s3cr3t-c4n4ry", "s3cr3t?>c4n4ry~~", "s3cr3t-c4n4ry>?>?>?"])
+def test_a_secret_amid_others_in_base64_is_hidden(user: str, end: str, secret: str) -> None:
+    data = f"{user}:{secret}{end}".encode()
+    usual = base64.b64encode(data).decode()
+    for encoded in (usual, usual.replace("+", "-").replace("/", "_"), usual.replace("/", "\\/")):
+        hidden = masks(token=secret).hide(f"Authorization: Basic {encoded} it was")
+        start, placeholder, rest = hidden.partition("[secret:keys/token]")
+        assert placeholder
+        left = f"{start.removeprefix('Authorization: Basic ')}".encode()
+        # Whole bytes before it are those of the user.
+        assert base64.urlsafe_b64decode(left[: len(left) // 4 * 4]) in f"{user}:".encode()
+        assert rest.endswith(" it was")
+        assert len(rest) <= len(" it was") + 4 * (len(end) // 3 + 2)
+
+
+def test_in_a_secret_that_is_a_document_its_texts_are_hidden() -> None:
+    account = {"type": "service_account", "private_key": PEM, "nested": [{"password": "p4ss/w0rd"}], "n": 1234567}
+    made = masks(token=json.dumps(account))
+    assert made.hide("a service_account: p4ss/w0rd") == "a service_account: [secret:keys/token:2]"
+    assert made.hide(PEM) == "[secret:keys/token:1]"
+    assert made.hide(f"<{json.dumps(account)}>") == "<[secret:keys/token]>"
+    assert made.reveal({"a": "[secret:keys/token:2]"}) == {"a": "p4ss/w0rd"}
+    docker = {"auths": {"r.io": {"username": "ada", "password": "p4ssword", "auth": "YWRhOnA0c3N3b3Jk"}}}
+    hidden = masks(token=json.dumps(docker)).hide("p4ssword YWRhOnA0c3N3b3Jk")
+    assert hidden == "[secret:keys/token:1] [secret:keys/token:2]"
+    assert masks(token="{no document").hide("{no document") == "[secret:keys/token]"
+    assert masks(token="[" * 100_000).hide("x") == "x"
+
+
+def test_of_a_large_document_the_longest_texts_are_hidden() -> None:
+    values = {str(number): f"v4lue-{'x' * number}" for number in range(MOST_TEXTS + 10)}
+    made = masks(token=json.dumps(values))
+    assert made.hide(values[str(MOST_TEXTS + 9)]) == f"[secret:keys/token:{MOST_TEXTS}]"
+
+
+def test_a_placeholder_is_never_taken_for_a_secret_nor_one_secret_left_bare_by_another() -> None:
+    made = masks(token="secret", gone="keys/token")
+    assert made.hide("a secret, keys/token") == "a [secret:keys/token], [secret:keys/gone]"
+    made = masks(token="abcdefgh", gone="efghijklmn")
+    assert made.hide("<abcdefghijklmn>") == "<[secret:keys/token][secret:keys/gone]>"
+
+
+def test_a_very_large_secret_is_hidden_as_it_is_usually_written() -> None:
+    value = "s3cr3t/" * (LARGE // 7 + 1)
+    for shown in (value, json.dumps(value), quote(value, safe=""), base64.b64encode(value.encode()).decode()):
+        assert "s3cr3t" not in masks(token=value).hide(shown)
+    assert masks(token="?" * 20).hide(f"<{'?' * 20}>") == "<[secret:keys/token]>"
 
 
 def test_what_is_secret_in_a_secret_is_hidden_too() -> None:
@@ -186,3 +321,33 @@ async def test_another_agent_is_given_the_placeholder(scene: Any) -> None:
     live = await scene.ask()
     assert other.requests[0].messages[-1].content == "open with [secret:keys/token]"
     assert "c4n4ry" not in told(live, model, other)
+
+
+async def test_what_a_person_types_of_a_secret_is_a_placeholder_to_the_model_and_in_events(scene: Any) -> None:
+    safe = Safe()
+    call = [("open", {"code": "x"})]
+    rules = ApprovalPlan(rules=(ApprovalRule(action="ask", tools=("open",)),))
+    model = await hosted(scene, safe, call, call, "done", approvals=rules)
+    live = await scene.start()
+    first = await scene.approval(live)
+    said = Said(arguments={"code": CANARY})
+    await scene.host.approve(live.info.run_id, first.id, "allow", "ada", f"it is {CANARY}", said)
+    await scene.until(live, lambda: live.pending_approvals() not in ([], [first]))
+    second = await scene.approval(live)
+    await scene.host.approve(live.info.run_id, second.id, "deny", "ada", f"not {CANARY} again")
+    await asyncio.wait_for(live.wait(), 5)
+    assert safe.opened == [CANARY]
+    assert model.requests[1].messages[-1].content.startswith("[ada allowed this call with other arguments")
+    assert model.requests[2].messages[-1].content.endswith("denied by ada: not [secret:keys/token] again")
+    assert "c4n4ry" not in told(live, model)
+
+
+async def test_a_person_who_answers_with_a_secret_tells_it_to_no_model(scene: Any) -> None:
+    desk = HumanToolset(HumanTool(name="desk"))
+    model = await hosted(scene, Safe(), [("desk", {"question": "Which?"})], "done", extra=[desk])
+    live = await scene.start()
+    approval = await scene.approval(live)
+    await scene.host.approve(live.info.run_id, approval.id, "allow", "ada", "", Said(answer=f"it is {CANARY}"))
+    await asyncio.wait_for(live.wait(), 5)
+    assert model.requests[1].messages[-1].content == "it is [secret:keys/token]"
+    assert "c4n4ry" not in told(live, model)

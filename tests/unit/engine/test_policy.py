@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from kadre.base.clock import FakeClock
@@ -102,6 +103,28 @@ def test_an_argument_that_can_be_read_in_two_ways_is_neither_a_way_past_a_rule_n
     one: dict[str, Any] = {"a": {"b.c": "x"}}
     other: dict[str, Any] = {"a.b": {"c": "x"}}
     assert action(deep, **one) == action(deep, **other) == "deny"
+
+
+def test_a_default_that_a_server_declares_may_be_meant_and_allows_nothing() -> None:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {
+            "env": {"type": "string", "default": "prod"},
+            "to": {"type": "object", "properties": {"zone": {"type": "string", "default": "eu"}}},
+        },
+    }
+    spec = ToolSpec(name="create_issue", server="github", parameters=schema, ask=True)
+    zone: dict[str, Any] = {"to": {}}
+    for kind in ("deny", "ask"):
+        assert action(plan({"action": kind, "arguments": {"env": "^prod$"}}), spec) == kind
+        assert action(plan({"action": kind, "arguments": {"to.zone": "^eu$"}}), spec, **zone) == kind
+    allowed = msgspec.structs.replace(spec, ask=False)
+    for given in ("dev", "test"):
+        assert action(plan({"action": "deny", "arguments": {"env": "^prod$"}}), allowed, env=given) == "allow"
+    assert action(plan({"action": "allow", "arguments": {"env": "^prod$"}}), spec) == "ask"
+    for strange in ({"properties": ["env"], "required": 3}, {"properties": {"env": True}}, {}):
+        odd = msgspec.structs.replace(allowed, parameters=strange)
+        assert action(plan({"action": "deny", "arguments": {"env": "^prod$"}}), odd, env=None) == "allow"
 
 
 def test_a_tool_is_not_offered_where_every_call_would_be_refused() -> None:

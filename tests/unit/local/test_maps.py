@@ -6,7 +6,23 @@ import pytest
 
 from kadre.local import maps
 from kadre.local.settings import Mapped
-from kadre.plan.types import A2aTool, AgentKey, AgentPlan, ApiLogin, ApiTool, McpTools, ModelPlan, SecretRef, ToolPlan
+from kadre.plan.types import (
+    A2aTool,
+    AgentKey,
+    AgentPlan,
+    ApiLogin,
+    ApiTool,
+    CompressionPlan,
+    EmbeddingPlan,
+    LongTermPlan,
+    McpTools,
+    MemoryPlan,
+    ModelPlan,
+    RedisPlan,
+    SecretRef,
+    ToolPlan,
+    VectorsPlan,
+)
 
 pytestmark = pytest.mark.requirement("tool-api")
 MAPS = [Mapped("tickets.support.svc", 8080, "127.0.0.1", 9000), Mapped("id.example", 443, "127.0.0.1", 9001)]
@@ -34,3 +50,23 @@ def test_an_apis_address_keeps_its_parameters_and_its_tokens_are_asked_for_there
     )
     elsewhere = ApiTool(name="t", endpoint="http://{host}:{port}/c", parameters={})
     assert moved(elsewhere) == elsewhere
+
+
+def test_what_an_agent_remembers_and_sums_up_by_is_moved() -> None:
+    def memory(model: str, host: str, port: int) -> MemoryPlan:
+        at = ModelPlan(provider="vllm", model="m", endpoint=model)
+        return MemoryPlan(
+            redis=RedisPlan(host=host, port=port),
+            compression=CompressionPlan(model=at),
+            long_term=LongTermPlan(
+                vectors=VectorsPlan(type="milvus", collection="c", host=host, port=port),
+                embedding=EmbeddingPlan(model=at),
+            ),
+        )
+
+    plan = AgentPlan(
+        key=AgentKey("default", "a"),
+        model=ModelPlan(provider="ollama", model="m"),
+        memory=memory("https://id.example/v1", "tickets.support.svc", 8080),
+    )
+    assert maps.mapped(plan, MAPS).memory == memory("https://127.0.0.1:9001/v1", "127.0.0.1", 9000)

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from kadre.api import reader
 from kadre.base.errors import ProblemError
 from kadre.base.problems import Problem
+from kadre.cli import main
 from kadre.engine.replay import case as cases
+from kadre.engine.replay import player
 from kadre.local import cases as files
 from kadre.local import testing
 from kadre.local.files import read_files
@@ -90,6 +92,59 @@ def test_what_a_person_expects_of_a_scripted_model_is_looked_at(folder: Path, ex
     assert unmet in found
 
 
+HANGING = "- match: hang\n  say: one moment\n  fault: hang\n"
+STRIKING = "- fault: {status: 401}\n"
+
+
+def command(*words: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main.main(words)
+    return int(ended.value.code or 0)
+
+
+def script(folder: Path, rules: str) -> str:
+    (folder / "rules.txt").write_text(rules)
+    return f"scripted:{folder / 'rules.txt'}"
+
+
+def test_a_case_that_says_nothing_of_its_end_expects_that_the_run_completes(folder: Path) -> None:
+    model = script(folder, STRIKING)
+    text = "agent: clerk\nmessage: hello\n"
+    assert "expected that the run ends completed; it ends failed (ModelUnauthorized: " in why(folder, text, model)
+    assert why(folder, f"{text}expect: {{status: failed}}\n", model) == ""
+    assert why(folder, f"{text}status: failed\n", model) == ""
+    assert why(folder, text, "scripted") == ""
+
+
+def test_a_case_that_is_stuck_fails_with_what_it_waits_for_and_the_others_are_played(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(player, "SECONDS", 0.05)
+    model = script(folder, HANGING)
+    for name, message in (("a", "hang"), ("b", "hello")):
+        (folder / f"{name}.kadre.yaml").write_text(f"{HEAD}agent: clerk\nmessage: {message}\n")
+    assert command("test", str(folder), "--model", model, "--no-color") == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("failed a.kadre.yaml")
+    assert "the case is stuck: its run has not ended after 0.05 s" in told[1]
+    assert "it waits for answer 1 of the model: mend its script, or the case" in told[1]
+    assert told[2].startswith("passed b.kadre.yaml")
+    assert told[-1] == "2 cases, 1 failed"
+
+
+def test_an_update_that_fails_says_so_and_the_other_cases_are_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, agent in (("a", "nobody"), ("b", "clerk")):
+        text = f"agent: {agent}\nprompt: Be kind.\nmessage: hi\nreplies:\n- text: Hi.\nstatus: completed\n"
+        (folder / f"{name}.kadre.yaml").write_text(HEAD + text)
+    assert command("test", str(folder), "--update") == 1
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert "a.kadre.yaml: not written: " in first
+    assert last.endswith("b.kadre.yaml: written")
+    assert files.read(folder / "b.kadre.yaml").prompt == "Be brief."
+
+
 def test_texts_stay_readable_and_are_read_as_they_were_written(folder: Path) -> None:
     odd = [
         "one\ntwo\n",
@@ -148,3 +203,38 @@ def test_cases_lie_among_manifests_and_are_found_below_folders(folder: Path) -> 
     (folder / "empty").mkdir()
     with pytest.raises(ProblemError, match="there are no cases"):
         testing.found([folder / "empty"])
+
+
+SECRET = """\
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: keys}
+stringData: {key: c4n4ry-12345678}
+---
+apiVersion: kagent.dev/v1alpha1
+kind: Tool
+metadata: {name: desk}
+spec:
+  type: api
+  description: Looks.
+  api:
+    endpoint: http://desk/look
+    secretHeaders: {X-Key: {name: keys, key: key}}
+---
+apiVersion: kagent.dev/v1alpha1
+kind: Agent
+metadata: {name: porter}
+spec:
+  model: {provider: openai, name: gpt-4o}
+  tools: [desk]
+"""
+
+
+@pytest.mark.requirement("secrets-masked")
+def test_a_secret_of_the_files_is_kept_from_a_played_run(folder: Path) -> None:
+    (folder / "porter.yaml").write_text(SECRET)
+    reply = "replies:\n- calls: [{tool: desk, output: it is c4n4ry-12345678}]\n- text: done\nstatus: completed\n"
+    played = testing.Tester().test(case(folder, f"agent: porter\nmessage: hi\n{reply}")).played
+    assert played is not None
+    assert (played.replies or ())[0].calls[0].output == "it is [secret:keys/key]"

@@ -8,7 +8,7 @@ import pytest
 
 from kadre.operator.children.common import Owner, Settings
 from kadre.operator.children.network_policy import network_policy
-from kadre.plan.types import AgentKey, AgentPlan, AgentTool, ModelPlan
+from kadre.plan.types import AgentKey, AgentPlan, AgentTool, CodeTool, ModelPlan
 
 pytestmark = pytest.mark.requirement("network-policies")
 DATABASE = {"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}
@@ -19,7 +19,7 @@ GATEWAY = {
 }
 
 
-def spec(settings: Settings, *tools: AgentTool) -> dict[str, Any]:
+def spec(settings: Settings, *tools: AgentTool | CodeTool) -> dict[str, Any]:
     asked = {"networkPolicy": {"enabled": True, "allowFrom": [FRIENDS], "egress": [DATABASE]}}
     model = ModelPlan(provider="scripted", model="m")
     plan = AgentPlan(key=AgentKey("team", "helper"), model=model, tools=tools, workload=asked)
@@ -42,3 +42,11 @@ def test_an_agent_that_asks_others_reaches_the_gateway_and_no_other_does() -> No
     database, gateway, _ = spec(settings, asked)["egress"]
     assert (database, gateway["to"]) == (DATABASE, [GATEWAY])
     assert [each for each in spec(settings)["egress"] if each.get("to") == [GATEWAY]] == []
+
+
+@pytest.mark.requirement("tool-code-cluster")
+def test_an_agent_that_has_code_run_reaches_the_code_runner_and_no_other_does() -> None:
+    runner = {"podSelector": {"matchLabels": {"app": "kagent-code-runner"}}}
+    _, code, _ = spec(Settings(), CodeTool(name="python"))["egress"]
+    assert code == {"to": [runner], "ports": [{"port": 8080, "protocol": "TCP"}]}
+    assert [each for each in spec(Settings())["egress"] if each.get("to") == [runner]] == []

@@ -12,8 +12,9 @@ from kadre.kube.kinds import Kind, Object
 from kadre.operator.children import pool as parts
 from kadre.operator.children import pools
 from kadre.operator.children.common import PoolSettings, Settings
-from kadre.operator.children.pool import Member, Pool
+from kadre.operator.children.pool import Pool
 from kadre.operator.children.pools import Served
+from kadre.operator.children.rooted import Member
 from kadre.operator.moves import served
 from kadre.operator.reconcilers.pool import Seat
 from kadre.operator.status import Rollout
@@ -54,6 +55,7 @@ def test_its_pods_keep_to_the_restricted_standard_and_have_the_installations_jou
     assert container["args"][:2] == ["pool", "--pool=default"]
     assert "--journal=/var/run/kadre/journal" in container["args"]
     assert [each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each] == ["chats"]
+    assert "--code-runner=http://kagent-code-runner.team.svc:8080" in container["args"]
     assert pod["serviceAccountName"] == "kadre-pool-default"
 
 
@@ -126,12 +128,10 @@ def test_its_pods_can_ask_other_agents_whether_one_of_theirs_does_or_not() -> No
     (deployment,) = made(settings=replace(SETTINGS, gateway_service="kagent"))[kinds.DEPLOYMENT]
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    assert container["args"][-2:] == [
-        "--gateway-url=http://kagent.team.svc",
-        "--gateway-token=/var/run/kadre/gateway/token",
-    ]
-    (token,) = [each["projected"]["sources"] for each in pod["volumes"] if "projected" in each]
-    assert token[0]["serviceAccountToken"]["audience"] == "kagent-gateway"
+    asks = {"--gateway-url=http://kagent.team.svc", "--gateway-token=/var/run/kadre/gateway/token"}
+    assert asks <= {*container["args"]}
+    tokens = [each["projected"]["sources"][0] for each in pod["volumes"] if "projected" in each]
+    assert [each["serviceAccountToken"]["audience"] for each in tokens] == ["kagent-gateway", "kagent-code-runner"]
     assert "/var/run/kadre/gateway" in [each["mountPath"] for each in container["volumeMounts"]]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kadre.operator.unsupported import for_cluster
 from kadre.plan.build import Planned
 from kadre.plan.types import (
@@ -36,12 +38,15 @@ def test_a_server_that_nothing_starts_is_left_out_and_said_of_the_tool() -> None
     assert [len(each.notices) for each in made.dependencies] == [1, 0]
 
 
-def test_code_that_models_write_is_not_run_in_a_pod() -> None:
+@pytest.mark.requirement("tool-code-cluster")
+def test_code_that_models_write_is_not_run_where_the_installation_runs_none() -> None:
     plan = AgentPlan(key=AgentKey("team", "helper"), model=MODEL, tools=(CodeTool(name="python"), ORDERS))
-    made = for_cluster(Planned(plan, (), (Dependency(kind="tool", name="python"),)))
+    before = Planned(plan, (), (Dependency(kind="tool", name="python"),))
+    assert for_cluster(before) == before
+    made = for_cluster(before, code=False)
     assert made.plan is not None
     assert [type(tool) for tool in made.plan.tools] == [UnsupportedTool, McpTools]
-    assert "runs without python" in made.dependencies[0].notices[0].message
+    assert "runs without python; install with codeRunner.enabled=true" in made.dependencies[0].notices[0].message
 
 
 def test_a_plan_that_a_pod_can_run_stays_as_it_is() -> None:

@@ -222,6 +222,47 @@ def test_a_store_that_is_nowhere_is_a_warning_and_nothing_is_remembered(planned:
     assert helper(result).memory.long_term is None
 
 
+SEARCHED = """
+---
+apiVersion: kagent.dev/v1alpha1
+kind: Tool
+metadata: {{name: {0}}}
+spec:
+  type: retrieval
+  retrieval:
+    vectorStore: {{type: milvus, host: {0}, port: 19531, collection: knowledge, secretRef: {{name: s, key: k}}}}
+    embedding: {{provider: vllm, model: e, endpoint: "http://e:1/v1"}}
+"""
+
+
+@pytest.mark.requirement("memory-long-term")
+@pytest.mark.parametrize(
+    ("collection", "tools", "said"),
+    [
+        ("agent-memories", ["one"], ""),
+        ("", ["one"], "nothing says which collection is meant"),
+        ("agent-memories", ["one", "two"], "the agent's tools search 2 milvus servers"),
+    ],
+)
+def test_memories_without_a_server_of_their_own_are_kept_where_the_agent_searches(
+    planned: Plan, collection: str, tools: list[str], said: str
+) -> None:
+    store = f"{{type: milvus, collection: '{collection}'}}"
+    memory = f"{{type: sqlite, config: {{longTermMemory: {{enabled: true, vectorStore: {store}}}}}}}"
+    text = f"{agent(memory).rstrip().removesuffix('}')}, tools: [{', '.join(tools)}]}}"
+    result = planned(text + "".join(SEARCHED.format(tool) for tool in tools), {"S_K": "x"})
+    there = helper(result).memory.long_term
+    if said:
+        (problem,) = result.problems
+        assert (problem.severity, there) == ("warning", None)
+        assert said in problem.message
+    else:
+        assert there is not None
+        assert there.vectors == VectorsPlan(
+            type="milvus", host="one", port=19531, collection=collection, secret=secret("s", "k", "S_K")
+        )
+
+
 @pytest.mark.requirement("memory-compression")
 def test_the_model_that_sums_up_is_a_modelconfig_or_of_the_agents_provider(planned: Plan) -> None:
     text = store("{type: sqlite, policy: {compression: {enabled: true, threshold: 20, model: small}}}")

@@ -102,7 +102,7 @@ class LongTermMemory(Spec):
     enabled: bool = False
     """Whether it is done."""
     vector_store: VectorStore | None = None
-    """Where memories are kept."""
+    """Where memories are kept. Without a host: on the server of that type that the agent's tools search."""
     embedding: Embedding | None = None
     """The model that turns memories into vectors."""
 

@@ -44,7 +44,13 @@ def messages(events: Sequence[ev.Event], limit: int) -> list[Message]:
 def told(events: Sequence[ev.Event]) -> list[Message]:
     """All of them, however many they are."""
     said: list[Message] = []
-    begun = 0
+    tell(said, events)
+    return said
+
+
+def tell(said: list[Message], events: Sequence[ev.Event]) -> None:
+    """Make of what was told so far what is told after further runs, of which these are the events."""
+    begun = len(said)
     results: dict[str, Message] = {}
     asked: ev.AssistantMessage | None = None
     for event in events:
@@ -64,7 +70,6 @@ def told(events: Sequence[ev.Event]) -> list[Message]:
                 said.append(_told(event, Message("assistant", event.content, event.tool_calls)))
                 asked = event
     _answer(said, asked, results)
-    return said
 
 
 def summed_up(earlier: Sequence[Message], summary: ev.Summary) -> list[Message]:

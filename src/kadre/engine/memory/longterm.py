@@ -7,6 +7,7 @@ caller's and one agent's: nobody else is told of it. One that says what another 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
@@ -47,6 +48,8 @@ MOST = 10_000
 WAITING = 64
 """Runs that wait to be looked at; of more, nothing is kept."""
 RECALL_SECONDS = 5.0
+OPEN_SECONDS = 15.0
+"""The same for the first time, when a store's library is loaded and somebody logs in there."""
 KEEP_SECONDS = 60.0
 CLOSE_SECONDS = 10.0
 """For which what is being kept may go on when the agent is closed."""
@@ -77,19 +80,32 @@ class LongTermMemory:
         self._keeping: dict[asyncio.Task[None], Exchange] = {}
         self._void: set[str] = set()
         """Runs that are being looked at and whose caller wants to be forgotten."""
+        self._patience = OPEN_SECONDS
         self._turn = asyncio.Lock()
         """Held by the run that is being looked at: of two at once, the later one sees what the earlier one kept."""
+
+    def open_soon(self) -> None:
+        """Have the store be there before the first run asks it: nobody waits, and that run says what is amiss."""
+        self._tasks.spawn("open", self._open())
+
+    async def _open(self) -> None:
+        with contextlib.suppress(KadreError, TimeoutError):
+            async with asyncio.timeout(OPEN_SECONDS):
+                await self._store.count(self._of(""))
+                self._patience = RECALL_SECONDS
 
     async def recall(self, caller: str, said: str) -> tuple[ev.Recollection, ...]:
         """What the agent remembers of the caller that has to do with it. Raises KadreError, TimeoutError."""
         if not said.strip():
             return ()
-        async with asyncio.timeout(RECALL_SECONDS):
+        async with asyncio.timeout(self._patience):
             (vector,) = await self._embedder.embed([said[:EXCHANGE]])
             try:
                 hits = await self._store.search(vector, RECALLED, self._of(caller))
             except CollectionMissing:
                 return ()
+            finally:
+                self._patience = RECALL_SECONDS
         alike = [hit for hit in hits if hit.score >= ALIKE]
         return tuple(ev.Recollection(hit.id, hit.text, str(hit.metadata.get("outside", ""))) for hit in alike)
 
@@ -125,14 +141,15 @@ class LongTermMemory:
         vectors = await self._embedder.embed(texts)
         await self._store.ensure(len(vectors[0]))
         scope = self._of(exchange.caller)
-        if await self._store.count(scope) >= MOST:
+        room = MOST - await self._store.count(scope)
+        if room <= 0:
             log.warning("agent %s remembers %d things of %s, and nothing more", self._agent, MOST, exchange.caller)
             return 0
         more = {"kept": exchange.time.isoformat(), "run_id": exchange.run_id, "outside": exchange.outside}
         new = 0
         for text, vector in zip(texts, vectors, strict=True):
             known = [hit for hit in await self._store.search(vector, 1, scope) if hit.score >= SAME]
-            if exchange.run_id in self._void:
+            if exchange.run_id in self._void or (not known and new == room):
                 return new
             new += not known
             name = known[0].id if known else _id(scope, text)

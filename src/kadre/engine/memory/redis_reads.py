@@ -113,22 +113,36 @@ def _index(wanted: Mapping[str, str | None]) -> str:
 async def sessions(db: Link, wanted: Mapping[str, str | None], limit: int) -> Sequence[SessionInfo]:
     """See `Journal.sessions`; `wanted` by its parameters."""
     agent, session_id = wanted["agent"], wanted["session_id"]
-    if agent is not None and session_id is not None:
-        rows = await db.run(redis_scripts.SESSIONS, f"{agent}|{session_id}", "", "")
-        one = [_session_of(row) for row in rows if row]
-        return [info for info in one if wanted["caller"] in (None, info.caller)][: max(limit, 0)]
+    if session_id is not None:
+        agents = await _agents(db, session_id) if agent is None else [agent]
+        named = [row for each in agents for row in await db.run(redis_scripts.SESSIONS, f"{each}|{session_id}", "", "")]
+        all_of = [
+            info for info in (_session_of(row) for row in named if row) if wanted["caller"] in (None, info.caller)
+        ]
+        return sorted(all_of, key=attrgetter("updated"), reverse=True)[: max(limit, 0)]
     index = "sessions" if wanted["agent"] is None else f"sessions:{wanted['agent']}"
     found: dict[tuple[str, str], SessionInfo] = {}  # one that moves up between two looks is seen twice
     start = 0
     while len(found) < limit:
         rows = await db.run(redis_scripts.SESSIONS, index, start, start + AT_ONCE - 1)
         for info in (_session_of(row) for row in rows if row):
-            if wanted["caller"] in (None, info.caller) and session_id in (None, info.session_id):
+            if wanted["caller"] in (None, info.caller):
                 found.setdefault((info.agent, info.session_id), info)
         start += AT_ONCE
         if len(rows) < AT_ONCE:
             break
     return sorted(found.values(), key=attrgetter("updated"), reverse=True)[: max(limit, 0)]
+
+
+async def _agents(db: Link, session_id: str) -> list[str]:
+    """Who have a session of that name. Its runs tell: there is no list of the sessions of a name."""
+    wanted = {"agent": None, "session_id": session_id, "status": None, "caller": None}
+    found: dict[str, None] = {}
+    page = await runs(db, wanted, None, AT_ONCE)
+    while page:
+        found |= dict.fromkeys(run.agent for run in page)
+        page = await runs(db, wanted, age(page[-1]), AT_ONCE) if len(page) == AT_ONCE else []
+    return list(found)
 
 
 def _session_of(row: Sequence[bytes]) -> SessionInfo:

@@ -65,7 +65,9 @@ async def spill(journal: Journal, event: ev.Event) -> ev.Event:
     if not is_large(event):
         return event
     texts = [(path, value, _data(path, value)) for path, value in _texts(event)]
-    texts.sort(key=lambda text: len(text[2]), reverse=True)
+    # Of a question the call itself stays, which people decide about: its default makes room.
+    decided = type(event) is ev.ApprovalRequired
+    texts.sort(key=lambda text: (decided and text[0].endswith(".arguments"), -len(text[2])))
     blobs: dict[str, str] = dict(event.blobs or {})
     for path, value, data in texts:
         blobs[path] = await journal.put_blob(data)

@@ -60,20 +60,20 @@ async def toolset(
         case ApiTool():
             from kadre.engine.tools.api import ApiToolset
 
-            specs = await ApiToolset(tool, _NoSecrets()).specs()
-            recorded = RecordedTools(specs, outcomes, always, checked=True)
+            specs = await ApiToolset(tool, NoSecrets()).specs()
+            recorded = RecordedTools(specs, outcomes, always)
             return Allowed(recorded, tool.capabilities, granted=True, trusted=tool.trusted)
         case RetrievalTool():
             from kadre.engine.tools.retrieval import spec_of
 
-            recorded = RecordedTools([spec_of(tool)], outcomes, always, checked=True)
+            recorded = RecordedTools([spec_of(tool)], outcomes, always)
             return Allowed(recorded, (), granted=True, trusted=tool.trusted)
 
 
 async def _remote(tool: A2aTool, before: ToolSpec | None) -> Sequence[ToolSpec]:
     """Where its author says nothing of the agent, what its card said then: it is not asked again."""
     known = tool if tool.description else msgspec.structs.replace(tool, description="no description given")
-    specs = await A2aToolset(known, _NoSecrets()).specs()
+    specs = await A2aToolset(known, NoSecrets()).specs()
     if tool.description or before is None or not before.description:
         return specs
     return [msgspec.structs.replace(spec, description=before.description) for spec in specs]
@@ -87,7 +87,7 @@ class _Nobody:
         raise ToolError(f"{agent} is not asked")
 
 
-class _NoSecrets:
+class NoSecrets:
     """No key is needed."""
 
     def read(self, ref: SecretRef) -> str | None:  # noqa: ARG002

@@ -10,13 +10,14 @@ from typing import Any
 import msgspec
 
 from kadre.base.clock import FakeClock
-from kadre.base.errors import ModelError
+from kadre.base.errors import KadreError, ModelError
 from kadre.engine import events as ev
 from kadre.engine.accepting import Ask
 from kadre.engine.agent import HostedAgent
 from kadre.engine.approvals import NOTHING, Said
 from kadre.engine.host import Host
 from kadre.engine.live import Live
+from kadre.engine.masking import Masks
 from kadre.engine.memory import conversation, spill
 from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.messages import Message, ToolCall, ToolSpec
@@ -25,6 +26,7 @@ from kadre.engine.models.replay import Overheard, ReplayModel
 from kadre.engine.replay import case as cases
 from kadre.engine.replay import declared
 from kadre.engine.replay.case import Case
+from kadre.engine.secrets import SecretReader
 from kadre.engine.tools.allowed import Allowed
 from kadre.engine.tools.port import Toolset
 from kadre.engine.tools.recorded import Outcome, RecordedTools
@@ -38,34 +40,64 @@ _ALLOWED = "kadre test"
 _LIMITS = frozenset({"StepLimit", "ToolCallLimit"})
 """Reasons of failures that are the loop's own, and come again by themselves."""
 _STOPPED = frozenset({"cancelled", "interrupted"})
+_CUT_SHORT = _STOPPED | {"failed"}
+"""How a run may end that waits for a person."""
 _CUT = re.compile(r"\n\[cut: \d+ of \d+ bytes left out\]\Z")
 
 
-async def play(case: Case, plan: AgentPlan, own: Model | None = None) -> Case:
-    """What the agent makes of the case, in the form of a case. `own`: its model, for a case that has no replies."""
+class Stuck(KadreError):
+    """A case whose run does not come to its end."""
+
+
+async def play(case: Case, plan: AgentPlan, own: Model | None = None, secrets: SecretReader | None = None) -> Case:
+    """What the agent makes of the case, in the form of a case. `own`: its model, for a case that has no replies.
+
+    `secrets` that are there are kept from the model as when it was recorded; of the others the placeholders are.
+    Raises Stuck.
+    """
     clock = FakeClock(case.recorded.time) if case.recorded else FakeClock()
     journal = InMemoryJournal(clock=clock)
     model = Overheard(own if own is not None and case.replies is None else ReplayModel(_replies(case), _end(case)))
     host = Host([journal], clock=clock)
+    live: Live | None = None
     try:
-        agent = HostedAgent(_roomy(plan, case), model, await _toolsets(case, plan), journal, clock)
-        await host.replace({plan.key: agent})
-        history = conversation.last(_earlier(case), plan.memory.max_history)
-        ask = Ask(agent=plan.key, message=case.message, history=(*history, *case.brought), run_id="run-played")
         async with asyncio.timeout(SECONDS):
+            masks = Masks(plan, secrets or declared.NoSecrets(), played=True)
+            agent = HostedAgent(_roomy(plan, case), model, await _toolsets(case, plan), journal, clock, masks)
+            await host.replace({plan.key: agent})
+            history = conversation.last(_earlier(case, masks), plan.memory.max_history)
+            ask = Ask(agent=plan.key, message=case.message, history=(*history, *case.brought), run_id="run-played")
             live = await host.start(ask)
             await _decide(host, live, case)
-        events = [await spill.restore(journal, event) for event in live.events]
-        offer = await agent.offer()
+            events = [await spill.restore(journal, event) for event in live.events]
+            offer = await agent.offer()
+    except TimeoutError as error:
+        message = f"the case is stuck: its run has not ended after {SECONDS:g} s, though nothing in it takes time"
+        raise Stuck(f"{message}; it waits for {_awaited(live, model)}") from error
     finally:
         await host.aclose(0)
     found = msgspec.structs.replace(cases.of_events(str(plan.key), events), tools=cases.offered(offer))
     return _played(case, plan, found, model.requests[0].messages if model.requests else None)
 
 
-def _earlier(case: Case) -> list[Message]:
+def _awaited(live: Live | None, model: Overheard) -> str:
+    """What a run waits for that does not go on."""
+    events = live.events if live is not None else ()
+    ended = {event.tool_call.id for event in events if isinstance(event, ev.ToolEnd)}
+    under_way = [event.name for event in events if isinstance(event, ev.ToolStart) and event.tool_call.id not in ended]
+    if under_way:
+        return f"the tool {under_way[0]}"
+    if model.requests:
+        return f"answer {len(model.requests)} of the model: mend its script, or the case"
+    return "its agent to begin"
+
+
+def _earlier(case: Case, masks: Masks) -> list[Message]:
     """Earlier messages, the first known for a summary where it is one: it stays when others are left out."""
-    found = list(case.history or ())
+    found = [
+        msgspec.structs.replace(message, content=masks.hide(message.content)) if message.role == "tool" else message
+        for message in case.history or ()
+    ]
     if found and found[0].content.startswith(conversation.SUMMED):
         found[0] = conversation.Summed(found[0].role, found[0].content)
     return found
@@ -171,9 +203,10 @@ async def _decide(host: Host, live: Live, case: Case) -> None:
         if call.approval is not None
     }
     while await live.wait_decision() is None:
-        for approval in live.pending_approvals():
-            asked = recorded.get(approval.tool_call.id)
-            if asked is not None and asked.by == "end":
+        asked_now = [(approval, recorded.get(approval.tool_call.id)) for approval in live.pending_approvals()]
+        # Those that were decided come first: the others were open still when the run ended.
+        for approval, asked in sorted(asked_now, key=lambda each: _was_open(each[1])):
+            if _was_open(asked):
                 await host.cancel(live.info.run_id)
                 break
             said = _said(case, approval, asked)
@@ -181,6 +214,11 @@ async def _decide(host: Host, live: Live, case: Case) -> None:
                 await host.approve(live.info.run_id, approval.id, "allow", _ALLOWED, said=said)
             else:
                 await host.approve(live.info.run_id, approval.id, asked.decision, asked.by, asked.note, said)
+
+
+def _was_open(asked: cases.Asked | None) -> bool:
+    """Whether nobody had decided it when the run ended."""
+    return asked is not None and asked.by == "end"
 
 
 def _said(case: Case, approval: ev.Approval, asked: cases.Asked | None) -> Said:
@@ -204,6 +242,8 @@ def _played(case: Case, plan: AgentPlan, found: Case, messages: Sequence[Message
     prompted = bool(messages) and messages[0].role == "system"
     earlier = messages[int(prompted) : len(messages) - 1 - len(case.brought)]
     ended_as_it_was = found.error is not None and found.error.reason == cases.ENDED and case.status in _STOPPED
+    if case.status in _CUT_SHORT and _open_calls(case) and _open_calls(case) == _open_calls(found):
+        found = _ended_as(found, case)  # it was ended here where it ended then, by whatever it was
     return msgspec.structs.replace(
         found,
         agent=case.agent,
@@ -220,6 +260,31 @@ def _played(case: Case, plan: AgentPlan, found: Case, messages: Sequence[Message
         error=None if ended_as_it_was else found.error,
         expect=case.expect,
     )
+
+
+def _open_calls(case: Case) -> set[tuple[int, int]]:
+    """The calls about which nobody had decided when the run ended."""
+    return {
+        (number, index)
+        for number, reply in enumerate(case.replies or ())
+        for index, call in enumerate(reply.calls)
+        if _was_open(call.approval)
+    }
+
+
+def _ended_as(found: Case, case: Case) -> Case:
+    """The played run with the end of the case, for one that was ended in the same place."""
+
+    def noted(call: cases.Call) -> cases.Call:
+        if call.approval is None or call.approval.by != "end":
+            return call
+        note = f"the run was {case.status}"
+        return msgspec.structs.replace(call, approval=msgspec.structs.replace(call.approval, note=note))
+
+    replies = tuple(
+        msgspec.structs.replace(reply, calls=tuple(map(noted, reply.calls))) for reply in found.replies or ()
+    )
+    return msgspec.structs.replace(found, replies=replies, status=case.status, error=case.error)
 
 
 def _stopped(case: Case, found: Case) -> bool:

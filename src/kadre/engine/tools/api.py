@@ -60,6 +60,7 @@ class ApiToolset:
                 parameters=plan.parameters,
                 read_only=plan.method in READS,
                 idempotent=self._repeatable,
+                filled=True,
                 server=plan.name,
             ),
         )

@@ -16,8 +16,10 @@ MOST_CODE = 256 * 1024
 """Characters of one piece of code."""
 USUAL = (
     "Runs Python 3 with its standard library and returns what it prints, and the value of a last expression. Each call"
-    " begins anew. There is no network, no other program, and no file but what the code writes itself below /tmp."
+    " begins anew. There is no network, no other program, and no file but what the code writes itself into the folder"
+    " it runs in."
 )
+BUSY = "too much other code runs just now: it was not run; try again"
 PARAMETERS: dict[str, Any] = {
     "type": "object",
     "properties": {"code": {"type": "string", "description": "The Python code.", "maxLength": MOST_CODE}},
@@ -30,7 +32,14 @@ class Ran(msgspec.Struct, frozen=True):
     """What came of a piece of code. `output`: what it printed, on both streams, up to the sandbox's bound."""
 
     output: str
-    ended: Literal["done", "failed", "time", "output", "killed"]
+    ended: Literal["done", "failed", "time", "output", "files", "killed"]
+
+
+class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is asked of a sandbox in another process. `seconds`: after which the code ends, whatever it does."""
+
+    code: str
+    seconds: float
 
 
 class Sandbox(Protocol):
@@ -94,6 +103,8 @@ class CodeToolset:
                 return f"it was ended: it took longer than {self._plan.timeout:g} s"
             case "output":
                 return "it was ended: it printed too much; print less, or only what matters"
+            case "files":
+                return "it was ended: it wrote more to files than it may"
             case "killed":
                 return "it was ended: it used more memory or time than it may"
             case "failed" if not ran.output.strip():

@@ -68,6 +68,8 @@ class _Function:
             description=inspect.getdoc(function) or "",
             parameters=parameters,
             read_only=read_only,
+            # Where there is a default that rules may be about: the check takes time, and a call is checked anyway.
+            filled=any(inner.get("default") is not None for inner in parameters["properties"].values()),
             server=server,
         )
 

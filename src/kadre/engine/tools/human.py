@@ -36,6 +36,7 @@ class HumanToolset:
                 trusted=True,
                 server=plan.name,
                 question=question,
+                filled=True,
             ),
         )
 

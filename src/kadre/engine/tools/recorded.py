@@ -9,7 +9,6 @@ import msgspec
 
 from kadre.base.errors import ToolError
 from kadre.engine.messages import ToolSpec
-from kadre.engine.tools import parameters
 from kadre.engine.tools.port import CallContext, ToolOutput
 
 
@@ -22,23 +21,12 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class RecordedTools:
-    """Offers `specs`. A call is answered by its own outcome, by the call's id, else by what its tool answers always.
+    """Offers `specs`. A call is answered by its own outcome, by the call's id, else by what its tool answers always."""
 
-    `checked`: what a call is given is held against the parameters first, as the tool itself does it.
-    """
-
-    def __init__(
-        self,
-        specs: Sequence[ToolSpec],
-        outcomes: Mapping[str, Outcome],
-        always: Mapping[str, str],
-        *,
-        checked: bool = False,
-    ) -> None:
+    def __init__(self, specs: Sequence[ToolSpec], outcomes: Mapping[str, Outcome], always: Mapping[str, str]) -> None:
         self._specs = tuple(specs)
         self._outcomes = outcomes
         self._always = always
-        self._checked = {spec.name: spec.parameters for spec in self._specs} if checked else {}
 
     notice = ""
     """See Toolset."""
@@ -52,10 +40,8 @@ class RecordedTools:
         """See Toolset."""
         return self._specs
 
-    async def call(self, name: str, arguments: dict[str, Any], context: CallContext) -> ToolOutput:
+    async def call(self, name: str, arguments: dict[str, Any], context: CallContext) -> ToolOutput:  # noqa: ARG002
         """See Toolset."""
-        if name in self._checked:
-            parameters.check(self._checked[name], arguments)
         outcome = self._outcomes.get(context.tool_call_id)
         if outcome is None and name in self._always:
             return ToolOutput(self._always[name])

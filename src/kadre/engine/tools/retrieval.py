@@ -59,6 +59,8 @@ def spec_of(plan: RetrievalTool) -> ToolSpec:
         parameters=plan.parameters,
         read_only=True,
         idempotent=True,
+        read_by_model=True,  # the one that embeds the question
+        filled=True,
         server=plan.name,
     )
 

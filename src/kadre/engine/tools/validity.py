@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kadre.base import schemas
@@ -12,13 +12,16 @@ _SKIPPED = frozenset({"$schema", "$id", "patternProperties"})
 """What servers write that the checking has no use for."""
 
 
-def fault(schema: Mapping[str, Any], arguments: Any) -> str:
-    """What is wrong with the arguments; empty: nothing, or the schema is one that only its server understands."""
+def fault(schema: Mapping[str, Any], arguments: Any, hide: Callable[[str], str] = str) -> str:
+    """What is wrong with the arguments; empty: nothing, or the schema is one that only its server understands.
+
+    `hide` takes secrets out of what is told.
+    """
     try:
         known = _known(schema)
     except RecursionError:
         return ""
-    return "" if schemas.fault(known) else "; ".join(schemas.violations(known, arguments, "the arguments"))
+    return "" if schemas.fault(known) else "; ".join(schemas.violations(known, arguments, "the arguments", hide))
 
 
 def _known(schema: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kadre.kube.kinds import Key, Kind, Object
-from kadre.plan.types import KAOS_GROUP, NATIVE_GROUP, AgentKey, AgentPlan, AgentTool, Provider
+from kadre.plan.types import KAOS_GROUP, NATIVE_GROUP, AgentKey, AgentPlan, AgentTool, CodeTool, Provider
 
 MANAGER = "kadre"
 """Field manager of everything the controller writes, and the value of the label that marks it."""
@@ -17,6 +17,8 @@ HTTP_PORT = 8080
 METRICS_PORT = 9090
 GATEWAY_AUDIENCE = "kagent-gateway"
 """For whom the token is by which the gateway knows an agent's pod: the API server takes it for nothing else."""
+CODE_AUDIENCE = "kagent-code-runner"
+"""The same for the code runner of the pod's namespace."""
 KAOS_PORT = 8000
 KAOS_SERVICE_PORT = 80
 GROUP = "kaos.tools/agent"
@@ -65,6 +67,23 @@ class PoolSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CodeRunnerSettings:
+    """How the pods are that run the code of models."""
+
+    enabled: bool = True
+    """Whether there are any."""
+    unfenced: bool = False
+    """Whether code is run also where the kernel has no Landlock, by which it is kept from files."""
+    resources: Object = field(
+        default_factory=lambda: {
+            "requests": {"cpu": "100m", "memory": "256Mi"},
+            "limits": {"cpu": "2", "memory": "2560Mi"},
+        }
+    )
+    """The memory is for as much code as runs at once, and for what it writes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What the installation decides for every agent."""
 
@@ -98,6 +117,7 @@ class Settings:
     provider_endpoints: Mapping[Provider, str] = field(default_factory=dict)
     """Where a provider is for an author who names no address; its key may be sent there."""
     pools: PoolSettings = field(default_factory=PoolSettings)
+    code_runner: CodeRunnerSettings = field(default_factory=CodeRunnerSettings)
     journal_secret: str = ""
     """Name of the Secret that says where conversations are kept; empty: nobody gives one."""
     images: Images = field(default_factory=Images)
@@ -179,6 +199,11 @@ class Owner(NamedTuple):
 def delegates(plan: AgentPlan) -> list[AgentKey]:
     """The agents that it may ask."""
     return [tool.agent for tool in plan.tools if isinstance(tool, AgentTool)]
+
+
+def runs_code(plan: AgentPlan) -> bool:
+    """Whether it has code run that its model writes."""
+    return any(isinstance(tool, CodeTool) for tool in plan.tools)
 
 
 def http_port(plan: AgentPlan) -> int:

@@ -14,6 +14,7 @@ from kadre.operator.children.common import (
     has_metrics,
     http_port,
     metrics_port,
+    runs_code,
     selector,
 )
 from kadre.operator.children.service_account import account_name
@@ -69,6 +70,9 @@ def _pod(plan: AgentPlan, settings: Settings) -> Object:
     if delegates(plan):
         volumes.append(pod.TOKEN)
         mounts.append(pod.TOKEN_MOUNT)
+    if runs_code(plan):
+        volumes.append(pod.CODE_TOKEN)
+        mounts.append(pod.CODE_TOKEN_MOUNT)
     planned = {"name": PLAN_VOLUME, "configMap": {"name": plan_map.name_of(plan)}}
     grace = int(plan.limits.deadline) + DRAIN_SECONDS
     container = _container(plan, settings, mounts)
@@ -87,6 +91,8 @@ def _container(plan: AgentPlan, settings: Settings, mounts: Sequence[Object]) ->
     arguments += [f"--journal={journal.FOLDER}"] if journal.installed(plan, settings) else []
     if delegates(plan):
         arguments += pod.to_ask(settings)
+    if runs_code(plan):
+        arguments += pod.to_run_code(plan.key.namespace)
     if has_metrics(plan) and metrics_port(plan) != http:
         ports.append({"name": "metrics", "containerPort": metrics_port(plan)})
         arguments.append(f"--metrics-port={metrics_port(plan)}")

@@ -7,6 +7,7 @@ they reach whatever they did. Whether it is heeded is the cluster's network's bu
 from __future__ import annotations
 
 from kadre.kube.kinds import NETWORK_POLICY, Object
+from kadre.operator.children import pod
 from kadre.operator.children.common import (
     HTTP_PORT,
     Child,
@@ -16,6 +17,7 @@ from kadre.operator.children.common import (
     has_metrics,
     http_port,
     metrics_port,
+    runs_code,
     selector,
 )
 
@@ -39,6 +41,8 @@ def network_policy(owner: Owner, settings: Settings) -> Child | None:
     if "egress" in asked:
         names = {"ports": [port(DNS_PORT, "UDP"), port(DNS_PORT)]}
         others = [{"to": gateway, "ports": [port(HTTP_PORT)]}] if gateway and delegates(plan) else []
+        if runs_code(plan):
+            others.append({"to": [{"podSelector": pod.code_selector()}], "ports": [port(HTTP_PORT)]})
         spec |= {"policyTypes": ["Ingress", "Egress"], "egress": [*asked["egress"], *others, names]}
     manifest = {
         "apiVersion": NETWORK_POLICY.api_version,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from kadre.kube.kinds import Object
-from kadre.operator.children.common import GATEWAY_AUDIENCE, HTTP_PORT, Settings
+from kadre.operator.children.common import CODE_AUDIENCE, GATEWAY_AUDIENCE, HTTP_PORT, Settings
 
 CONTAINER = "agent"
 """The container that is ours, where others put theirs beside it."""
@@ -26,10 +26,24 @@ DATA_FOLDER = "/var/lib/kadre"
 TOKEN_FOLDER = "/var/run/kadre/gateway"  # noqa: S105 - a place
 TOKEN_LIFE = 3600
 """Seconds for which it holds; the kubelet brings another one before that."""
-_CLAIMS: Object = {"audience": GATEWAY_AUDIENCE, "expirationSeconds": TOKEN_LIFE, "path": "token"}
-TOKEN: Object = {"name": "gateway-token", "projected": {"sources": [{"serviceAccountToken": _CLAIMS}]}}
-"""Says to the gateway, and to nobody else, whose pod it is."""
+
+
+def _token(name: str, audience: str) -> Object:
+    """A volume with a token that says to somebody, and to nobody else, whose pod it is."""
+    claims = {"audience": audience, "expirationSeconds": TOKEN_LIFE, "path": "token"}
+    return {"name": name, "projected": {"sources": [{"serviceAccountToken": claims}]}}
+
+
+TOKEN = _token("gateway-token", GATEWAY_AUDIENCE)
+"""For the gateway."""
 TOKEN_MOUNT: Object = {"name": "gateway-token", "mountPath": TOKEN_FOLDER, "readOnly": True}
+CODE_RUNNER = "kagent-code-runner"
+"""The name of what runs the code of models, in every namespace that has some to run. It is the namespace's and no
+agent's, so it is called by the API's name; an agent that has this name is told that it is taken."""
+CODE_TOKEN_FOLDER = "/var/run/kadre/code-runner"  # noqa: S105 - a place
+CODE_TOKEN = _token("code-runner-token", CODE_AUDIENCE)
+"""For the code runner."""
+CODE_TOKEN_MOUNT: Object = {"name": "code-runner-token", "mountPath": CODE_TOKEN_FOLDER, "readOnly": True}
 USER = 10001
 """Neither root nor anybody else in the image."""
 _ARGUMENTS = (
@@ -59,6 +73,17 @@ def arguments(settings: Settings, http: int = HTTP_PORT) -> list[str]:
 def to_ask(settings: Settings) -> list[str]:
     """What it is told besides where its agents ask others: TOKEN is mounted at TOKEN_MOUNT then."""
     return [f"--gateway-url={settings.gateway_url}", f"--gateway-token={TOKEN_FOLDER}/token"]
+
+
+def code_selector() -> Object:
+    """By which the code runner's pods are found."""
+    return {"matchLabels": {"app": CODE_RUNNER}}
+
+
+def to_run_code(namespace: str) -> list[str]:
+    """What it is told where its code is run: CODE_TOKEN is mounted at CODE_TOKEN_MOUNT then."""
+    url = f"http://{CODE_RUNNER}.{namespace}.svc:{HTTP_PORT}"
+    return [f"--code-runner={url}", f"--code-runner-token={CODE_TOKEN_FOLDER}/token"]
 
 
 def template(labels: Mapping[str, str], spec: Object, annotations: Mapping[str, str] | None = None) -> Object:

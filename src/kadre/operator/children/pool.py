@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from kadre.kube import kinds
 from kadre.kube.kinds import Kind, Object
-from kadre.operator.children import journal, network_policy, pod, scaling
+from kadre.operator.children import journal, network_policy, pod, rooted, scaling
 from kadre.operator.children.common import (
     HTTP_PORT,
     MANAGED_BY,
@@ -22,6 +22,7 @@ from kadre.operator.children.common import (
     Child,
     Settings,
 )
+from kadre.operator.children.rooted import Member
 from kadre.operator.children.service import MONITORED
 from kadre.plan.types import NATIVE_GROUP
 
@@ -39,15 +40,6 @@ PLAN = Kind(NATIVE_GROUP, "v1alpha1", "Plan", "plans")
 SERVE = "serve"
 _SERVING = {"apiGroups": [PLAN.group], "resources": [PLAN.plural], "verbs": [SERVE]}
 _HEEDING = {"apiGroups": [kinds.ROLE.group], "resources": [kinds.ROLE.plural], "verbs": ["list", "watch"]}
-
-
-class Member(NamedTuple):
-    """An agent of a pool, as its pool needs to know it."""
-
-    kind: str
-    api_version: str
-    name: str
-    uid: str
 
 
 class Pool(NamedTuple):
@@ -87,12 +79,11 @@ class Pool(NamedTuple):
 
     def metadata(self, name: str = "", labels: Mapping[str, str] | None = None) -> Object:
         """Metadata of an object of the pool."""
-        root = {"apiVersion": "v1", "kind": kinds.CONFIG_MAP.kind, "name": self.called, "uid": self.root}
         return {
             "name": name or self.called,
             "namespace": self.namespace,
             "labels": {**self.labels, **(labels or {})},
-            "ownerReferences": [{**root, "controller": True}],
+            "ownerReferences": rooted.belonging(self.called, self.root),
         }
 
 
@@ -113,19 +104,12 @@ def root_of(name: str) -> str:
 
 def root(pool: Pool, members: Iterable[Member]) -> Object:
     """What the pool's objects belong to, and whose it is: everybody's in the pool."""
-    owners = [
-        {"apiVersion": each.api_version, "kind": each.kind, "name": each.name, "uid": each.uid}
-        for each in sorted(members)
-    ]
-    metadata = {**pool.metadata(), "ownerReferences": owners}
-    return {"apiVersion": "v1", "kind": kinds.CONFIG_MAP.kind, "metadata": metadata}
+    return rooted.root(pool.metadata(), members)
 
 
 def is_root(obj: Object) -> bool:
     """Whether that is the root of a pool of ours, and not an object of somebody else's."""
-    labels = obj["metadata"].get("labels") or {}
-    controlled = any(each.get("controller") for each in obj["metadata"].get("ownerReferences") or ())
-    return labels.get(MANAGED_BY) == MANAGER and bool(labels.get(LABEL)) and not controlled
+    return rooted.is_root(obj) and bool(obj["metadata"]["labels"].get(LABEL))
 
 
 def children(pool: Pool, settings: Settings, without: Collection[Kind] = ()) -> list[Child]:
@@ -222,11 +206,15 @@ def _deployment(pool: Pool, settings: Settings, *, scaled: bool) -> Child:
 def _pod(pool: Pool, settings: Settings) -> Object:
     given = settings.journal_of(pool.namespace)
     asks = bool(settings.gateway_url)  # whether an agent of it does today or not: the pods of a pool are not restarted
+    runs = settings.code_runner.enabled  # the same
     volumes = [*pod.VOLUMES, *([journal.volume(given)] if given else []), *([pod.TOKEN] if asks else [])]
+    volumes += [pod.CODE_TOKEN] if runs else []
     mounts = [*pod.MOUNTS, *([journal.mount()] if given else []), *([pod.TOKEN_MOUNT] if asks else [])]
+    mounts += [pod.CODE_TOKEN_MOUNT] if runs else []
     arguments = ["pool", f"--pool={pool.name}", *pod.arguments(settings), f"--metrics-port={METRICS_PORT}"]
     arguments += [f"--journal={journal.FOLDER}"] if given else []
     arguments += pod.to_ask(settings) if asks else []
+    arguments += pod.to_run_code(pool.namespace) if runs else []
     ports = [
         {"name": "http", "containerPort": HTTP_PORT},
         {"name": "metrics", "containerPort": METRICS_PORT},

@@ -21,12 +21,13 @@ from kadre.kube.outcome import DONE, After, Outcome, Stop
 from kadre.operator import kaos
 from kadre.operator.children import http_route, journal, plan_map, pools, scaling, service
 from kadre.operator.children.agent import children
-from kadre.operator.children.common import Child, Owner, delegates
+from kadre.operator.children.common import Child, Owner, delegates, runs_code
 from kadre.operator.children.environment import environment
 from kadre.operator.children.pod import template_hash
 from kadre.operator.cluster import Cluster, Declared, Ref
 from kadre.operator.dependents import Dependents
 from kadre.operator.moves import Move, Moves, served, told
+from kadre.operator.reconcilers.code_runner import CodeRunners
 from kadre.operator.reconcilers.common import REFUSED_SECONDS, TAKEN, TAKEN_SECONDS, Corrections, name_taken, refused
 from kadre.operator.reconcilers.pool import Pools
 from kadre.operator.reporter import Reporter
@@ -86,12 +87,14 @@ class Agents:
         self,
         cluster: Cluster,
         pools: Pools,
+        runners: CodeRunners,
         reporter: Reporter,
         upgrades: Upgrades,
         clock: Clock,
     ) -> None:
         self._cluster = cluster
         self._pools = pools
+        self._runners = runners
         self._owned = pools.owned
         self._applier = pools.applier
         self._reporter = reporter
@@ -165,6 +168,8 @@ class Agents:
         own, look = await self._owned.explained(key, self._rollout(key, agent.uid))
         seen, pool = self._served(ref, agent, own)
         facts = self._with_servers(ref, worked, self._placed(ref, worked, pool))
+        if (runner := self._runners.state(agent.uid, ref.namespace)) is not None:
+            facts = replace(facts, dependencies=(*facts.dependencies, runner))
         status = of_agent(_before(ref, agent), facts, seen, agent.generation, self._clock.now())
         await self._report(ref, agent, status)
         self.upgrades.look(key)
@@ -229,6 +234,7 @@ class Agents:
             ref, agent, planned.plan, own=self._rollout(Key(ref.namespace, ref.name), agent.uid) is not None
         )
         await self._pools.place(agent.uid, ref.namespace, move.pools)
+        self._runners.place(agent.uid, ref.namespace, needed=runs_code(planned.plan))
         by = agent.resource.kind, agent.resource.api_version, agent.uid
         if move.pool:
             owner = Owner(pools.pooled(planned.plan), *by, pools=move.pools)

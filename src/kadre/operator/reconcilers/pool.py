@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from kadre.base.problems import Problem
-from kadre.kube import compare, kinds
+from kadre.kube import kinds
 from kadre.kube.apply import Applier, NameTaken, Place
 from kadre.kube.client import Client, Scope
 from kadre.kube.errors import ApiError
@@ -18,11 +18,13 @@ from kadre.kube.outcome import DONE, After, Outcome
 from kadre.operator.children import journal
 from kadre.operator.children import pool as parts
 from kadre.operator.children.common import MANAGED_BY, MANAGER, Settings
-from kadre.operator.children.pool import Member, Pool
+from kadre.operator.children.pool import Pool
 from kadre.operator.children.pools import Served, labels
+from kadre.operator.children.rooted import Member
 from kadre.operator.cluster import Ref, our_kinds
 from kadre.operator.owned import Owned, Pooled
 from kadre.operator.reconcilers.common import name_taken, refused
+from kadre.operator.reconcilers.rooted import Roots
 from kadre.operator.rights import Rights, without_right
 from kadre.operator.status import Rollout, Trouble
 
@@ -88,13 +90,10 @@ class Pools:
         self._owners = owners
         self._wake = wake
         self._seats: dict[Key, Seat] = {}
-        self._roots: dict[str, Key] = {}
-        """Pools by the uid of their root."""
+        self._roots = Roots(client, owned, applier, rights, parts.is_root)
         self._places: dict[Key, tuple[Place, ...]] = {}
         self._meant: dict[str, frozenset[str]] = {}
         """The pools that are to serve an agent's plans, by its uid, once it has been looked at: labels may say more."""
-        self._rooted: dict[Key, tuple[frozenset[Member], bytes]] = {}
-        """Of a pool whose root is as it is to be: for whom, and what the cluster had then."""
 
     def seat(self, namespace: str, pool: str) -> Seat:
         """What is known of a pool."""
@@ -102,8 +101,8 @@ class Pools:
 
     def of_root(self, uid: str) -> Ref | None:
         """The pool to whose root that uid belongs."""
-        key = self._roots.get(uid)
-        return ref_of(key) if key is not None else None
+        place = self._roots.place(uid)
+        return ref_of(Key(place.namespace, parts.root_of(place.name))) if place is not None else None
 
     async def reconcile(self, ref: Ref) -> Outcome:
         """Have the pool be as its plans say; and know what its pods serve. Raises ApiError."""
@@ -167,7 +166,7 @@ class Pools:
             return Problem("MissingRights", without_right(lacking[0]), fix, path="spec.runtime")
         trying = kinds.CONFIG_MAP
         try:
-            root = await self._root(key, pool, members)
+            root = await self._roots.keep(Key(key.namespace, pool.called), parts.root(pool, members), members)
             without = {kind for kind in OPTIONAL if not self.rights.may_keep(kind, key.namespace)}
             wanted = parts.children(pool._replace(root=root), self._settings, without)
             places = tuple(Place(child.kind, key_of(child.manifest)) for child in wanted)
@@ -188,25 +187,6 @@ class Pools:
             known = (before.problem,) if before is not None and before.problem is not None else ()
             return refused(error, trying, known, "pool")
         return None
-
-    async def _root(self, key: Key, pool: Pool, members: frozenset[Member]) -> str:
-        """Have the root belong to everybody in the pool; its uid. Raises ApiError, NameTaken."""
-        place = Place(kinds.CONFIG_MAP, Key(key.namespace, pool.called))
-        live, known = self.owned.live(kinds.CONFIG_MAP).get(place.key), self._rooted.get(key)
-        if live is not None and known == (members, live.digest):
-            return live.uid
-        there = await self._client.find(*place)
-        if there is not None and not parts.is_root(there):
-            raise NameTaken(place)
-        manifest = parts.root(pool, members)
-        if there is not None and not _belongs(there, members):
-            there = await self._client.apply(place.kind, manifest)
-        elif there is None:
-            there = await self._client.apply_new(place.kind, manifest)
-        uid: str = there["metadata"]["uid"]
-        self._roots[uid] = key
-        self._rooted[key] = (members, compare.digest(there))
-        return uid
 
     async def place(self, uid: str, namespace: str, pools: Collection[str]) -> None:
         """Have these pools serve the agent's plans, and no others. Raises ApiError."""
@@ -271,17 +251,10 @@ class Pools:
                 self._wake(ref)
 
     async def _remove(self, key: Key) -> None:
-        """Nobody is in it any more. Kubernetes would take it away too: its root belongs to nobody who is there."""
-        root = self.owned.live(kinds.CONFIG_MAP).get(Key(key.namespace, parts.called(key.name)))
-        if root is not None and root.more.root:
-            for kind in (kinds.DEPLOYMENT, kinds.SERVICE, *OPTIONAL, *reversed(NEEDED)):
-                if self.rights.may(kind, "delete", namespace=key.namespace):
-                    await self.applier.remove(Place(kind, Key(key.namespace, parts.called(key.name))), root.uid)
-            await self.applier.remove(Place(kinds.CONFIG_MAP, Key(key.namespace, parts.told_in(key.name))), root.uid)
-            await self._client.delete(kinds.CONFIG_MAP, key.namespace, parts.called(key.name), uid=root.uid)
+        """Nobody is in it any more."""
+        these = (kinds.DEPLOYMENT, kinds.SERVICE, *OPTIONAL, *reversed(NEEDED))
+        await self._roots.remove(Key(key.namespace, parts.called(key.name)), these, (parts.told_in(key.name),))
         self._seats.pop(key, None)
-        self._rooted.pop(key, None)
-        self._roots = {uid: other for uid, other in self._roots.items() if other != key}
         self.applier.forget(self._places.pop(key, ()))
 
 
@@ -294,11 +267,6 @@ def name_of(obj: Object) -> str:
     """The object's name."""
     name: str = obj["metadata"]["name"]
     return name
-
-
-def _belongs(there: Object, members: frozenset[Member]) -> bool:
-    owners = there["metadata"].get("ownerReferences") or ()
-    return {each["uid"] for each in owners} == {member.uid for member in members}
 
 
 def _is_ready(pod: Object) -> bool:

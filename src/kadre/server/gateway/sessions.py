@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from kadre.base.errors import Conflict, Forbidden, NotFound, Unavailable
 from kadre.engine import searching
-from kadre.server import body, errors, runs, sessions
+from kadre.server import body, runs, sessions
 from kadre.server.gateway.fleet import Fleet
 from kadre.server.gateway.relay import Relay
 from kadre.server.gateway.runs import Item, RunDoors, latest, listed_as
@@ -21,6 +21,8 @@ from kadre.server.gateway.visitors import Visitor
 from kadre.server.gateway.waiting import while_there
 
 _object = msgspec.json.Decoder(dict[str, Any])
+_PASSED_ON = frozenset(("format", "limit", "whole"))
+"""What may be asked of one session."""
 
 
 class SessionDoors:
@@ -54,21 +56,27 @@ class SessionDoors:
         return listed_as("sessions", list(kept.values()), missing, more)
 
     async def get(self, request: Request) -> Response:
-        """`GET /sessions/{id}`: where it is. `?agent=` where two agents have a session of that name."""
-        form = sessions.format_of(request)
-        whole = form == "markdown" or request.query_params.get("whole") == "true"
-        found: Item = {}
+        """`GET /sessions/{id}`, as the host tells it that has most of it. `?agent=` as there."""
+        sessions.format_of(request)
+        runs.limit_of(request)
+        most: tuple[int, Place] | None = None
 
-        def take(_: Place, content: bytes) -> None:
-            nonlocal found
-            page = _object.decode(content)
-            if not found or len(page["runs"]) > len(found["runs"]):
-                found = page
+        def take(place: Place, content: bytes) -> None:
+            nonlocal most
+            count = int(_object.decode(content)["runs"][0]["order"])
+            if most is None or count > most[0]:
+                most = count, place
 
-        missing = await self._runs.all(request, self._path(request), {"whole": "true"} if whole else {}, take)
-        if not found:
+        missing = await self._runs.all(request, self._path(request), {"limit": "1"}, take)
+        if most is None:
             raise self._none(request, missing)
-        return sessions.markdown_response(found) if form == "markdown" else errors.json_response(found)
+        visitor: Visitor = request.scope["visitor"]
+        place = most[1]
+        given = {name: value for name, value in request.query_params.items() if name in _PASSED_ON}
+        query = urlencode({**given, "agent": place.agent.short})
+        call = Call("GET", f"{self._path(request)}?{query}", passed_on(request.headers))
+        answer = await while_there(request.receive, self._upstream.at(call, place, visitor))
+        return Relay(answer, functools.partial(self._upstream.fate, place.agent))
 
     async def change(self, request: Request) -> Response:
         """`PATCH` and `DELETE /sessions/{id}`: at the host that has it; where several have a part of it, at each."""
@@ -77,7 +85,9 @@ class SessionDoors:
             raise Forbidden("an agent changes no sessions", reason="ViaAgent")
         sent = await body.read(request)
         places: list[Place] = []
-        missing = await self._runs.all(request, self._path(request), {}, lambda place, _: places.append(place))
+        missing = await self._runs.all(
+            request, self._path(request), {"limit": "1"}, lambda place, _: places.append(place)
+        )
         agents = sorted({place.agent for place in places})
         if len(agents) > 1:
             named = [agent.short for agent in agents]

@@ -11,6 +11,7 @@ import pytest
 
 from kadre.base.errors import ModelError, NotFound
 from kadre.engine import events as ev
+from kadre.engine.memory import longterm
 from kadre.engine.memory.exchange import Exchange, sentences
 from kadre.engine.memory.longterm import MOST, LongTermMemory
 from kadre.engine.messages import Message
@@ -62,6 +63,36 @@ async def test_what_is_worth_it_is_kept_and_recalled_where_it_has_to_do_with_wha
     assert (recalled.text, recalled.outside) == (TEA, "tickets")
     assert await memory.recall("ada", "quantum chromodynamics") == ()
     assert await memory.recall("ada", " ") == ()
+    await memory.aclose()
+
+
+class Late(SqliteVectors):
+    """A store whose library takes its time to load."""
+
+    def __init__(self) -> None:
+        super().__init__(None, "memories")
+        self.there = asyncio.Event()
+
+    async def search(self, *words: Any, **more: Any) -> Any:
+        await self.there.wait()
+        return await super().search(*words, **more)
+
+    async def count(self, *words: Any, **more: Any) -> int:
+        await self.there.wait()
+        return await super().count(*words, **more)
+
+
+async def test_the_first_recall_waits_for_a_store_that_is_being_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(longterm, "RECALL_SECONDS", 0.01)
+    store = Late()
+    memory = LongTermMemory("default/a", store, Hashed(HASHED), store.aclose)
+    memory.open_soon()
+    first = asyncio.create_task(memory.recall("ada", "tea"))
+    asyncio.get_running_loop().call_later(0.03, store.there.set)
+    assert await first == ()
+    store.there.clear()
+    with pytest.raises(TimeoutError):
+        await memory.recall("ada", "tea")
     await memory.aclose()
 
 
@@ -137,12 +168,16 @@ async def test_of_many_the_latest_are_listed(memory: Any, store: SqliteVectors) 
 
 
 async def test_it_is_bounded(memory: Any, store: SqliteVectors, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = 0
+
     async def full(equal: Any = None) -> int:
-        return MOST
+        return MOST - left
 
     await memory.keep(exchange(), Lists(TEA))
     monkeypatch.setattr(store, "count", full)
     assert await memory.keep(exchange(run="run-2"), Lists("Ada lives in London.")) == 0
+    left = 1
+    assert await memory.keep(exchange(run="run-3"), Lists(TEA, "Ada lives in London.", "Bees hum in June.")) == 1
     monkeypatch.undo()
     many = Lists(*(f"{number} {'x' * 600}" for number in range(20)))
     assert await memory.keep(exchange(caller="bob"), many) == 10

@@ -13,10 +13,11 @@ from kadre.base.errors import BadRequest, ModelError, ToolError
 from kadre.engine import events as ev
 from kadre.engine.live import Live
 from kadre.engine.memory import spill
+from kadre.engine.memory.inmemory import InMemoryJournal
 from kadre.engine.messages import Message
 from kadre.engine.models.scripted import Scripted
 from kadre.engine.replay import case as cases
-from kadre.engine.replay.case import Asked, Call, Case, Reply, Tool
+from kadre.engine.replay.case import Asked, Call, Case, Failure, Reply, Tool
 from kadre.engine.replay.player import play
 from kadre.engine.tools.functions import Functions
 from kadre.engine.tools.port import Toolset
@@ -136,6 +137,43 @@ async def test_what_a_person_decided_is_decided_again() -> None:
         assert call.approval is not None
         assert call.approval.by == by
         assert difference(case, await play(case, plan(BARE))) == "", by
+
+
+@pytest.mark.parametrize("status", ["failed", "interrupted", "cancelled"])
+async def test_a_run_that_ended_while_a_question_was_open_ends_the_same_when_it_is_played(status: str) -> None:
+    asked = Asked(decision="deny", by="end", note=f"the run was {status}")
+    allowed = Asked(decision="allow", by="ada")
+    calls = (Call(tool="look", arguments={"text": "x"}, approval=asked), Call(tool="write", approval=allowed))
+    error = Failure(reason="DeadlineExceeded", message="the run took longer") if status == "failed" else None
+    case = Case(agent="a", message="hi", replies=(Reply(calls=calls),), status=status, error=error)
+    played = await play(case, plan(BARE))
+    assert difference(case, played) == ""
+    assert (played.status, played.error) == (status, error)
+    tools = (Tool(name="look", server="desk"), Tool(name="write", server="desk"))
+    unasked = await play(msgspec.structs.replace(case, tools=tools), plan(GRANTED))
+    assert "-      by: end" in difference(case, unasked)
+
+
+async def test_a_run_whose_deadline_passed_while_a_person_was_asked_is_played_as_it_was() -> None:
+    scene = Scene(Slow())
+    await scene.says([("look", {"text": "x"})], "done", tools=[Asking(look)], limits=Limits(deadline=0.05))
+    case = await of(scene, await scene.ask())
+    assert case.replies is not None
+    (call,) = case.replies[0].calls
+    assert (case.status, call.approval) == ("failed", Asked(decision="deny", by="end", note="the run was failed"))
+    assert case.error is not None
+    assert case.error.reason == "DeadlineExceeded"
+    assert difference(case, await play(case, plan(BARE))) == ""
+
+
+class Slow(InMemoryJournal):
+    """Takes a question longer than a run may take: the clock stands only once it is written down."""
+
+    async def append(self, run_id: str, expected_seq: int, events: Sequence[ev.Event], epoch: int) -> None:
+        if any(isinstance(event, ev.ApprovalRequired) for event in events):
+            await super().append(run_id, expected_seq, events, epoch)
+            await asyncio.Event().wait()
+        await super().append(run_id, expected_seq, events, epoch)
 
 
 async def test_a_call_that_is_asked_about_now_shows_and_so_does_one_that_is_not() -> None:

@@ -6,12 +6,18 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+import pytest
+
 from kadre.base.errors import ToolError
 from kadre.engine import events as ev
+from kadre.engine.agent import HostedAgent
+from kadre.engine.masking import Masks
 from kadre.engine.messages import ToolSpec
 from kadre.engine.tools.allowed import Allowed
 from kadre.engine.tools.functions import Functions
-from tests.support.scene import Scene
+from kadre.plan.types import AgentKey, AgentPlan, McpTools, ModelPlan, SecretRef
+from tests.support.scene import Scene, Told
 
 
 def look() -> str:
@@ -87,3 +93,42 @@ async def test_what_a_server_left_out_is_told_in_the_run(scene: Scene) -> None:
     live = await scene.ask()
     told = [(event.reason, event.message) for event in live.events if isinstance(event, ev.System)]
     assert told == [("ToolsLeftOut", "the first one is offered")]
+
+
+class Showing(Functions):
+    """Lists what it is logged in with."""
+
+    notice = "the first tool for token-of-the-test is offered"
+
+    async def specs(self) -> Sequence[ToolSpec]:
+        parameters = {"properties": {"token-of-the-test": {"enum": ["token-of-the-test", 1]}}}
+        (spec,) = await super().specs()
+        return [msgspec.structs.replace(spec, description="For token-of-the-test.", parameters=parameters)]
+
+
+class Failing(Functions):
+    """Says that it is away, and what it was asked with."""
+
+    async def specs(self) -> Sequence[ToolSpec]:
+        raise ToolError("not with token-of-the-test")
+
+
+class Secrets:
+    """One secret."""
+
+    def read(self, ref: SecretRef) -> str | None:
+        return {"TOKEN": "token-of-the-test"}.get(ref.env)
+
+
+@pytest.mark.requirement("secrets-masked")
+async def test_what_a_servers_listing_shows_of_a_secret_is_a_placeholder(scene: Scene) -> None:
+    server = McpTools(name="here", url="http://here", secret_headers={"X": SecretRef(env="TOKEN")})
+    plan = AgentPlan(key=AgentKey("default", "a"), model=ModelPlan(provider="scripted", model="m"), tools=(server,))
+    tools = [Showing(look, server="here"), Failing(look, server="there")]
+    agent = HostedAgent(plan, Told([]), tools, scene.journal, scene.clock, Masks(plan, Secrets()))
+    offer = await agent.offer()
+    (spec,) = offer.specs
+    assert spec.description == "For [secret:TOKEN]."
+    assert spec.parameters == {"properties": {"[secret:TOKEN]": {"enum": ["[secret:TOKEN]", 1]}}}
+    told = [notice.message for notice in offer.notices]
+    assert told == ["the first tool for [secret:TOKEN] is offered", "not with [secret:TOKEN]"]

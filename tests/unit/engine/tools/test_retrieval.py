@@ -75,6 +75,7 @@ async def test_it_is_offered_as_a_tool_that_only_reads(tmp_path: Path) -> None:
     (spec,) = await toolset.specs()
     assert (spec.name, spec.read_only, spec.idempotent, spec.description) == ("find", True, True, "Search c")
     assert (toolset.ready, spec.parameters) == (True, PLAN.parameters)
+    assert spec.read_by_model  # what embeds the question is one: it is sent no secret
     await toolset.aclose()
 
 

@@ -1,0 +1,82 @@
+"""A call's arguments, changed by a person before it is allowed: typed, or in an editor as `kubectl edit` has it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from kadre.base.errors import KadreError, shorten
+from kadre.cli import client
+
+HEAD = """\
+# Change the arguments of {name}, save and leave: the call is allowed with what is here then.
+# Lines that begin with # are left out. Where nothing is changed, or all is deleted, nothing is decided.
+"""
+UNCHANGED = "the call is as it was, and waits"
+_TAKEN_OTHERWISE = frozenset({400, 413, 503})
+"""Refusals of what was sent, or was sent too soon: the call waits as before."""
+
+_ESCAPED = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))}
+"""What ends lines or turns their order around: a model wrote it, and a person must see it."""
+
+Edit = Callable[[str], str | None]
+"""Shows a text in an editor; the text that was saved, None where it was not. Raises KadreError."""
+
+
+def in_editor(text: str) -> str | None:
+    """See Edit: $VISUAL, else $EDITOR."""
+    import click
+
+    try:
+        return click.edit(text, extension=".json")
+    except click.ClickException as error:
+        raise KadreError(f"{error.message}; set EDITOR to an editor that is there") from error
+
+
+def arguments(text: str) -> dict[str, Any]:
+    """Arguments as a person types them. Raises KadreError where they are none."""
+    try:
+        made = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise KadreError(f"the arguments are not JSON: {error}") from error
+    if not isinstance(made, dict):
+        raise KadreError('the arguments are a JSON object, as in {"text": "hello"}')
+    return made
+
+
+def is_mendable(error: client.Answered) -> bool:
+    """Whether other arguments, or the same a little later, may be taken."""
+    return error.status in _TAKEN_OTHERWISE
+
+
+def edit(name: str, before: Any, send: Callable[[dict[str, Any]], None], edit: Edit = in_editor) -> str:
+    """Have the arguments changed, and again with what is wrong with them, until `send` takes them.
+
+    Returns why nothing was decided; empty where `send` has taken them. Raises KadreError, and what `send` does that is
+    not about the arguments.
+    """
+    text, wrong = json.dumps(before, indent=2, ensure_ascii=False).translate(_ESCAPED), ""
+    while True:
+        told = f"#\n# error: {shorten(wrong)}\n#\n" if wrong else ""
+        saved = edit(HEAD.format(name=name) + told + text + "\n")
+        lines = [line for line in (saved or "").split("\n") if not line.startswith("#")]
+        typed = "\n".join(lines).strip()
+        if not typed or typed == text:
+            return f"{UNCHANGED} ({wrong})" if wrong else UNCHANGED
+        text = typed
+        try:
+            changed = arguments(typed)
+            if changed == before:
+                return UNCHANGED
+            send(changed)
+        except client.Answered as error:
+            if not is_mendable(error):
+                raise
+            wrong = str(error)
+        except client.Unreachable:
+            raise
+        except KadreError as error:
+            wrong = str(error)
+        else:
+            return ""
