@@ -65,6 +65,7 @@ A question, one tool call, the answer, as `GET /runs/{id}/events` sends it:
 WORDS = {
     "str": "string",
     "str | msgspec.UnsetType": "string, only where there is one",
+    "int | msgspec.UnsetType": "integer, only where there is one",
     "int": "integer",
     "float | None": "number or null",
     "str | None": "string or null",

@@ -12,7 +12,7 @@ from kadre.kube.client import Scope
 from kadre.kube.kinds import Object
 from kadre.operator.children.common import MANAGED_BY, MANAGER
 from kadre.operator.controller import Operator
-from kadre.plan.types import AgentPlan
+from kadre.plan.types import AgentPlan, McpTools
 from tests.apiserver.conftest import AGENT, MODEL_CONFIG, OURS, World, is_true
 
 TOOL = OURS["kagent.dev/v1alpha1", "Tool"]
@@ -219,6 +219,37 @@ async def test_each_tool_has_a_condition_and_heals_by_itself(world: World, opera
     await world.condition(TOOL, "search", "Ready", "Valid")
     told = await world.condition(TOOL, "pay", "Supported", "NotSupportedYet")
     assert "searches in qdrant are not supported yet" in told["message"]
+
+
+@pytest.mark.requirement("mcp-services")
+async def test_servers_that_labels_choose_come_and_go_with_their_services(world: World, operator: Operator) -> None:
+    tool = "{apiVersion: kagent.dev/v1alpha1, kind: Tool, metadata: {name: desk}"
+    await world.apply(tool + ", spec: {type: mcp, mcp: {selector: {matchLabels: {team: a}}}}}")
+    await world.apply(MODEL_YAML + "---" + AGENT_YAML + "  tools: [desk]\n")
+    without = await world.when(kinds.DEPLOYMENT, "helper", lambda _: True)
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "orders",
+            "namespace": world.namespace,
+            "labels": {"kagent.dev/mcp": "true", "team": "a"},
+            "annotations": {"kagent.dev/mcp-path": "/mcp"},
+        },
+        "spec": {"ports": [{"name": "metrics", "port": 9090}, {"name": "mcp", "port": 8080}]},
+    }
+    await world.client.create(kinds.SERVICE, service)
+    url = f"http://orders.{world.namespace}:8080/mcp"
+    planned = await world.some(kinds.CONFIG_MAP, lambda obj: url in obj.get("data", {}).get("plan.json", ""))
+    (found,) = msgspec.json.decode(planned["data"]["plan.json"], type=AgentPlan).tools
+    assert found == McpTools(name="desk/orders", url=url)
+
+    def unmarked(obj: Object) -> None:
+        del obj["metadata"]["labels"]["kagent.dev/mcp"]
+
+    await world.change(kinds.SERVICE, "orders", unmarked)
+    template = without["spec"]["template"]
+    await world.when(kinds.DEPLOYMENT, "helper", lambda obj: bool(obj["spec"]["template"] == template))
 
 
 async def test_a_tool_that_would_be_started_beside_an_agent_is_told_of(world: World, operator: Operator) -> None:

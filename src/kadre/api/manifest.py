@@ -18,6 +18,7 @@ from kadre.api import explain, reader
 from kadre.api.lines import Lines
 from kadre.api.registry import GROUPS, KINDS
 from kadre.api.resource import LABEL, LABEL_VALUE, ObjectMeta, Resource
+from kadre.api.services import ToolService, tool_service
 from kadre.base.errors import shorten
 from kadre.base.problems import Problem, Source, did_you_mean, nearest
 
@@ -68,6 +69,8 @@ class Loaded:
     config_maps: list[ConfigMapDoc] = field(default_factory=list)
     ignored: list[Named] = field(default_factory=list)
     """Objects of other people's kinds."""
+    services: dict[tuple[str, str], ToolService | None] = field(default_factory=dict)
+    """The Services among them by namespace and name, each with the MCP server that it says it is."""
     rejected: list[Named] = field(default_factory=list)
     """Objects of our kinds that can't be used; a reference to one of them is not missing, only broken."""
     problems: list[Problem] = field(default_factory=list)
@@ -157,6 +160,9 @@ def _take(loaded: Loaded, seen: dict[tuple[str, str, str, str], Source], value: 
             loaded.problems.append(_unknown_kind(value, file, lines))
         else:
             loaded.ignored.append(named)
+            if named.kind == "Service":
+                place = (named.namespace, named.name)
+                loaded.services[place] = tool_service(value, *place)
         return
     first = seen.setdefault((named.api_version, named.kind, named.namespace, named.name), source)
     if first is not source and named.name:

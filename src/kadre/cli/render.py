@@ -173,7 +173,8 @@ def _said(event: ev.Event) -> tuple[str, str] | None:
             return "answer", event.content or f"calls {calls}"
         case ev.UsageEvent():
             used = event.usage
-            return "usage", f"{event.model}: {used.prompt_tokens} in, {used.completion_tokens} out"
+            saved = f", about {event.tools_unsent} of tools not sent" if event.tools_unsent else ""
+            return "usage", f"{event.model}: {used.prompt_tokens} in, {used.completion_tokens} out{saved}"
         case ev.Error():
             return "error", f"{event.message} ({event.reason})"
         case ev.RunFinished():

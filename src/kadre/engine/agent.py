@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,9 @@ from kadre.engine import policy
 from kadre.engine.limits import RateLimit
 from kadre.engine.masking import NO_MASKS, Masks
 from kadre.engine.memory.port import Journal
-from kadre.engine.messages import ToolSpec
+from kadre.engine.messages import Message, ToolSpec
 from kadre.engine.models.port import Model
+from kadre.engine.tools import finding
 from kadre.engine.tools.port import Toolset
 from kadre.plan import names
 from kadre.plan.types import AgentPlan, Notice
@@ -32,14 +33,32 @@ class Bound(msgspec.Struct, frozen=True):
     toolset: Toolset
     name: str
     spec: ToolSpec
+    free: bool = False
+    """It does nothing but look at the tools that are offered: no rule is about it."""
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """The tools of one run, by the names the model sees; `notices` tells which are not among them."""
+    """The tools of one run, by the names the model sees; `notices` tells which are not among them.
+
+    `finder`: what finds those that are not sent with each request, where they are too many for that: it is among
+    `tools`, and none of `specs`, which are the agent's own.
+    """
 
     specs: tuple[ToolSpec, ...] = ()
     tools: dict[str, Bound] = {}
     notices: tuple[Notice, ...] = ()
+    finder: finding.Finder | None = None
+
+    def sent(self, messages: Iterable[Message]) -> finding.Sent:
+        """The tools that go with these messages."""
+        return finding.Sent(self.specs) if self.finder is None else self.finder.sent(messages)
+
+    @property
+    def seen(self) -> Iterable[str]:
+        """Names of the tools that the model sees from the start."""
+        if self.finder is None:
+            return self.tools
+        return [spec.name for spec in (*self.finder.always, self.finder.spec)]
 
 
 class HostedAgent:
@@ -102,7 +121,7 @@ class HostedAgent:
 
     def _bind(self, found: Sequence[Sequence[ToolSpec] | ToolError]) -> Offer:
         tools: dict[str, Bound] = {}
-        notices = []
+        notices, groups = [], list[list[ToolSpec]]()
         self._last = [last if isinstance(now, ToolError) else now for now, last in zip(found, self._last, strict=True)]
         bearers = Counter(name for specs in self._last for spec in specs for name in _names(spec))
         for toolset, specs in zip(self.toolsets, found, strict=True):
@@ -111,6 +130,7 @@ class HostedAgent:
                 continue
             if toolset.notice:
                 notices.append(Notice(reason="ToolsLeftOut", message=self.masks.hide(toolset.notice)))
+            groups.append([])
             for spec in specs:
                 name = _free_name(spec, tools)
                 shared = tuple(each for each in dict.fromkeys((name, spec.name)) if bearers[each] != 1)
@@ -119,7 +139,14 @@ class HostedAgent:
                 shown = _masked(shown, self.masks)
                 if policy.offered(self.plan.approvals, shown, spec.name):
                     tools[name] = Bound(toolset, spec.name, shown)
-        return Offer(tuple(bound.spec for bound in tools.values()), tools, tuple(notices))
+                    groups[-1].append(shown)
+        specs = tuple(bound.spec for bound in tools.values())
+        room = self.plan.limits.max_tool_tokens
+        finder = finding.over(groups, room, _free_name(ToolSpec(name=finding.NAME, server="kadre"), tools))
+        if finder is not None:
+            tools[finder.spec.name] = Bound(finder, finder.spec.name, finder.spec, free=True)
+            notices.append(_found_by_search(finder, room))
+        return Offer(specs, tools, tuple(notices), finder)
 
     async def aclose(self) -> None:
         """Close the model and the toolsets, all of them though one fails. Once."""
@@ -142,6 +169,14 @@ def _free_name(spec: ToolSpec, taken: Collection[str]) -> str:
         number += 1
         name = names.tool_name(f"{spec.server}_{spec.name}_{number}")
     return name
+
+
+def _found_by_search(finder: finding.Finder, room: int) -> Notice:
+    message = (
+        f"{len(finder.rest)} tools are found by {finder.spec.name} instead of being sent with each request: they would"
+        f" take about {finder.unsent} tokens more of it, and all may have {room} (toolBudget)"
+    )
+    return Notice(reason="ToolsFoundBySearch", message=message)
 
 
 def _names(spec: ToolSpec) -> frozenset[str]:

@@ -62,7 +62,7 @@ class Prepared(msgspec.Struct):
 
 def judged(item: Prepared, plan: ApprovalPlan, outside: str, masks: Masks) -> Prepared:
     """The call with what becomes of it. `outside`: see CallContext; `masks`: of its agent."""
-    if item.bound is None or item.problem:
+    if item.bound is None or item.problem or item.bound.free:
         return item
     spec = item.bound.spec
     try:
@@ -111,7 +111,7 @@ def prepare(call: ToolCall, offer: Offer) -> Prepared:
         return Prepared(call, arguments, problem="the arguments must be a JSON object")
     bound = offer.tools.get(call.name)
     if bound is None:
-        known = ", ".join(offer.tools) or "none"
+        known = ", ".join(offer.seen) or "none"
         return Prepared(call, arguments, problem=f"there is no tool {call.name!r}; the tools are: {known}")
     return Prepared(call, arguments, bound)
 

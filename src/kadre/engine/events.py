@@ -198,10 +198,14 @@ class DelegateEnd(EventBase, frozen=True, kw_only=True, tag="delegate_end"):
 
 
 class UsageEvent(EventBase, frozen=True, kw_only=True, tag="usage"):
-    """Tokens of one model call, as its provider counted them."""
+    """Tokens of one model call, as its provider counted them.
+
+    `tools_unsent`: tokens more, about, that the schemas of tools would have taken which are found by search instead.
+    """
 
     model: str
     usage: Usage
+    tools_unsent: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class AssistantMessage(EventBase, frozen=True, kw_only=True, tag="assistant_message"):

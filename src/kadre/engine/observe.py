@@ -24,6 +24,10 @@ class Observer(Protocol):
         """One model call ended; `error` is its reason, or empty."""
         ...
 
+    def tools_unsent(self, plan: AgentPlan, tokens: int) -> None:
+        """One model call was sent without tools that are found by search, whose schemas are about that long."""
+        ...
+
     def tool_called(self, plan: AgentPlan, name: str, seconds: float, error: bool) -> None:
         """One tool call ended."""
         ...
@@ -43,6 +47,9 @@ class Unobserved:
         """See Observer."""
 
     def model_called(self, plan: AgentPlan, seconds: float, usage: Usage, error: str) -> None:
+        """See Observer."""
+
+    def tools_unsent(self, plan: AgentPlan, tokens: int) -> None:
         """See Observer."""
 
     def tool_called(self, plan: AgentPlan, name: str, seconds: float, error: bool) -> None:

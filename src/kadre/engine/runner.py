@@ -259,10 +259,11 @@ class Runner:
 
     async def _call_model(self, state: loop.State, offer: Offer) -> tuple[loop.State, loop.Command]:
         plan = self.agent.plan
-        request = ModelRequest(state.messages, offer.specs, self.live.stream)
+        sent = offer.sent(state.messages)
+        request = ModelRequest(state.messages, sent.specs, self.live.stream)
         if self.recorder.unwritten:
             await self.recorder.commit()
-        reply = await self._ask(self.agent.model, plan.model.model, request)
+        reply = await self._ask(self.agent.model, plan.model.model, request, sent.unsent)
         message = calling.distinct(reply.message, state)
         self.recorder.emit(
             ev.AssistantMessage,
@@ -273,11 +274,13 @@ class Runner:
         )
         return loop.replied(state, message, plan.limits)
 
-    async def _ask(self, model: Model, name: str, request: ModelRequest) -> Reply:
-        """One model call of the run. Raises ModelError."""
+    async def _ask(self, model: Model, name: str, request: ModelRequest, unsent: int = 0) -> Reply:
+        """One model call of the run; `unsent`: see UsageEvent. Raises ModelError."""
         reply = await self._called(model, request)
         self._usage += reply.usage
-        self.recorder.emit(ev.UsageEvent, model=name, usage=reply.usage)
+        if unsent:
+            self._observer.tools_unsent(self.agent.plan, unsent)
+        self.recorder.emit(ev.UsageEvent, model=name, usage=reply.usage, tools_unsent=unsent or msgspec.UNSET)
         return reply
 
     async def _called(self, model: Model, request: ModelRequest) -> Reply:

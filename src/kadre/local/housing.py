@@ -95,7 +95,7 @@ async def house(
         stack.push_async_callback(http.close)
         afar = Afar(http, settings.gateway_url, settings.gateway_token, clock) if settings.gateway_url else None
         host = Host(clock=clock, observer=metrics, afar=afar)
-        pool = McpPool(secrets, None, clock)
+        pool = McpPool(secrets, None, clock, metrics.circuit)
         stack.push_async_callback(pool.aclose)
         journals = Journals(settings.data_dir, secrets, clock, _installed(settings), lasts=False)
         assembly = Assembly(host, http, pool, secrets, journals, clock)

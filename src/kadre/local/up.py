@@ -99,7 +99,7 @@ class Up:
             http = http_client.session()
             stack.push_async_callback(http.close)
             stack.push_async_callback(self._servers.aclose)
-            pool = McpPool(self._secrets, self._servers.start, self._clock)
+            pool = McpPool(self._secrets, self._servers.start, self._clock, self._metrics.circuit)
             stack.push_async_callback(pool.aclose)
             journals = Journals(settings.data_path(), self._secrets, self._clock)
             assembly = Assembly(self._host, http, pool, self._secrets, journals, self._clock)

@@ -16,18 +16,19 @@ import msgspec
 from kadre.api import manifest
 from kadre.api.registry import KINDS
 from kadre.api.resource import Resource
+from kadre.api.services import SELECTOR, ToolService, tool_service
 from kadre.base.problems import Problem, errors
 from kadre.kube import kinds
 from kadre.kube.client import ALL, Client, Scope
 from kadre.kube.errors import ApiError
 from kadre.kube.informer import Informer
-from kadre.kube.kinds import Key, Kind, Object, shared
+from kadre.kube.kinds import Key, Kind, Object, key_of, shared
 from kadre.operator.children import plan_map
 from kadre.operator.children.common import Settings
 from kadre.operator.scalable import by_keda
 from kadre.operator.unsupported import for_cluster
 from kadre.plan.build import Planned, plan
-from kadre.plan.lookup import SecretState, UsualKey, identity
+from kadre.plan.lookup import FileText, SecretState, UsualKey, identity
 from kadre.plan.providers import PROVIDERS
 from kadre.plan.types import SecretRef
 
@@ -168,13 +169,18 @@ class Cluster:
         self.secrets = self._versions(kinds.SECRET)
         self.config_maps = self._versions(kinds.CONFIG_MAP)
         self.services = self._versions(kinds.SERVICE)
+        marked = [Scope(namespace, SELECTOR) for namespace in self._namespaces]
+        self.tool_services: Informer[ToolService | None] = Informer(
+            client, kinds.SERVICE, _tool_service, self._tools_changed, marked
+        )
         self.apis: Informer[Api] = Informer(client, kinds.API_SERVICE, _api, self._api_changed)
         """Versions of API groups, such as v1beta1.metrics.k8s.io."""
         self._by_name = {(kind.group, kind.kind): informer for kind, informer in self.declared.items()}
 
     def informers(self) -> list[Informer[Any]]:
         """All of them, to be run."""
-        return [*self.declared.values(), self.secrets, self.config_maps, self.services, self.apis]
+        versions = (self.secrets, self.config_maps, self.services)
+        return [*self.declared.values(), *versions, self.tool_services, self.apis]
 
     @property
     def synced(self) -> bool:
@@ -267,6 +273,9 @@ class Cluster:
         scopes = [Scope(namespace, metadata_only=True) for namespace in self._namespaces]
         return Informer(self._client, kind, _version, self._teller(kind), scopes)
 
+    def _tools_changed(self, key: Key, before: ToolService | None, after: ToolService | None) -> None:
+        self._changed(_any_service(key.namespace), before, after)
+
     def _api_changed(self, key: Key, before: Api | None, after: Api | None) -> None:
         _, _, group = key.name.partition(".")
         self._changed(Ref(kinds.API_SERVICE.group, kinds.API_SERVICE.kind, "", group), before, after)
@@ -283,6 +292,16 @@ def _api(obj: Object, _: Api | None) -> Api:
     conditions = (obj.get("status") or {}).get("conditions") or ()
     available = any(each.get("type") == "Available" and each.get("status") == "True" for each in conditions)
     return Api(available, by_keda(obj))
+
+
+def _tool_service(obj: Object, _: ToolService | None) -> ToolService | None:
+    key = key_of(obj)
+    return tool_service(obj, key.namespace, key.name)
+
+
+def _any_service(namespace: str) -> Ref:
+    """What depends on whichever Services there are in a namespace depends on this."""
+    return Ref("", "Service", namespace, "")
 
 
 def _version(obj: Object, _: str | None) -> str:
@@ -339,6 +358,12 @@ class View:
         there = Key(namespace, name) in self._cluster.services.kept
         return f"http://{name}.{namespace}:80" if there else ""
 
+    def tool_services(self, namespace: str) -> Iterable[ToolService]:
+        """See Lookup."""
+        self.refs.add(_any_service(namespace))
+        kept = self._cluster.tool_services.kept.values()
+        return [service for service in kept if service is not None and service.namespace == namespace]
+
     def served(self, namespace: str, service: str, port: int) -> str:
         """See Lookup."""
         return f"http://{service}.{namespace}.svc:{port}"
@@ -354,6 +379,10 @@ class View:
             self.wanted.config_maps.add(place)
             return ""
         return values.get(key)
+
+    def file(self, path: str) -> FileText | None:  # noqa: ARG002
+        """See Lookup. A manifest in a cluster lies in no folder."""
+        return None
 
     def secret(self, ref: SecretRef) -> SecretState:
         """See Lookup."""

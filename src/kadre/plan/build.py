@@ -133,7 +133,7 @@ def _agent(work: Work, agent: AnyAgent, cycle: delegation.Cycle, bearing: Collec
         system_prompt=(spec.system_prompt or "").strip(),
         tools=tuple(tool for _, tool in offered),
         memory=kept,
-        limits=settings.limits(spec),
+        limits=settings.limits(spec, model),
         approvals=approvals.approval_plan(made),
         notices=tuple(work.notices),
         workload=settings.workload(made, work.servers),

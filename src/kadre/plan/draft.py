@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
@@ -93,3 +94,8 @@ def key_of(agent: AnyAgent) -> AgentKey:
 
 def _yaml_name(field: str) -> str:
     return AgentSpec.model_fields[field].alias or field
+
+
+def beside(resource: Resource, path: str) -> str:
+    """The path of a file that a manifest names, which it takes from its own folder."""
+    return posixpath.join(posixpath.dirname(resource.source.file), path)

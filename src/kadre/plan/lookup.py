@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from kadre.api.registry import KINDS
 from kadre.api.resource import Resource
+from kadre.api.services import ToolService
 from kadre.plan.types import SecretRef
 
 SecretState = Literal["found", "no-key", "missing"]
@@ -24,6 +25,13 @@ class UsualKey(NamedTuple):
 
     ref: SecretRef
     made_in: str
+
+
+class FileText(NamedTuple):
+    """What is in a file, or why that is not known."""
+
+    text: str
+    fault: str = ""
 
 
 class Lookup(Protocol):
@@ -53,12 +61,20 @@ class Lookup(Protocol):
         """The base URL of that Service, or the empty string where there is none."""
         ...
 
+    def tool_services(self, namespace: str) -> Iterable[ToolService]:
+        """The Services there that say that they are MCP servers."""
+        ...
+
     def served(self, namespace: str, service: str, port: int) -> str:
         """The base URL of a server that has pods of its own; empty where none has: there the agent's host runs it."""
         ...
 
     def config(self, namespace: str, name: str, key: str) -> str | None:
         """The value of a ConfigMap's key, or None."""
+        ...
+
+    def file(self, path: str) -> FileText | None:
+        """The file at that path, as manifests name it together with their folder; None where there are no files."""
         ...
 
     def secret(self, ref: SecretRef) -> SecretState:
@@ -90,9 +106,10 @@ class Resources:
         *,
         exported: Mapping[str, str] | None = None,
         config_maps: Mapping[tuple[str, str], Mapping[str, str]] | None = None,
-        services: Collection[tuple[str, str]] = (),
+        services: Mapping[tuple[str, str], ToolService | None] | None = None,
     ) -> None:
-        """By (namespace, name): `secrets`, each with its keys; `config_maps`, each with its values; `services`.
+        """By (namespace, name): `secrets`, each with its keys; `config_maps`, each with its values; `services`, each
+        with the MCP server that it says it is.
 
         `env`: the lines of `.env`, which count as secrets too. `exported`: the providers' own variables of this
         process. `rejected`: (kind, namespace, name) of objects that can't be used.
@@ -103,7 +120,7 @@ class Resources:
         self._exported = exported or {}
         self._rejected = rejected
         self._config_maps = config_maps or {}
-        self._services = services
+        self._services = services or {}
         self._names: dict[tuple[str, str], list[str]] = defaultdict(list)
         self._namespaces: dict[tuple[str, str], list[str]] = defaultdict(list)
         for _, kind, namespace, name in self._resources:
@@ -134,6 +151,10 @@ class Resources:
         """See Lookup. Its port isn't known here: an MCP server behind a Service is taken to be at port 80."""
         return f"http://{name}.{namespace}:80" if (namespace, name) in self._services else ""
 
+    def tool_services(self, namespace: str) -> Iterable[ToolService]:
+        """See Lookup."""
+        return [service for (where, _), service in self._services.items() if service is not None and where == namespace]
+
     def served(self, namespace: str, service: str, port: int) -> str:  # noqa: ARG002 - a laptop has no pods
         """See Lookup."""
         return ""
@@ -141,6 +162,10 @@ class Resources:
     def config(self, namespace: str, name: str, key: str) -> str | None:
         """See Lookup."""
         return self._config_maps.get((namespace, name), {}).get(key)
+
+    def file(self, path: str) -> FileText | None:  # noqa: ARG002 - these objects may be from anywhere
+        """See Lookup."""
+        return None
 
     def secret(self, ref: SecretRef) -> SecretState:
         """See Lookup."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, cast
 
@@ -14,7 +13,7 @@ from kadre.api.kinds.agent_template import AgentTemplate
 from kadre.api.kinds.model_config import ModelConfig, ModelSettings
 from kadre.api.resource import Resource
 from kadre.plan import keys, model_apis
-from kadre.plan.draft import Draft, Entry, Place
+from kadre.plan.draft import Draft, Entry, Place, beside
 from kadre.plan.providers import PROVIDERS, SAMPLING, Defaults
 from kadre.plan.types import ModelPlan, Provider, SecretRef
 from kadre.plan.work import Work
@@ -135,6 +134,7 @@ def _plan(work: Work, fields: _Fields) -> ModelPlan:
         headers=values.get("headers", {}),
         timeout=values.get("timeout", CALL_TIMEOUT),
         tool_calls=_tool_calls(work, fields),
+        context_window=values.get("context_window", 0),
         region=_region(work, values) if provider == "bedrock" else "",
         exported=provider == "bedrock" and keys.trust(work, provider, written) == "exported",
         rules=_rules(fields) if provider == "scripted" else "",
@@ -184,7 +184,7 @@ def _params(work: Work, fields: _Fields, defaults: Defaults) -> dict[str, Any]:
 
 def _rules(fields: _Fields) -> str:
     rules = fields.get("rules")
-    return _beside(rules.place.resource, rules.value) if rules is not None and rules.value else ""
+    return beside(rules.place.resource, rules.value) if rules is not None and rules.value else ""
 
 
 def _region(work: Work, values: dict[str, Any]) -> str:
@@ -202,10 +202,5 @@ def named_rules(resources: Iterable[Resource]) -> list[str]:
         elif isinstance(resource, Agent | AgentTemplate):
             settings = resource.spec.model
         if settings is not None and settings.rules:
-            named.append(_beside(resource, settings.rules))
+            named.append(beside(resource, settings.rules))
     return named
-
-
-def _beside(resource: Resource, rules: str) -> str:
-    """The path of the rules file, taken from the folder of the manifest that names it."""
-    return posixpath.join(posixpath.dirname(resource.source.file), rules)

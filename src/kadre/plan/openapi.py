@@ -6,18 +6,20 @@ a model cannot be given is told, and the operation left out.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
 from kadre.api import reader
 from kadre.api.kinds.tool import OpenApi
-from kadre.api.parts import PATH_PARAMETER
+from kadre.api.parts import PATH_PARAMETER, ConfigMapKeyRef
 from kadre.base import schemas, urls
 from kadre.base.problems import Problem, did_you_mean
-from kadre.plan.draft import Place
+from kadre.plan.draft import Place, beside
 from kadre.plan.names import tool_name
 from kadre.plan.types import ApiTool
 from kadre.plan.work import Work
@@ -82,18 +84,12 @@ def tools(work: Work, place: Place, source: OpenApi, plain: ApiTool) -> tuple[Ap
 
 def _document(work: Work, place: Place, source: OpenApi) -> dict[str, Any] | None:
     value: Any = source.inline
-    ref = source.config_map_key_ref
-    if ref is not None:
-        namespace = place.resource.namespace
-        text = work.lookup.config(namespace, ref.name, ref.key)
-        if text is None:
-            message = f"there is no ConfigMap {namespace}/{ref.name} with the key {ref.key}"
-            fix = f"kubectl create configmap {ref.name} -n {namespace} --from-file={ref.key}=openapi.yaml"
-            work.problem(place.below("configMapKeyRef"), "MissingConfigMap", message, fix)
-            return None
-        wrong: list[Problem] = []
-        read = list(reader.read(text, f"{ref.name}/{ref.key}", wrong))
-        value = read[0].value if len(read) == 1 and not wrong else None
+    if source.config_map_key_ref is not None:
+        value = _of_config_map(work, place.below("configMapKeyRef"), source.config_map_key_ref)
+    elif source.file is not None:
+        value = _of_file(work, place.below("file"), source.file)
+    if value is None:
+        return None
     version = value.get("openapi") if isinstance(value, dict) else None
     if not str(version).startswith("3.") or not isinstance(value, dict) or not isinstance(value.get("paths"), dict):
         message = "this is no OpenAPI 3 document: it needs openapi: 3… and paths:"
@@ -102,6 +98,44 @@ def _document(work: Work, place: Place, source: OpenApi) -> dict[str, Any] | Non
         )
         return None
     return value
+
+
+def _of_config_map(work: Work, place: Place, ref: ConfigMapKeyRef) -> Any:
+    """What the key of the ConfigMap holds; None, and a Problem, where it is not there."""
+    namespace = place.resource.namespace
+    text = work.lookup.config(namespace, ref.name, ref.key)
+    if text is None:
+        message = f"there is no ConfigMap {namespace}/{ref.name} with the key {ref.key}"
+        fix = f"kubectl create configmap {ref.name} -n {namespace} --from-file={ref.key}=openapi.yaml"
+        work.problem(place, "MissingConfigMap", message, fix)
+        return None
+    return _parsed(text, f"{ref.name}/{ref.key}")[0]
+
+
+def _of_file(work: Work, place: Place, written: str) -> Any:
+    """What the file holds; None, and it is told why, where that is not known."""
+    found = work.lookup.file(beside(place.resource, written))
+    if found is None:
+        work.not_yet(
+            f"a file beside a manifest cannot be read here: there are no tools of {written}; have it in a ConfigMap"
+            f" (kubectl create configmap NAME --from-file={posixpath.basename(written)}) and write configMapKeyRef:"
+        )
+        return None
+    if found.fault:
+        work.problem(place, "UnusableFile", f"the OpenAPI document {found.fault}", "correct the path, or the file")
+        return None
+    value, problems = _parsed(found.text, beside(place.resource, written))
+    work.problems.update(dict.fromkeys(problems))
+    return None if problems else value
+
+
+@lru_cache(maxsize=8)
+def _parsed(text: str, name: str) -> tuple[Any, tuple[Problem, ...]]:
+    """The one document in the text, an empty text where there is none, and what is wrong with it as YAML: once for all
+    agents that have its tools."""
+    wrong: list[Problem] = []
+    read = list(reader.read(text, name, wrong))
+    return read[0].value if len(read) == 1 and not wrong else "", tuple(wrong)
 
 
 def _operations(document: Mapping[str, Any]) -> Iterator[_Operation]:

@@ -28,6 +28,8 @@ class Defaults:
     key_needed: bool = False
     """It refuses every call without a key."""
     lacks: frozenset[str] = frozenset()
+    context: int = 128_000
+    """Tokens that its models read at once, where an author does not say: what most of them do, at least."""
 
 
 PROVIDERS: dict[Provider, Defaults] = {
@@ -55,7 +57,7 @@ PROVIDERS: dict[Provider, Defaults] = {
     "vllm": Defaults(endpoint="http://localhost:8000/v1", endpoint_env="VLLM_BASE_URL", key_env="VLLM_API_KEY"),
     "gpustack": Defaults(endpoint="http://localhost/v1", endpoint_env="GPUSTACK_BASE_URL", key_env="GPUSTACK_API_KEY"),
     "scripted": Defaults(),
-    "local": Defaults(),
+    "local": Defaults(context=8192),
 }
 
 ALL = tuple(get_args(Provider))

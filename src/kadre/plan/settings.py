@@ -13,8 +13,13 @@ from kadre.api.parts import check_resources
 from kadre.api.resource import Spec
 from kadre.plan.draft import Draft, Place
 from kadre.plan.models import MODEL_VARIABLES
-from kadre.plan.types import Limits
+from kadre.plan.providers import PROVIDERS
+from kadre.plan.types import Limits, ModelPlan
 from kadre.plan.work import Work
+
+USUAL = Limits()
+TOOL_SHARE = 0.1
+"""Of the model's context, that tools may take where an author does not say: the rest is for the conversation."""
 
 WORKLOAD = (
     *("scaling", "replicas", "resources", "health_check", "observability"),
@@ -30,14 +35,18 @@ ALONE = (
 KAOS_WORKLOAD = ("gateway_route", "pod_spec", "wait_for_dependencies")
 
 
-def limits(spec: AgentSpec) -> Limits:
+def limits(spec: AgentSpec, model: ModelPlan) -> Limits:
     """The bounds the author sets, and the defaults of the others."""
     rates = spec.rate_limits
+    share = TOOL_SHARE if spec.tool_budget is None else spec.tool_budget
+    context = model.context_window or PROVIDERS[model.provider].context
+    room = round(context * share)
     written = {
         "max_steps": spec.max_steps,
         "max_tool_calls": spec.max_tool_calls,
         "deadline": spec.timeout,
         "max_output_bytes": spec.max_output_bytes,
+        "max_tool_tokens": room if room != USUAL.max_tool_tokens else None,
         "on_busy": spec.on_busy,
         "queue_limit": spec.queue_limit,
         "max_concurrent_runs": spec.max_concurrent_runs,

@@ -10,8 +10,9 @@ from kadre.api.dialects.kaos import MCPServer
 from kadre.api.kinds.agent import ToolReference
 from kadre.api.kinds.tool import A2aTool as RemoteAgent
 from kadre.api.kinds.tool import HumanTool as HumanSection
-from kadre.api.kinds.tool import McpTool, Tool, ToolSpec
+from kadre.api.kinds.tool import McpTool, ServiceSelector, Tool, ToolSpec
 from kadre.api.parts import SecretKeyRef
+from kadre.api.services import MARK
 from kadre.plan import api_tools, parameters, retrieval_tools, servers
 from kadre.plan.draft import Draft, Entry, Place
 from kadre.plan.lookup import find
@@ -19,6 +20,8 @@ from kadre.plan.names import tool_name
 from kadre.plan.types import A2aTool, CodeTool, HumanTool, LaunchPlan, McpTools, SecretRef, ToolPlan, UnsupportedTool
 from kadre.plan.work import Work
 
+MOST_SERVERS = 50
+"""Servers that one selector chooses: each is asked by every agent that names it."""
 CALL_TIMEOUT = McpTools(name="").timeout
 ANSWER_TIMEOUT = A2aTool(name="", url="").timeout
 Found = ToolPlan | tuple[ToolPlan, ...]
@@ -111,7 +114,9 @@ def _trusted(plan: ToolPlan) -> ToolPlan:
 def _tool(work: Work, place: Place, name: str, tool: ToolSpec, listed: tuple[str, ...]) -> Found:
     if tool.type == "mcp" and tool.mcp is not None:
         capabilities = listed or tuple(tool.capabilities or ())
-        plain = McpTools(name=name, capabilities=capabilities, granted=True)
+        plain = McpTools(name=name, capabilities=capabilities, granted=True, idempotent=tool.idempotent)
+        if tool.mcp.selector is not None:
+            return _selected(work, place.below("mcp"), tool.mcp, tool.mcp.selector, plain)
         return _mcp(work, place.below("mcp"), tool.mcp, plain)
     if tool.type == "a2a" and tool.a2a is not None:
         return _remote(work, place.below("a2a"), name, tool.a2a, tool.description or "")
@@ -181,6 +186,34 @@ def _mcp(work: Work, place: Place, mcp: McpTool, plain: McpTools) -> McpTools:
         capabilities=plain.capabilities,
         granted=plain.granted,
         timeout=mcp.timeout or CALL_TIMEOUT,
+        retries=plain.retries if mcp.retries is None else mcp.retries,
+        idempotent=plain.idempotent,
+    )
+
+
+def _selected(
+    work: Work, place: Place, mcp: McpTool, selector: ServiceSelector, plain: McpTools
+) -> tuple[McpTools, ...]:
+    """The servers that Services are which it chooses, by name. That there is none stops nothing: one may come."""
+    here = place.below("selector")
+    namespace = place.resource.namespace
+    found = sorted(each for each in work.lookup.tool_services(namespace) if each.has(selector.match_labels))
+    for each in found:
+        if each.fault:
+            message = f"the Service {namespace}/{each.name} is not asked: {each.fault}"
+            work.problem(here, "UnusableService", message, "mend it, or take its label off", "warning")
+    usable = [each for each in found if not each.fault]
+    if not found:
+        labels = {MARK: "true", **selector.match_labels}
+        said = ",".join(f"{key}={value}" for key, value in labels.items())
+        message = f"no Service in namespace {namespace} has the labels {said}: there are no tools"
+        work.problem(here, "NoServices", message, f"kubectl label service NAME -n {namespace} {said}", "warning")
+    if len(usable) > MOST_SERVERS:
+        message = f"{len(usable)} Services are chosen: the first {MOST_SERVERS} by name are asked"
+        work.problem(here, "TooManyServices", message, "choose fewer by matchLabels:", "warning")
+    whole = _mcp(work, place, mcp, msgspec.structs.replace(plain, granted=False))
+    return tuple(
+        msgspec.structs.replace(whole, name=f"{plain.name}/{each.name}", url=each.url) for each in usable[:MOST_SERVERS]
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from kadre.base.problems import Problem
+from kadre.plan import outline
 
 NATIVE_GROUP = "kagent.dev"
 KAOS_GROUP = "kaos.tools"
@@ -29,26 +30,7 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def __repr__(self) -> str:
         """What differs from the defaults, without values that may be secret."""
-        shown = []
-        for field in msgspec.structs.fields(self):
-            value = getattr(self, field.name)
-            if value != _default(field):
-                told = _outline(value) if field.name in self.hidden else repr(value)
-                shown.append(f"{field.name}={told}")
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-
-def _default(field: msgspec.structs.FieldInfo) -> Any:
-    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
-
-
-def _outline(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + "".join(f"{key!r}: …, " for key in value).removesuffix(", ") + "}"
-    if isinstance(value, tuple):
-        return f"({value[0]!r}, …)"
-    scheme, marked, rest = str(value).partition("://")
-    return repr(f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}") if marked and scheme.isalpha() else "…"
+        return outline.shown(self, self.hidden)
 
 
 class AgentKey(msgspec.Struct, frozen=True, order=True):
@@ -100,6 +82,8 @@ class ModelPlan(Data, frozen=True):
     timeout: float = 120.0
     """Seconds without a byte from the model before the call fails."""
     tool_calls: Literal["auto", "native", "shim"] = "auto"
+    context_window: int = 0
+    """Tokens it reads at once; 0: what its provider's usually do."""
     region: str = ""
     exported: bool = False
     """bedrock only: credentials that AWS's own tools find on the machine may sign: the address is Amazon's own."""
@@ -143,6 +127,10 @@ class McpTools(Data, frozen=True, tag_field="kind", tag="mcp"):
     trusted: bool = False
     """The author vouches for it: its answers are no text from outside, nor does such text end what a class allows."""
     timeout: float = 60.0
+    retries: int = 2
+    """How often a call is sent again, within `timeout`, that did nothing, or that may be repeated."""
+    idempotent: bool = False
+    """Its author says of all its tools that they may be repeated."""
 
 
 class AgentTool(Data, frozen=True, tag_field="kind", tag="agent"):
@@ -413,6 +401,8 @@ class Limits(Data, frozen=True):
     """Seconds a run may take, waiting for approval not counted."""
     max_output_bytes: int = 65536
     """Bytes of one tool's answer that reach the model."""
+    max_tool_tokens: int = 12_800
+    """Tokens, about, of tools that are sent with each request; where they are more, most are found by search."""
     max_depth: int = 5
     """Agents in a delegation chain, the first included."""
     max_parallel_tools: int = 8

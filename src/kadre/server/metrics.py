@@ -88,11 +88,16 @@ class Metrics:
         self.rate_limited = counter("llm_rate_limit_errors_total", "Model calls the provider refused for their rate.")
         self.inference = histogram("llm_inference_duration_seconds", "Seconds of one model call.", "model", "provider")
         self.tokens = counter("llm_tokens_total", "Tokens as the provider counted them.", "model", "token_type")
+        self.unsent = counter(
+            "llm_tool_tokens_saved_total", "Tokens, about, of tools that were not sent, being found by search.", "model"
+        )
         self.tool_duration = histogram("tool_execution_duration_seconds", "Seconds of one tool call.", "tool_name")
         self.tool_errors = counter("tool_execution_errors_total", "Tool calls that failed.", "tool_name")
+        what = "MCP servers of that name that are left alone for a while, because their last calls failed."
+        self.circuits = Gauge("tool_server_circuit_open", what, ("server",), registry=registry)
         self._collectors: tuple[Counted | Gauge | Histogram, ...] = (
             *(self.requests, self.errors, self.duration, self.active, self.rate, self.timeouts, self.rate_limited),
-            *(self.inference, self.tokens, self.tool_duration, self.tool_errors),
+            *(self.inference, self.tokens, self.unsent, self.tool_duration, self.tool_errors),
         )
 
     def _series(self, plan: AgentPlan) -> _Of:
@@ -149,6 +154,11 @@ class Metrics:
         if error == "ModelRateLimited":
             series.rate_limited.inc()
 
+    def tools_unsent(self, plan: AgentPlan, tokens: int) -> None:
+        """See Observer."""
+        series = self._series(plan)
+        self.unsent.labels(*series.labels, plan.model.model).inc(tokens)
+
     def tool_called(self, plan: AgentPlan, name: str, seconds: float, error: bool) -> None:
         """See Observer."""
         series = self._series(plan)
@@ -159,6 +169,10 @@ class Metrics:
         bound[0].observe(seconds)
         if error:
             bound[1].inc()
+
+    def circuit(self, server: str, is_open: bool) -> None:
+        """A server of tools is left alone from now on, or no longer."""
+        self.circuits.labels(server).inc(1 if is_open else -1)
 
     def refused(self, plan: AgentPlan, reason: str) -> None:
         """See Observer."""

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from kadre.base.problems import errors
+from kadre.local import resolve as resolving
 from kadre.local.resolve import resolve
 from kadre.local.resolved import Resolved
-from kadre.plan.types import ModelPlan, Override
+from kadre.plan.types import ApiTool, ModelPlan, Override
 
 AGENT = """
 apiVersion: kagent.dev/v1alpha1
@@ -85,3 +86,72 @@ def test_the_folder_of_the_rules_is_watched(tmp_path: Path) -> None:
     made = resolve((str(tmp_path / "agents"),))
     assert {Path(folder).resolve() for folder in made.folders} == {tmp_path, tmp_path / "agents"}
     assert {Path(file).name for file in made.files} == {"a.yaml", "rules.txt"}
+
+
+SHOP = """
+openapi: 3.0.3
+paths:
+  /orders:
+    get: {operationId: listOrders}
+"""
+DESK = """
+apiVersion: kagent.dev/v1alpha1
+kind: Tool
+metadata: {name: shop}
+spec:
+  type: api
+  api: {endpoint: "http://shop:8080/v1", fromOpenAPI: {file: apis/shop.yaml}}
+---
+apiVersion: kagent.dev/v1alpha1
+kind: Agent
+metadata: {name: a}
+spec: {model: {provider: scripted, name: m}, tools: [shop]}
+"""
+
+
+@pytest.mark.requirement("tool-api-openapi")
+def test_an_openapi_file_beside_the_manifest_becomes_tools_and_is_no_manifest(tmp_path: Path) -> None:
+    (tmp_path / "apis").mkdir()
+    (tmp_path / "a.yaml").write_text(DESK)
+    shop = tmp_path / "apis" / "shop.yaml"
+    shop.write_text(SHOP)
+    first = resolve((str(tmp_path),))
+    assert first.problems == []
+    (tool,) = first.plans[0].tools
+    assert isinstance(tool, ApiTool)
+    assert (tool.name, tool.endpoint) == ("listOrders", "http://shop:8080/v1/orders")
+    shop.write_text(SHOP.replace("listOrders", "allOrders"))
+    second = resolve((str(tmp_path / "a.yaml"),))
+    assert [each.name for each in second.plans[0].tools] == ["allOrders"]
+    assert first.fingerprint != second.fingerprint
+    assert {Path(folder).resolve() for folder in second.folders} == {tmp_path, tmp_path / "apis"}
+    assert str(shop) in second.files
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "the OpenAPI document cannot be read: No such file or directory"),
+        (b"\xff\xfe", "the OpenAPI document is not UTF-8"),
+        (b"paths: [", "this is not YAML"),
+        (b"swagger: '2.0'", "this is no OpenAPI 3 document"),
+    ],
+)
+def test_an_openapi_file_that_cannot_be_used_is_told_at_its_place(
+    tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    (tmp_path / "a.yaml").write_text(DESK.replace("apis/shop.yaml", "shop.txt"))
+    if content is not None:
+        (tmp_path / "shop.txt").write_bytes(content)
+    (problem,) = errors(resolve((str(tmp_path),)).problems)
+    assert said in problem.message
+    assert problem.source.file.rpartition("/")[2] in {"a.yaml", "shop.txt"}
+    assert problem.source.line > 0
+
+
+def test_an_openapi_file_may_be_just_as_large_as_a_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolving, "MAX_FILE", 1000)
+    (tmp_path / "a.yaml").write_text(DESK.replace("apis/shop.yaml", "shop.txt"))
+    (tmp_path / "shop.txt").write_text(SHOP + "#" * 1000)
+    (problem,) = errors(resolve((str(tmp_path),)).problems)
+    assert (problem.reason, problem.path) == ("UnusableFile", "spec.api.fromOpenAPI.file")

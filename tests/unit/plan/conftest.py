@@ -24,7 +24,7 @@ def read(text: str, env: Mapping[str, str] | None = None, exported: Mapping[str,
         env,
         exported=exported,
         config_maps={(doc.namespace, doc.name): doc.values for doc in loaded.config_maps},
-        services={(named.namespace, named.name) for named in loaded.ignored if named.kind == "Service"},
+        services=loaded.services,
     )
 
 

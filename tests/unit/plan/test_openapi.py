@@ -211,3 +211,18 @@ def test_a_document_cannot_make_a_plan_without_end(planned: Plan) -> None:
     many = {"openapi": "3.1.0", "paths": {f"/p{n}": {"get": {}} for n in range(200)}}
     (problem,) = planned(tool(json.dumps(many)) + agent("[shop]")).problems
     assert problem.reason == "TooManyOperations"
+
+
+def test_where_there_are_no_files_beside_manifests_a_config_map_is_advised(planned: Plan) -> None:
+    text = """
+---
+apiVersion: kagent.dev/v1alpha1
+kind: Tool
+metadata: {name: shop}
+spec: {type: api, api: {endpoint: "http://shop", fromOpenAPI: {file: apis/shop.yaml}}}
+"""
+    plan = helper(planned(text + agent("[shop]")))
+    assert plan.tools == ()
+    (notice,) = plan.notices
+    assert notice.reason == "NotSupportedYet"
+    assert "kubectl create configmap NAME --from-file=shop.yaml" in notice.message

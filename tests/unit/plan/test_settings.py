@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+import pytest
 
 from kadre.base.problems import errors
 from kadre.plan.build import AllPlanned
@@ -63,6 +64,23 @@ def test_every_limit_that_is_written_is_kept(planned: Plan) -> None:
         requests_per_minute=60,
         tokens_per_minute=100000,
     )
+
+
+@pytest.mark.parametrize(
+    ("spec", "tokens"),
+    [
+        ("toolBudget: 0.5", 64_000),
+        ("toolBudget: 0", 0),
+        ("model: {provider: openai, name: m, contextWindow: 1000}", 100),
+        ("toolBudget: 0.25, model: {provider: openai, name: m, contextWindow: 1000}", 250),
+        ("model: {provider: local, name: m}", 819),
+    ],
+)
+def test_tools_may_take_a_share_of_the_models_context(planned: Plan, spec: str, tokens: int) -> None:
+    text = agent(spec)
+    if "model:" in spec:
+        text = text.replace("model: {provider: ollama, name: m}, ", "")
+    assert helper(planned(text, {"OPENAI_API_KEY": "k"})).limits.max_tool_tokens == tokens
 
 
 def test_a_kaos_agents_limits_are_kept(planned: Plan) -> None:

@@ -85,6 +85,13 @@ def test_a_references_capabilities_come_before_its_tools(planned: Plan) -> None:
     assert (kept.capabilities, narrowed.capabilities) == (("read", "write"), ("read",))
 
 
+def test_how_often_a_call_is_tried_again_is_its_authors_to_say(planned: Plan) -> None:
+    tool = document("Tool", "x", "{type: mcp, mcp: {endpoint: 'http://t', retries: 0, timeout: 5s}, idempotent: true}")
+    assert helper(planned(tool + agent("[x]"))).tools == (
+        McpTools(name="x", url="http://t", granted=True, retries=0, timeout=5.0, idempotent=True),
+    )
+
+
 def test_a_tool_that_is_a_command_is_launched_with_its_environment(planned: Plan) -> None:
     spec = (
         "{type: mcp, mcp: {command: [server, --stdio], env: [{name: MODE, value: fast}, "

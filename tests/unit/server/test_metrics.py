@@ -103,3 +103,18 @@ def test_an_agent_that_is_gone_leaves_no_figures() -> None:
     metrics.hide(made)
     assert metrics.render() == before
     metrics.hide(made)
+
+
+def test_a_server_of_tools_that_is_left_alone_is_counted_until_it_is_not() -> None:
+    metrics = Metrics(FakeClock())
+    for is_open in (True, True, False):
+        metrics.circuit("orders", is_open)
+    assert metrics.registry.get_sample_value("tool_server_circuit_open", {"server": "orders"}) == 1
+
+
+def test_what_a_search_for_tools_saves_is_counted_by_model() -> None:
+    metrics = Metrics(FakeClock())
+    metrics.tools_unsent(plan("one"), 100)
+    metrics.tools_unsent(plan("one"), 50)
+    labels = {"agent": "a", "agent_name": "a", "model": "one"}
+    assert metrics.registry.get_sample_value("llm_tool_tokens_saved_total", labels) == 150

@@ -277,6 +277,10 @@ class AgentSpec(Spec):
     """How long a run may take, waiting for approval not counted; 300s where nothing is written."""
     max_output_bytes: Positive | None = None
     """Bytes of one tool's answer that reach the model; 65536 where nothing is written."""
+    tool_budget: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The share of the model's context that descriptions and schemas of tools may take, from 0 to 1; 0.1 where nothing
+    is written. Where they would take more, those of the largest servers are not sent with every request: the model gets
+    `find_tools`, which finds them by words, and what it found is sent from then on."""
     on_busy: Literal["queue", "reject", "interrupt"] | None = None
     """What happens to a message to a session that is busy: it waits (queue, where nothing is written), is refused with
     409 (reject), or ends the run before it (interrupt)."""

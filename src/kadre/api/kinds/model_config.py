@@ -28,6 +28,9 @@ class ModelSettings(Spec):
     """How freely the model chooses its words, from 0 to 2; not sent where it isn't set."""
     max_tokens: Positive | None = None
     """The most tokens of one answer."""
+    context_window: Positive | None = None
+    """How many tokens the model reads at once, which `toolBudget` is a share of; 128000 where nothing is written, and
+    8192 of provider local."""
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     """Nucleus sampling: only the likeliest tokens that make up this share."""
     top_k: Positive | None = None

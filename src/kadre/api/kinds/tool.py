@@ -57,6 +57,8 @@ class OpenApi(Spec):
     """The document."""
     config_map_key_ref: ConfigMapKeyRef | None = None
     """The key of a ConfigMap that holds it, as YAML or JSON."""
+    file: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    """On a laptop: path of a YAML or JSON file that holds it, from the manifest's folder."""
     operations: list[str] | None = None
     """Which operations are offered, by their `operationId` or a pattern such as `get*`; all where nothing is
     written."""
@@ -164,11 +166,22 @@ class HumanTool(Spec):
     """What the model is answered where nobody does in time; an error where nothing is written."""
 
 
+class ServiceSelector(Spec):
+    """Services of the same namespace that carry the label `kagent.dev/mcp: "true"`. Their port named `mcp`, else
+    `http`, else their only one is asked, at the path of their annotation `kagent.dev/mcp-path`."""
+
+    match_labels: dict[str, str] = Field(default_factory=dict)
+    """Labels that they have besides; every such Service where nothing is written."""
+
+
 class McpTool(Spec):
-    """An MCP server, reached by URL or started as a command."""
+    """An MCP server, reached by URL or started as a command; or those that the labels of Services choose."""
 
     endpoint: Url | None = None
     """Its URL. Without a path it is tried at /mcp, then /sse."""
+    selector: ServiceSelector | None = None
+    """Every MCP server that a Service of the namespace is, as they come and go: each is named `TOOL/SERVICE` in rules.
+    What they offer is not named by anybody, so that what may write is asked for unless `capabilities` allow it."""
     transport: Literal["auto", "http", "sse"] = "auto"
     """Streamable HTTP, server-sent events, or whichever answers."""
     command: list[str] | None = None
@@ -180,7 +193,10 @@ class McpTool(Spec):
     secret_headers: dict[str, SecretKeyRef] | None = None
     """HTTP headers whose whole value is in a Secret."""
     timeout: Duration | None = None
-    """How long one tool call may take."""
+    """How long one tool call may take, its retries included; 60s where nothing is written."""
+    retries: Count | None = None
+    """How often a call is tried again that surely had no effect, or of a tool that the server says only reads or may be
+    repeated; 2 where nothing is written."""
 
 
 class A2aTool(Spec):
@@ -213,7 +229,8 @@ class ToolSpec(Spec):
     """The JSON Schema of the answer. type api: one that strays from it is an error."""
     idempotent: bool = False
     """Whether a call may be repeated when it isn't known whether it happened. type api: every write carries an
-    `Idempotency-Key`, by which a server can tell that it has done it already."""
+    `Idempotency-Key`, by which a server can tell that it has done it already. type mcp: it holds for every tool of the
+    server, besides those of which the server says so."""
     trusted: bool = False
     """Whether you vouch for it: what it answers is then no text from outside, after which writes that only a class of
     capabilities allows are asked for; nor does such text end what a class allows of it."""
@@ -319,11 +336,11 @@ def _check_api(tool: ToolSpec, api: ApiTool, path: str) -> Iterator[Problem]:
 
 def _check_open_api(tool: ToolSpec, api: ApiTool, source: OpenApi, path: str) -> Iterator[Problem]:
     """One document, and nothing that it says itself."""
-    if (source.inline is None) == (source.config_map_key_ref is None):
+    if sum(each is not None for each in (source.inline, source.config_map_key_ref, source.file)) != 1:
         yield Problem(
             "ConflictingFields",
-            "an OpenAPI document is written in place or in a ConfigMap: exactly one of them",
-            fix="write inline: with the document, or configMapKeyRef: with the ConfigMap's name and key",
+            "an OpenAPI document is written in place, in a ConfigMap or in a file: exactly one of them",
+            fix="write inline: with the document, configMapKeyRef: with its name and key, or file: with a path",
             path=f"{path}.api.fromOpenAPI",
         )
     fields = {
@@ -374,11 +391,18 @@ def _check_login(login: Authentication, path: str) -> Iterator[Problem]:
 
 
 def _check_mcp(mcp: McpTool, path: str) -> Iterator[Problem]:
-    if (mcp.endpoint is None) == (not mcp.command):
+    if sum((mcp.endpoint is not None, bool(mcp.command), mcp.selector is not None)) != 1:
         yield Problem(
             "ConflictingFields",
-            "an MCP server is reached by an endpoint or started by a command: exactly one of them",
-            fix="write endpoint: http://… or command: [program, argument, …]",
+            "an MCP server has an endpoint, or is started by a command, or chosen by a selector: exactly one of them",
+            fix="write endpoint: http://…, command: [program, argument, …] or selector: {matchLabels: {…}}",
             path=path,
+        )
+    if mcp.selector is not None and mcp.secret_headers:
+        yield Problem(
+            "SecretToAnyHost",
+            "whoever may make a Service in the namespace would have a secret sent to it",
+            fix="write a Tool with endpoint: for each server that takes one, or remove secretHeaders",
+            path=f"{path}.secretHeaders",
         )
     yield from check_env(mcp.env, f"{path}.env")

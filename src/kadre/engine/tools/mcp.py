@@ -5,19 +5,22 @@ the SDK: that costs most of a second and 45 MB, so it is loaded, in a thread, wh
 
 A connection lives in a task of its own, since the SDK's contexts must be left by the task that entered them; calls go
 to its session straight from the task that makes them. A server that died is connected to again by the next call. What
-was in flight when it died ends `unknown`, and is never sent a second time.
+was in flight when it died ends `unknown`; it is sent again only where the server says that its tool just reads, or may
+be repeated. A server that keeps failing is left alone for a while.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from kadre.base.breaker import Breaker
 from kadre.base.clock import Clock, SystemClock
 from kadre.base.errors import ToolError, shorten
 from kadre.base.retry import Backoff
@@ -31,21 +34,35 @@ from kadre.plan.types import McpTools
 if TYPE_CHECKING:
     from kadre.engine.tools.mcp_session import Session
 
+log = logging.getLogger(__name__)
+
 CONNECT_TIMEOUT = 30.0
 """Seconds until a server has answered who it is; installing it happens before."""
 STEADY = 60.0
 """Seconds a connection must have held for its end not to count as one more failure to start."""
 RESTARTS = Backoff(attempts=1_000_000_000, first=0.5, limit=30.0)
 """Waits before a process that ended is started again; the first restart is at once."""
+FIRST_WAIT, LONGEST_WAIT = 0.2, 2.0
+"""Seconds before a call is sent again: a server that is replaced is away for about as long."""
+
+OnCircuit = Callable[[str, bool], None]
+"""Is told of a server, by its name, that it is left alone from now on (True), and that it is no longer."""
 
 
 class McpPool:
     """Every MCP server this process talks to. Toolsets of one address, or of one launch, share a session."""
 
-    def __init__(self, secrets: SecretReader, launch: Launch | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        secrets: SecretReader,
+        launch: Launch | None = None,
+        clock: Clock | None = None,
+        on_circuit: OnCircuit | None = None,
+    ) -> None:
         self._secrets = secrets
         self._launch = launch
         self._clock = clock or SystemClock()
+        self._on_circuit = on_circuit
         self._servers: dict[bytes, Server] = {}
         self._tasks = Tasks("mcp")
 
@@ -61,10 +78,10 @@ class McpPool:
         key = msgspec.json.encode(same, order="sorted")
         server = self._servers.get(key)
         if server is None:
-            server = Server(plan.name, lambda: self._target(plan), self._tasks, self._clock)
+            server = Server(plan.name, lambda: self._target(plan), self._tasks, self._clock, self._on_circuit)
             self._servers[key] = server
         server.users += 1
-        return McpToolset(plan.name, plan.timeout, server, lambda: self._release(key, server))
+        return McpToolset(plan, server, lambda: self._release(key, server))
 
     async def _target(self, plan: McpTools) -> Target:
         if plan.launch is not None:
@@ -97,9 +114,9 @@ class McpPool:
 class McpToolset:
     """One agent's use of one server."""
 
-    def __init__(self, name: str, timeout: float, server: Server, release: Callable[[], Awaitable[None]]) -> None:
-        self.name = name
-        self._timeout = timeout
+    def __init__(self, plan: McpTools, server: Server, release: Callable[[], Awaitable[None]]) -> None:
+        self.name = plan.name
+        self._plan = plan
         self._server = server
         self._release: Callable[[], Awaitable[None]] | None = release
         self._base: Sequence[ToolSpec] = ()
@@ -119,19 +136,61 @@ class McpToolset:
         """See Toolset. The last tools known are offered while the server is away."""
         base = await self._server.tools()
         if base is not self._base:
-            self._specs = tuple(msgspec.structs.replace(spec, server=self.name) for spec in base)
+            self._specs = tuple(map(self._spec, base))
             self._base = base
         return self._specs
 
+    def _spec(self, spec: ToolSpec) -> ToolSpec:
+        return msgspec.structs.replace(spec, server=self.name, idempotent=spec.idempotent or self._plan.idempotent)
+
     async def call(self, name: str, arguments: dict[str, Any], context: CallContext) -> ToolOutput:  # noqa: ARG002
         """See Toolset."""
-        return await self._server.call(name, arguments, self._timeout)
+        spec = next((each for each in self._specs if each.name == name), None)
+        repeatable = spec is not None and bool(spec.read_only or spec.idempotent)
+        return await self._server.call(name, arguments, Tries(self._plan, repeatable))
 
     async def aclose(self) -> None:
         """See Toolset. The server is left alone where another toolset uses it."""
         release, self._release = self._release, None
         if release is not None:
             await release()
+
+
+class Tries:
+    """What is left of one call: seconds in which answers are waited for, and the next try; connecting has its own.
+
+    `repeatable`: it may be sent again where it may have happened.
+    """
+
+    def __init__(self, plan: McpTools, repeatable: bool) -> None:
+        self.left = plan.timeout
+        self._repeatable = repeatable
+        self._backoff = Backoff(attempts=plan.retries + 1, first=FIRST_WAIT, limit=LONGEST_WAIT)
+        self._attempt = 1
+        self._renewed = False
+        self._lost = False
+
+    def again(self, error: ToolError, seconds: float) -> float | None:
+        """After how long to send it again, `seconds` having been spent on a try that failed so; None: not again."""
+        self.left -= seconds
+        self._lost = self._lost or error.unknown
+        if not isinstance(error, CallFailed):
+            return None
+        if error.stale:  # at once, on a new connection, and once
+            renewed, self._renewed = self._renewed, True
+            return None if renewed else 0.0
+        delay = self._backoff.delay(self._attempt)
+        if delay is None or delay >= self.left or not (error.unsent or (error.unknown and self._repeatable)):
+            return None
+        self._attempt += 1
+        self.left -= delay
+        return delay
+
+    def told(self, error: ToolError) -> ToolError:
+        """The error of the last try, as that of all."""
+        if error.unknown or not self._lost:
+            return error
+        return ToolError(f"{error}; before that the call was sent, and whether it happened is not known", unknown=True)
 
 
 class _Link:
@@ -149,9 +208,19 @@ class _Link:
 class Server:
     """One server and, while it is in use, the session with it."""
 
-    def __init__(self, name: str, target: Callable[[], Awaitable[Target]], tasks: Tasks, clock: Clock) -> None:
+    def __init__(
+        self,
+        name: str,
+        target: Callable[[], Awaitable[Target]],
+        tasks: Tasks,
+        clock: Clock,
+        on_circuit: OnCircuit | None = None,
+    ) -> None:
         self.name = name
         self.users = 0
+        self._breaker = Breaker()
+        self._on_circuit = on_circuit
+        self._last_failure = ""
         self._target = target
         self._tasks = tasks
         self._clock = clock
@@ -175,7 +244,7 @@ class Server:
 
     async def tools(self) -> tuple[ToolSpec, ...]:
         """The tools it offers, under its own names; the same object until they change. Raises ToolError."""
-        if self._tools is not None and self.ready:
+        if self._tools is not None and (self.ready or self._breaker.is_open):
             return self._tools
         async with self._listing:
             try:
@@ -200,17 +269,54 @@ class Server:
         if (found, notice) != (self._tools, self.notice):
             self._tools, self.notice = found, notice
 
-    async def call(self, name: str, arguments: dict[str, Any], seconds: float) -> ToolOutput:
-        """Call a tool, waiting at most that many seconds. Raises ToolError."""
-        for last in (False, True):
-            session = await self._session()
+    async def call(self, name: str, arguments: dict[str, Any], tries: Tries) -> ToolOutput:
+        """Call a tool, again where that is safe. Raises ToolError, `unknown` where one try may have happened."""
+        wait = self._breaker.wait(self._clock.monotonic())
+        if wait > 0:
+            last = f"its last {self._breaker.failures} calls failed, the last with: {self._last_failure}"
+            raise ToolError(f"{self.name} is left alone for {wait:.0f} s more, and nothing was sent: {last}")
+        while True:
+            started = self._clock.monotonic()
             try:
-                return await session.call(name, arguments, seconds)
-            except CallFailed as error:
-                self._drop_if_broken(session, error)
-                if last or not (error.unsent and error.broken):
-                    raise ToolError(f"{self.name}: {error}", unknown=error.unknown) from error
-        raise AssertionError("unreachable")
+                output = await self._send(name, arguments, tries.left)
+            except ToolError as error:
+                delay = None if self._breaker.is_open else tries.again(error, self._clock.monotonic() - started)
+                if delay is None:
+                    self._count(error)
+                    raise tries.told(error) from error
+            else:
+                self._count(None)
+                return output
+            if delay:
+                await self._clock.sleep(delay)
+
+    async def _send(self, name: str, arguments: dict[str, Any], seconds: float) -> ToolOutput:
+        session = await self._session()
+        try:
+            return await session.call(name, arguments, seconds)
+        except CallFailed as error:
+            self._drop_if_broken(session, error)
+            raise error.of(self.name) from error
+
+    def _count(self, error: ToolError | None) -> None:
+        """Heed what came of a call: that its server did its part, whatever it said, or did not."""
+        was_open = self._breaker.is_open
+        if error is None or (isinstance(error, CallFailed) and not error.server_failed):
+            self._breaker.succeeded()
+        elif isinstance(error, CallFailed):
+            self._last_failure = str(error)
+            self._breaker.failed(self._clock.monotonic())
+        if self._breaker.is_open != was_open:
+            self._tell(open_now=self._breaker.is_open)
+
+    def _tell(self, *, open_now: bool) -> None:
+        if open_now:
+            seconds = self._breaker.cool_down
+            log.warning("%s is left alone for %.0f s: %s", self.name, seconds, self._last_failure)
+        else:
+            log.info("%s is called again", self.name)
+        if self._on_circuit is not None:
+            self._on_circuit(self.name, open_now)
 
     def _drop_if_broken(self, session: Session, error: ToolError) -> None:
         link = self._link
@@ -293,6 +399,9 @@ class Server:
         """End the connection, and the process where one was started."""
         self._closed = True
         self._link = None
+        if self._breaker.is_open:
+            self._breaker.succeeded()
+            self._tell(open_now=False)
         links = list(self._links)
         for link in links:
             link.stop.set()

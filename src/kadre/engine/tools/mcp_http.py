@@ -27,6 +27,8 @@ REFUSED = -31003
 """The server answered with an HTTP error instead of looking at the request."""
 LOST = -31004
 """The request was sent; the answer did not come back."""
+BUSY = -31005
+"""The server, or a proxy before it, says that it did nothing now and may later."""
 
 CONNECT_TIMEOUT = 10.0
 """Seconds to open a connection."""
@@ -34,7 +36,7 @@ CONNECT_TIMEOUT = 10.0
 # One for all clients, made while this module is loaded, outside the event loop: each takes 20 ms and 1 MB.
 _TLS = httpx2.create_ssl_context()
 _TLS.set_alpn_protocols(["http/1.1"])
-_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol)
+NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol)
 _BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 # Statuses by which a server, or a proxy before it, says that nothing was done.
 _NOTHING_DONE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
@@ -63,7 +65,7 @@ class Client(_Base):
         try:
             response = await super().send(request, **options)
             return _refusal(request, response) if response.status_code >= HTTPStatus.BAD_REQUEST else response
-        except _NOT_SENT as error:
+        except NOT_SENT as error:
             return _answer(request, 502, UNSENT, f"cannot be reached: {_text(error)}")
         except TooLarge as error:
             return _answer(request, 502, LOST, _text(error))
@@ -130,7 +132,8 @@ def _refusal(request: httpx2.Request, response: httpx2.Response) -> httpx2.Respo
         return _answer(request, status, EXPIRED, "the server answered HTTP 401 Unauthorized: it wants another key")
     if _is_rpc_error(body):
         return httpx2.Response(status, headers={"content-type": "application/json"}, content=body, request=request)
-    code = LOST if status >= HTTPStatus.INTERNAL_SERVER_ERROR and status not in _NOTHING_DONE else REFUSED
+    code = LOST if status >= HTTPStatus.INTERNAL_SERVER_ERROR else REFUSED
+    code = BUSY if status in _NOTHING_DONE else code
     return _answer(request, status, code, f"the server answered HTTP {status} {response.reason_phrase}".rstrip())
 
 

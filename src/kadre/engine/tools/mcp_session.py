@@ -41,7 +41,7 @@ _RELISTEN = 5.0
 """Seconds before a lost stream of change events is opened again."""
 # JSON-RPC codes after which the call may have had its effect, and those after which it cannot have.
 _UNKNOWN = frozenset({types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT, types.PARSE_ERROR, mcp_http.LOST})
-_UNSENT = frozenset({mcp_http.UNSENT, mcp_http.EXPIRED})
+_UNSENT = frozenset({mcp_http.UNSENT, mcp_http.EXPIRED, mcp_http.BUSY})
 _INFO = types.Implementation(name="kadre", version="1")
 
 _TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
@@ -155,7 +155,7 @@ class Session:
 async def connected(name: str, target: Target, changed: Callable[[], None], seconds: float) -> AsyncIterator[Session]:
     """A session with the target; `changed` is called when its tools may have. Enter and leave it in one task.
 
-    Raises ToolError where no session comes about within that many seconds.
+    Raises ToolError where no session comes about within that many seconds: CallFailed where nobody listens there.
     """
     ended = End()
     watch = _Watch(name, changed, ended)
@@ -168,6 +168,8 @@ async def connected(name: str, target: Target, changed: Callable[[], None], seco
                     client = await _by_command(stack, target, watch)
         except TimeoutError:
             raise ToolError(f"{name}: no answer from the MCP server within {seconds:g} s") from None
+        except CallFailed as error:
+            raise error.of(name) from error
         except ToolError as error:
             raise ToolError(f"{name}: {error}") from error
         except Exception as error:
@@ -190,7 +192,7 @@ async def _by_address(stack: AsyncExitStack, target: Address, watch: _Watch) -> 
     def sse_http(*_: object, **__: object) -> mcp_http.SseClient:
         return mcp_http.SseClient(target.url, target.headers, watch.ended)
 
-    tried = []
+    tried, refused = [], False
     for url, kind in candidates(target):
         try:
             async with AsyncExitStack() as attempt:
@@ -208,9 +210,12 @@ async def _by_address(stack: AsyncExitStack, target: Address, watch: _Watch) -> 
             watch.ended.clear()
             error = _innermost(raised)
             tried.append(f"{shown(url)} ({_said(error)})")
+            refused = isinstance(error, mcp_http.NOT_SENT)
             if isinstance(error, MCPError) and error.code == mcp_http.UNSENT:
+                refused = True
                 break
-    raise ToolError(f"no MCP server at {' nor '.join(tried)}")
+    message = f"no MCP server at {' nor '.join(tried)}"
+    raise CallFailed(message, unsent=True) if refused else ToolError(message)
 
 
 async def _by_command(stack: AsyncExitStack, target: Command, watch: _Watch) -> Client:

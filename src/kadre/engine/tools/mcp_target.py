@@ -54,7 +54,8 @@ def shown(url: str) -> str:
 class CallFailed(ToolError):
     """A call that got no answer.
 
-    `broken`: the connection is of no use any more; `unsent`: it may be made again; `late`: time was up.
+    `broken`: the connection is of no use any more; `unsent`: nothing was done, and it may be made again; `late`: time
+    was up.
     """
 
     def __init__(
@@ -64,3 +65,19 @@ class CallFailed(ToolError):
         self.unsent = unsent
         self.late = late
         super().__init__(message, unknown=unknown)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the server knows this connection no longer: a new one may do, at once."""
+        return self.unsent and self.broken
+
+    @property
+    def server_failed(self) -> bool:
+        """Whether the server did not do its part: it is away, too slow, too busy, or breaks off."""
+        return self.unknown or (self.unsent and not self.broken)
+
+    def of(self, name: str) -> CallFailed:
+        """The same, with the name of the server."""
+        return CallFailed(
+            f"{name}: {self}", unknown=self.unknown, broken=self.broken, unsent=self.unsent, late=self.late
+        )
