@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -87,6 +88,8 @@ class Results(msgspec.Struct, kw_only=True):
 
     machine: dict[str, str]
     versions: dict[str, str]
+    durability: str = "async"
+    """LangGraph's: when it writes a checkpoint."""
     notes: list[str] = []
     cells: list[Cell] = []
 
@@ -233,7 +236,8 @@ def _parts(found: Results) -> Iterator[str]:
     rounds = len({cell.round for cell in found.cells})
     yield (
         f"Medians of {rounds} rounds; a session has {TURNS} turns of {MESSAGES} messages. `more` is what there is more"
-        " of than with nothing kept, in the same round. CPU is of the side's process and of the server's.\n"
+        " of than with nothing kept, in the same round. CPU is of the side's process and of the server's."
+        f" LangGraph's durability is `{found.durability}`.\n"
     )
     for at_once in dict.fromkeys(cell.at_once for cell in found.cells):
         yield f"## {at_once} session{'s' if at_once > 1 else ''} at once\n"
@@ -272,13 +276,14 @@ def _targets(found: Results) -> Iterator[Sequence[str]]:
                 yield (f"{title}, {at_once} at once: {what}", f"<= {BOUND:g} x", figure(value, 2), mark)
 
 
-def run(rounds: int, names: Sequence[str], sessions: dict[int, int]) -> Results:
+def run(rounds: int, names: Sequence[str], sessions: dict[int, int], durability: str) -> Results:
     """Measure. `sessions`: as SESSIONS."""
+    os.environ["BENCH_DURABILITY"] = durability
     versions = {}
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-    found = Results(machine=machine.describe(Path(tempfile.gettempdir())), versions=versions)
+    found = Results(machine=machine.describe(Path(tempfile.gettempdir())), versions=versions, durability=durability)
     with ExitStack() as stack:
         bench = Bench(stack, names, found)
         bench.warm()
@@ -296,17 +301,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one short round, as a smoke test")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--stores", default=",".join(STORES), help="some of these (default: all)")
+    parser.add_argument(
+        "--durability", choices=["async", "sync"], default="async", help="of LangGraph (default: async, as it is there)"
+    )
     parser.add_argument("--out", type=Path, help="folder for the report and the raw figures (default: not kept)")
     given = parser.parse_args()
-    found = (
-        run(1, given.stores.split(","), {1: 1, 4: 4})
-        if given.quick
-        else run(given.rounds, given.stores.split(","), SESSIONS)
-    )
+    rounds, sessions = (1, {1: 1, 4: 4}) if given.quick else (given.rounds, SESSIONS)
+    found = run(rounds, given.stores.split(","), sessions, given.durability)
     text = render(found)
     print(text)
     if given.out:
-        name = f"checkpoints-{found.machine['date'][:10]}"
+        sync = "" if given.durability == "async" else f"{given.durability}-"
+        name = f"checkpoints-{sync}{found.machine['date'][:10]}"
         (given.out / f"{name}.md").write_text(text)
         (given.out / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from benchmarks import conversation
 from benchmarks.conversation import ANSWERS, MODEL_SECONDS, QUESTIONS, RESULTS, TOOL, USED, Script
 
 CONNECTIONS = 4
+DURABILITY = os.environ.get("BENCH_DURABILITY", "async")
+"""When a checkpoint is written: while the next step runs, which is the default, or before it (`sync`)."""
 
 
 def graph(script: Script, checkpointer: Any) -> Any:
@@ -64,7 +67,8 @@ class LangGraph:
             after = await self._graph.ainvoke({"messages": [*self._said.get(session, ()), said]})
             self._said[session] = after["messages"]
         else:
-            await self._graph.ainvoke({"messages": [said]}, {"configurable": {"thread_id": session}})
+            thread = {"configurable": {"thread_id": session}}
+            await self._graph.ainvoke({"messages": [said]}, thread, durability=DURABILITY)
         return session
 
     async def kept(self, session: str) -> int:
