@@ -116,8 +116,9 @@ async def sqlite(memories: Memories) -> AsyncIterator[Subject]:
         await store.aclose()
 
 
-SERVER = "shared_buffers = 1GB\nmaintenance_work_mem = 1GB\n"
-"""Of PostgreSQL: what is searched fits in its memory, and so does the index while it is built."""
+SERVER = "shared_buffers = 1GB\nmaintenance_work_mem = 1GB\ndynamic_shared_memory_type = mmap\n"
+"""Of PostgreSQL: what is searched fits in its memory, and so does the index while it is built, which takes more than
+containers have at /dev/shm."""
 
 
 @contextlib.asynccontextmanager
