@@ -121,6 +121,11 @@ bench-operator: .venv/.bench ## Measure the controller beside a floor that sends
 	@$(BIN)/python -m benchmarks.reconcile --out benchmarks/results
 	@$(BIN)/python -m benchmarks.first_ready
 
+.PHONY: bench-memory
+bench-memory: .venv/.bench ## Measure what keeping a turn costs beside LangGraph's checkpointers, and recalling memories
+	@$(BIN)/python -m benchmarks.checkpoints --out benchmarks/results
+	@$(BIN)/python -m benchmarks.recall --stores sqlite,pgvector,milvus --out benchmarks/results
+
 # What `gen` writes; `verify` compares these folders only, so that work in progress elsewhere does not matter.
 GENERATED := docs/reference tests/golden src/kadre/operator/installation.yaml
 

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -109,12 +109,11 @@ class Process:
 
     def cpu(self) -> float:
         """Seconds of CPU so far, user and system, of it and all it started, ended ones included."""
-        fields = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self._tree())
-        return sum(sum(map(int, stat[11:15])) for stat in fields) / TICKS
+        return cpu(self._popen.pid)
 
     def rss(self, *, children: bool = True) -> float:
         """MiB of resident memory now, of it and all it started, or without those."""
-        pids = self._tree() if children else (self._popen.pid,)
+        pids = _tree(self._popen.pid) if children else (self._popen.pid,)
         return sum(_status(pid, "VmRSS") for pid in pids) / 1024
 
     def stop(self) -> None:
@@ -128,13 +127,20 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
 
-    def _tree(self) -> Iterator[int]:
-        waiting = [self._popen.pid]
-        while waiting:
-            pid = waiting.pop()
-            yield pid
-            for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                waiting += map(int, children.read_text().split())
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU so far, user and system, of that process and all it started, ended ones included."""
+    fields = (Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in _tree(pid))
+    return sum(sum(map(int, stat[11:15])) for stat in fields) / TICKS
+
+
+def _tree(root: int) -> Iterator[int]:
+    waiting = [root]
+    while waiting:
+        pid = waiting.pop()
+        yield pid
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            waiting += map(int, children.read_text().split())
 
 
 def ask(port: int, shot: load.Shot) -> tuple[int, bytes]:
@@ -160,47 +166,72 @@ def free_port() -> int:
         return port
 
 
-class Loader:
-    """The load generator's process; another one takes its place where it gives no answer."""
+class Worker:
+    """A program that answers every line it is given with one of its own."""
 
-    def __init__(self, cpus: set[int]) -> None:
-        self._cpus = cpus
-        self._popen = self._started()
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._popen.pid
-
-    def _started(self) -> subprocess.Popen[bytes]:
-        popen = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.load"],
+    def __init__(self, command: Sequence[str], cpus: set[int] | None = None) -> None:
+        """Start it; on these cores, where they are given."""
+        self._popen = subprocess.Popen(
+            command,
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
             preexec_fn=_end_with_parent,  # noqa: PLW1509 - there are no threads
         )
-        os.sched_setaffinity(popen.pid, self._cpus)
-        return popen
+        if cpus:
+            os.sched_setaffinity(self._popen.pid, cpus)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._popen.pid
+
+    def ask(self, line: bytes, seconds: float) -> bytes:
+        """Its answer to a line. Raises TimeoutError, and EOFError or OSError where it has ended."""
+        return _exchange(self._popen, line + b"\n", seconds)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._popen.kill()
+        self.stop()
+
+    def stop(self) -> None:
+        """End it: it is told by the end of what it reads."""
+        _pipe(self._popen.stdin).close()
+        self._popen.wait(10)
+        _pipe(self._popen.stdout).close()
+
+
+class Loader:
+    """The load generator's process; another one takes its place where it gives no answer."""
+
+    def __init__(self, cpus: set[int]) -> None:
+        self._cpus = cpus
+        self._worker = self._started()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._worker.pid
+
+    def _started(self) -> Worker:
+        return Worker([sys.executable, "-m", "benchmarks.load"], self._cpus)
 
     def run(self, job: load.Job) -> load.Outcome:
         """Send a job and wait for its end. Raises RuntimeError where that does not come: the job is not measured."""
         seconds = 2 * job.timeout + PATIENCE  # it may use up its time for connecting, and again for sending
         try:
-            answer = _exchange(self._popen, msgspec.json.encode(job) + b"\n", seconds)
+            answer = self._worker.ask(msgspec.json.encode(job), seconds)
         except (OSError, EOFError) as error:
-            self._popen.kill()
-            self.stop()
-            self._popen = self._started()
+            self._worker.kill()
+            self._worker = self._started()
             raise RuntimeError(f"the load generator did not answer within {seconds:g} s ({error!r})") from error
         return msgspec.json.decode(answer, type=load.Outcome)
 
     def stop(self) -> None:
         """End it."""
-        _pipe(self._popen.stdin).close()
-        self._popen.wait(10)
-        _pipe(self._popen.stdout).close()
+        self._worker.stop()
 
 
 def _exchange(popen: subprocess.Popen[bytes], line: bytes, seconds: float) -> bytes:

@@ -18,11 +18,11 @@ def render(found: Results) -> str:
 
 def _parts(found: Results) -> Iterator[str]:
     yield "# Turns: Kadre beside a floor and its rivals\n"
-    yield from _table(("machine", ""), list(found.machine.items()))
+    yield from table(("machine", ""), list(found.machine.items()))
     versions = [
         (name, ", ".join(f"{k} {v}" for k, v in libraries.items())) for name, libraries in found.versions.items()
     ]
-    yield from _table(("system", "versions"), versions)
+    yield from table(("system", "versions"), versions)
     effort = found.effort
     if effort.smoke:
         yield "A smoke test: too short for its figures to mean much.\n"
@@ -55,18 +55,18 @@ def _turns(found: Results) -> Iterator[str]:
                     (
                         str(concurrency),
                         found.systems[system],
-                        _figure(found.median(system, *at, "cpu_ms"), 2),
-                        _figure(found.ratio(system, "floor", *at, "cpu_ms"), 2),
-                        _figure(found.median(system, *at, "p50_ms"), 2),
-                        _figure(found.median(system, *at, "p99_ms"), 2),
-                        _figure(found.median(system, *at, "rate"), 0),
-                        _figure(found.ratio(system, "floor", *at, "rate"), 2),
+                        figure(found.median(system, *at, "cpu_ms"), 2),
+                        figure(found.ratio(system, "floor", *at, "cpu_ms"), 2),
+                        figure(found.median(system, *at, "p50_ms"), 2),
+                        figure(found.median(system, *at, "p99_ms"), 2),
+                        figure(found.median(system, *at, "rate"), 0),
+                        figure(found.ratio(system, "floor", *at, "rate"), 2),
                         str(sum(cell.lost for cell in same)),
                     )
                 )
         if rows:
             yield f"## {scenario.title}\n"
-            yield from _table(header, rows)
+            yield from table(header, rows)
 
 
 def _starts(found: Results) -> Iterator[str]:
@@ -74,7 +74,7 @@ def _starts(found: Results) -> Iterator[str]:
     for system, process in dict.fromkeys((start.system, start.process) for start in found.starts):
         slowest = max(start.seconds for start in found.starts if (start.system, start.process) == (system, process))
         median, rss = found.start(system, process, "seconds"), found.start(system, process, "rss_mib")
-        rows.append((found.systems[system], process, _figure(median, 2), _figure(slowest, 2), _figure(rss, 1)))
+        rows.append((found.systems[system], process, figure(median, 2), figure(slowest, 2), figure(rss, 1)))
     header = ("system", "process", "s to first answer", "slowest", "MiB")
     yield from _section("## Start and memory at rest\n", header, rows)
 
@@ -87,7 +87,7 @@ def _bursts(found: Results) -> Iterator[str]:
 
 def _kept(found: Results) -> Iterator[str]:
     sessions = [
-        (found.systems[seen.system], str(count), _figure(after, 1), f"{100 * (after / before - 1):.1f} %")
+        (found.systems[seen.system], str(count), figure(after, 1), f"{100 * (after / before - 1):.1f} %")
         for seen in found.sessions
         for count, before, after in (
             (seen.warm, seen.warm_mib, seen.warm_mib),
@@ -101,9 +101,9 @@ def _kept(found: Results) -> Iterator[str]:
         (
             found.systems[fleet.system],
             str(fleet.agents),
-            _figure(fleet.seconds, 2),
-            _figure(fleet.first_mib, 1),
-            _figure(fleet.rss_mib, 1),
+            figure(fleet.seconds, 2),
+            figure(fleet.first_mib, 1),
+            figure(fleet.rss_mib, 1),
         )
         for fleet in found.fleets
     ]
@@ -118,9 +118,9 @@ def _burst_row(found: Results, system: str) -> Row:
         str(bursts[0].turns),
         str(len(bursts)),
         str(sum(burst.lost for burst in bursts)),
-        _figure(middle(burst.p50_ms for burst in bursts), 1),
-        _figure(middle(burst.p99_ms for burst in bursts), 1),
-        _figure(middle(burst.p99_ms / burst.p50_ms for burst in bursts if burst.p50_ms), 2),
+        figure(middle(burst.p50_ms for burst in bursts), 1),
+        figure(middle(burst.p99_ms for burst in bursts), 1),
+        figure(middle(burst.p99_ms / burst.p50_ms for burst in bursts if burst.p50_ms), 2),
     )
 
 
@@ -130,7 +130,7 @@ def _targets(found: Results) -> Iterator[str]:
         value = target.value(found)
         mark = "not measured" if value is None else "met" if target.met(value) else "NOT MET"
         limit = f"{'<=' if target.at_most else '>='} {target.limit:g} {target.unit}"
-        rows.append((target.text, limit, _figure(value, 2), mark))
+        rows.append((target.text, limit, figure(value, 2), mark))
     yield from _section("## Targets\n", ("target", "limit", "measured", ""), rows)
     yield f"{REFERENCE}\n"
 
@@ -138,10 +138,10 @@ def _targets(found: Results) -> Iterator[str]:
 def _section(title: str, header: Row, rows: Sequence[Row]) -> Iterator[str]:
     if rows:
         yield title
-        yield from _table(header, rows)
+        yield from table(header, rows)
 
 
-def _table(header: Row, rows: Sequence[Row]) -> Iterator[str]:
+def table(header: Row, rows: Sequence[Row]) -> Iterator[str]:
     """A Markdown table with columns padded to one width, numbers to the right."""
     widths = [max(len(row[at]) for row in (header, *rows)) for at in range(len(header))]
     right = [bool(rows) and all(_is_number(row[at]) for row in rows) for at in range(len(header))]
@@ -160,5 +160,6 @@ def _is_number(cell: str) -> bool:
     return cell.removesuffix(" %").replace(".", "", 1).removeprefix("-").isdigit() or cell == "-"
 
 
-def _figure(value: float | None, digits: int) -> str:
+def figure(value: float | None, digits: int) -> str:
+    """With so many digits after the point; a dash for none."""
     return "-" if value is None else f"{value:.{digits}f}"

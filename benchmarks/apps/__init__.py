@@ -1,7 +1,8 @@
-"""The web applications around the floor and the rivals' libraries; each runs in a server process of its own.
+"""The web applications around the floor and the rivals' libraries, and the two sides of `benchmarks.checkpoints`; each
+runs in a process of its own.
 
-They are written as their libraries' guides do, and keep a session as the messages of its last turns in a dict, which
-costs nothing: what is compared is the turn, not the store.
+The applications are written as their libraries' guides do, and keep a session as the messages of its last turns in a
+dict, which costs nothing: what is compared is the turn, not the store.
 """
 
 from __future__ import annotations

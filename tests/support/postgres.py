@@ -48,13 +48,14 @@ class Cluster:
     """Started by `with`, stopped and deleted after it. Root may not run a server: for root another user does.
 
     `address`: of this machine, where others reach it with its password; without one it listens at no port.
-    `programs_in`: where the server's programs are, if not this machine's own.
+    `programs_in`: where the server's programs are, if not this machine's own. `settings`: lines of its configuration
+    that are set besides.
     """
 
-    def __init__(self, address: str = "", programs_in: Path | None = None) -> None:
+    def __init__(self, address: str = "", programs_in: Path | None = None, settings: str = "") -> None:
         found = programs_in or programs()
         assert found is not None
-        self._programs = found
+        self._programs, self._settings = found, settings
         # Not below pytest's folder: only its owner may enter that, and a socket's path has at most 107 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="kadre-pg-"))
         self._data = self.folder / "data"
@@ -71,7 +72,7 @@ class Cluster:
         how = ["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", f"--pwfile={password}"]
         self._run("initdb", "--username=postgres", *how)
         with (self._data / "postgresql.conf").open("a") as conf:
-            conf.write(f"{SETTINGS}listen_addresses = '{self._address}'\nport = {self._port}\n")
+            conf.write(f"{SETTINGS}listen_addresses = '{self._address}'\nport = {self._port}\n{self._settings}\n")
         (self._data / "pg_hba.conf").write_text(HBA)
         self.start()
         return self
@@ -158,6 +159,11 @@ class Cluster:
             assert select.select([watch], [], [], SECONDS)[0]
             os.close(watch)
         self._server.wait(SECONDS)
+
+    @property
+    def pid(self) -> int:
+        """Its first process, the parent of all the others."""
+        return self._server.pid
 
     @property
     def socket(self) -> Path:

@@ -20,17 +20,20 @@ SECONDS = 30
 PROGRAM = "redis-server"
 SOCKET = "redis.sock"
 FILES = "appendonlydir"
+READY = (b"ready to accept connections at", b"ready to accept connections unix")
+"""At the socket, which it says last: as Redis says it up to 7.0, and since."""
 SETTINGS = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
 
 
 class RedisServer:
     """Started by `with`, stopped and deleted after it. `settings`: what it is told besides, as on its command line.
 
-    `address`: of this machine, where it listens at a port too; `tls`: which is encrypted.
+    `address`: of this machine, where it listens at a port too; `tls`: which is encrypted. `program`: the server's, if
+    not this machine's own.
     """
 
-    def __init__(self, *settings: str, address: str = "", tls: bool = False) -> None:
-        found = shutil.which(PROGRAM)
+    def __init__(self, *settings: str, address: str = "", tls: bool = False, program: Path | None = None) -> None:
+        found = program or shutil.which(PROGRAM)
         assert found is not None
         self._program = found
         # Not below pytest's folder: a socket's path has at most 107 characters.
@@ -56,6 +59,11 @@ class RedisServer:
         return self.folder / SOCKET
 
     @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._server.pid
+
+    @property
     def url(self) -> str:
         """The address of its socket."""
         return f"unix://{self.socket}"
@@ -75,7 +83,7 @@ class RedisServer:
         lines = []
         for line in said:
             lines.append(line.decode(errors="replace"))
-            if b"ready to accept connections at" in line.lower():  # at the socket, which it says last
+            if any(ready in line.lower() for ready in READY):
                 threading.Thread(target=_drain, args=(said,), daemon=True).start()
                 return
         said.close()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 
 from kadre.engine.vectors.pgvector import Address, PgVectors
@@ -48,6 +50,29 @@ async def test_collections_of_nearly_one_name_have_each_their_index(stores: list
         await store.ensure(2)
         await store.upsert([Item("a", (1.0, 0.0), "x")])
         assert [hit.id for hit in await store.search((1.0, 0.0), 1)] == ["a"]
+
+
+async def test_a_collection_that_is_searched_often_is_searched_by_its_index_each_time(pg: Cluster) -> None:
+    """A plan for whatever may be asked would read all rows: it takes every filter for one that leaves few."""
+    name = f"c{uuid.uuid4().hex}"
+    # As in a table of more rows, which is not worth reading as a whole.
+    store = PgVectors(lambda: Address(dsn=f"{pg.dsn()}&enable_seqscan=off"), name)
+    await store.ensure(64)
+    for start in (0, 1000, 2000):
+        rows = range(start, start + 1000)
+        await store.upsert(
+            [Item(f"i{n}", [math.sin((n + 1) * k) for k in range(1, 65)], "x", {"t": n % 9}) for n in rows]
+        )
+    db = await asyncpg.connect(pg.dsn())
+    await db.execute(f'ANALYZE "{name}"')  # as the server does by itself
+    for _ in range(10):
+        assert len(await store.search([1.0] * 64, 5)) == 5
+    await store.aclose()  # its connection has then told what it used
+    scans = "SELECT idx_scan FROM pg_stat_user_indexes WHERE relname = $1 AND indexrelname LIKE '%embedding%'"
+    async with asyncio.timeout(10):
+        while await db.fetchval(scans, name) < 10:
+            await db.execute("SELECT pg_stat_clear_snapshot()")
+    await db.close()
 
 
 async def test_two_that_write_the_same_items_in_another_order_do_not_wait_for_each_other(

@@ -252,6 +252,9 @@ class PgVectors:
                 "application_name": "kadre",
                 "statement_timeout": f"{STATEMENT_SECONDS}s",
                 "jit": "off",
+                # A plan for any question takes every filter for one that leaves few rows, `{}` too: it would read them
+                # all, and the question's text anew for each of them.
+                "plan_cache_mode": "force_custom_plan",
                 "hnsw.ef_search": str(FETCHED),
                 "hnsw.iterative_scan": "strict_order",
             },
