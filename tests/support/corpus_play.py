@@ -14,6 +14,7 @@ from tests.support.upping import Upped
 from tests.support.worst_model import SUMMARIZER, WorstModel, message
 
 SECONDS = 40.0
+LISTED = "the model has read what"
 FILLER = "How is the weather?"
 Event = dict[str, Any]
 
@@ -181,7 +182,9 @@ class Stage:
                 reasons = {each["tool_call"]["name"]: each["reason"] for each in played.asked}
                 missing = [f"nobody was asked about {tool}" for tool in sorted(wanted - reasons.keys())]
                 other = [f"the reason is {reasons[tool]!r}" for tool in wanted & reasons.keys()]
-                wrong = missing + [told for told in other if case.because not in told]
+                # Every agent but one has two servers that describe their tools: that is not why these are asked about.
+                told = [each for each in other if case.because not in each or (LISTED in each and not case.because)]
+                wrong = missing + told
                 return wrong + ["it was not written"] * (case.decides == "allow" and not written)
             case "granted":
                 asked = [each["tool_call"]["name"] for each in played.asked if each["tool_call"]["name"] in wanted]

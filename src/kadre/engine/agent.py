@@ -124,6 +124,7 @@ class HostedAgent:
         notices, groups = [], list[list[ToolSpec]]()
         self._last = [last if isinstance(now, ToolError) else now for now, last in zip(found, self._last, strict=True)]
         bearers = Counter(name for specs in self._last for spec in specs for name in _names(spec))
+        strangers = [spec.server for specs in self._last for spec in specs if spec.listed and not spec.trusted]
         for toolset, specs in zip(self.toolsets, found, strict=True):
             if isinstance(specs, ToolError):
                 notices.append(Notice(reason="ToolsUnavailable", message=self.masks.hide(str(specs))))
@@ -134,8 +135,9 @@ class HostedAgent:
             for spec in specs:
                 name = _free_name(spec, tools)
                 shared = tuple(each for each in dict.fromkeys((name, spec.name)) if bearers[each] != 1)
-                same = name == spec.name and not shared
-                shown = spec if same else msgspec.structs.replace(spec, name=name, shared=shared)
+                beside = next((server for server in strangers if server != spec.server), "")
+                same = name == spec.name and not shared and not beside
+                shown = spec if same else msgspec.structs.replace(spec, name=name, shared=shared, beside=beside)
                 shown = _masked(shown, self.masks)
                 if policy.offered(self.plan.approvals, shown, spec.name):
                     tools[name] = Bound(toolset, spec.name, shown)

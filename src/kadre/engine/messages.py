@@ -60,6 +60,10 @@ class ToolSpec(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     it is called: Kadre does both for this tool. Any other's server does as it likes."""
     shared: tuple[str, ...] = ()
     """Of its names, those that another tool or server of the agent has too: no rule that allows means it by one."""
+    listed: bool = False
+    """Its server describes it: words of somebody else's, which every request to the model has."""
+    beside: str = ""
+    """Another server of the agent that describes its tools and that nobody vouches for; empty: there is none."""
     server: str = ""
     """The tool reference it came from, for people."""
 

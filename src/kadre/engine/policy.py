@@ -2,7 +2,8 @@
 
 Law: pure, and the one place where that is decided. An author's rules come first, in their order; then what allows the
 tool; and what a class or a pattern allows ends when text has entered the run that nobody has vouched for, because the
-author meant the model's own wishes by it, and the text may be somebody else's.
+author meant the model's own wishes by it, and the text may be somebody else's. What another server says of its own
+tools is such text, from the first request on.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def decide(
     which is asked for unless a rule allows the tool by its name: a model may have been told to send them away.
     """
     verdict = _decided(plan, spec, own, arguments, outside)
-    if verdict.action == "ask" and outside and _is_doubted(spec):
+    if verdict.action == "ask" and (outside or spec.beside) and _is_doubted(spec):
         verdict = msgspec.structs.replace(verdict, lapsed=True)
     if not secrets or verdict.action == "deny" or verdict is NAMED:
         return verdict
@@ -119,9 +120,12 @@ def _ruled(rule: ApprovalRule, spec: ToolSpec, own: str, came: str) -> Verdict:
 
 def _lapsed(spec: ToolSpec, came: str) -> Verdict:
     """Of what a class or a pattern allows."""
-    if not came or not _is_doubted(spec):
+    if not (came or spec.beside) or not _is_doubted(spec):
         return ALLOWED
-    return Verdict("ask", f"text from {came} has entered the run, and {spec.name} may change something", lapsed=True)
+    read = (
+        f"text from {came} has entered the run" if came else f"the model has read what {spec.beside} says of its tools"
+    )
+    return Verdict("ask", f"{read}, and {spec.name} may change something", lapsed=True)
 
 
 def _is_doubted(spec: ToolSpec) -> bool:

@@ -57,6 +57,28 @@ def decided(tools: Any, made: ApprovalPlan, outside: str = "") -> dict[str, str]
     }
 
 
+async def test_what_a_server_says_of_its_tools_ends_what_a_class_allows_at_others(scene: Any) -> None:
+    def server(name: str, trusted: bool = False, listed: bool = True) -> Server:
+        made = Server(name)
+        made.specs_ = [ToolSpec(name=f"{name}_it", server=name, by_class=True, listed=listed, trusted=trusted)]
+        return made
+
+    none = ApprovalPlan()
+    alone = await actions(scene, none, server("close"), server("own", listed=False), server("ours", trusted=True))
+    assert alone == {"close/close_it": "allow", "own/own_it": "ask", "ours/ours_it": "allow"}
+    both = await actions(scene, none, server("close"), server("read"))
+    assert both == {"close/close_it": "ask", "read/read_it": "ask"}
+    (agent,) = scene.host.agents.values()
+    bound = (await agent.offer()).tools["close_it"]
+    verdict = policy.decide(none, bound.spec, bound.name, {}, "")
+    assert verdict.lapsed
+    assert verdict.reason == "the model has read what read says of its tools, and close_it may change something"
+    named = msgspec.structs.replace(bound.spec, by_class=False)
+    assert policy.decide(none, named, bound.name, {}, "").action == "allow"
+    by_name = await actions(scene, rules("allow", "close_it"), server("close"), server("read"))
+    assert by_name == {"close/close_it": "allow", "read/read_it": "ask"}
+
+
 async def test_a_name_that_two_servers_have_allows_neither_and_one_with_its_server_does(scene: Any) -> None:
     servers = Server("github", "close", "list"), Server("other", "close")
     assert await actions(scene, rules("allow", "close", "list"), *servers) == {

@@ -79,6 +79,7 @@ class A2aToolset:
                 server=plan.name,
                 trusted=plan.trusted,
                 read_by_model=True,
+                listed=True,
             ),
         )
 

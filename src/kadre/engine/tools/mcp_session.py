@@ -107,6 +107,7 @@ class Session:
             parameters=parameters,
             read_only=hints.read_only_hint if hints else None,
             idempotent=bool(hints and hints.idempotent_hint),
+            listed=True,
         )
 
     async def call(self, name: str, arguments: dict[str, Any], seconds: float) -> ToolOutput:
