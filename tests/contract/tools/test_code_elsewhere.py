@@ -53,6 +53,8 @@ async def test_what_is_printed_and_the_last_value_are_the_answer(sandbox: Runner
     assert answer == ToolOutput("pi\n3.14\n")
     assert await ran(sandbox, "x = 1") == ToolOutput("(it printed nothing)")
     assert await ran(sandbox, "'\\u00e4\\u20ac'") == ToolOutput("'\u00e4\u20ac'\n")
+    looping = "import asyncio\nasyncio.run(asyncio.sleep(0, 'slept'))"
+    assert await ran(sandbox, looping) == ToolOutput("'slept'\n")
     wrote = (
         "import tempfile\nwith tempfile.TemporaryFile() as f: f.write(b'x'); print(f.tell())\nopen('y', 'w').write('z')"
     )
@@ -92,6 +94,11 @@ async def test_what_is_printed_and_the_last_value_are_the_answer(sandbox: Runner
         ("import os; os.kill(os.getppid(), 9)", "Operation not permitted"),
         ("import os, resource; resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1))", "Operation not permitted"),
         ("import os, fcntl; fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, os.getppid())", "Operation not permitted"),
+        ("import os, fcntl; fcntl.ioctl(1, 0x8901, os.getppid().to_bytes(4, 'little'))", "Operation not permitted"),
+        ("import os, fcntl; fcntl.ioctl(1, 0x8902, os.getppid().to_bytes(4, 'little'))", "Operation not permitted"),
+        ("import socket; socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)", "Operation not permitted"),
+        ("import socket; socket.socketpair()[0].bind('\\0x')", "Operation not permitted"),
+        ("import socket; socket.socketpair()[0].connect('\\0x')", "Operation not permitted"),
         ("import os; os.sched_setaffinity(os.getppid(), {0})", "Operation not permitted"),
         ("import os; os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)", "Operation not permitted"),
         ("[bytearray(10**7) for _ in range(1000)]", "MemoryError"),
@@ -313,6 +320,30 @@ def test_without_landlock_it_serves_nobody_unless_it_is_told_to(tmp_path: Path) 
         said = {"authorization": f"Bearer {here.token.read_text()}"}
         with urllib.request.urlopen(urllib.request.Request(f"{here.url}/run", body, said), timeout=20) as answer:
             assert msgspec.json.decode(answer.read(), type=Ran) == Ran("(42, 'root')\n", "done")
+
+
+KILL = """
+import fcntl, os, signal, socket
+for end in (socket.socket(fileno=os.dup(1)), *socket.socketpair()):
+    for asked in (0x8901, 0x8902):  # FIOSETOWN, SIOCSPGRP
+        try:
+            fcntl.ioctl(end, asked, os.getppid().to_bytes(4, "little"))
+        except PermissionError:
+            continue
+        fcntl.fcntl(end, 10, signal.SIGKILL)  # F_SETSIG
+        fcntl.fcntl(end, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+print("refused")
+"""
+
+
+async def test_code_cannot_have_the_kernel_signal_others_where_landlock_does_not_keep_signals_in(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path, "--without-landlock", start=WITHOUT_LANDLOCK) as here:
+        async with http_client.session() as http:
+            sandbox = RunnerSandbox(http, here.url, here.token)
+            assert await sandbox.run(KILL, 20.0) == Ran("refused\n", "done")
+            assert await sandbox.run("1", 20.0) == Ran("1\n", "done")
 
 
 def test_what_a_process_before_has_left_is_cleared_away(tmp_path: Path) -> None:
