@@ -85,7 +85,7 @@ _TO_OTHERS = (8, 15)
 _TO_OTHERS_BY_SOCKETS = (0x8901, 0x8902)
 """What ioctl does by: FIOSETOWN, SIOCSPGRP. What code prints to may be a socket."""
 _UNIX, _STREAMS = (1,), (0x1, 0x801, 0x80001, 0x80801)
-"""Pairs of sockets that code may have, as asyncio does: AF_UNIX, SOCK_STREAM with SOCK_NONBLOCK or SOCK_CLOEXEC or both.
+"""Pairs of sockets that code may have, as asyncio does: AF_UNIX, SOCK_STREAM, also with SOCK_NONBLOCK and SOCK_CLOEXEC.
 A datagram's sender can name whom it is for."""
 _ALLOW, _REFUSE, _NO_SUCH_CALL = 0x7FFF0000, 0x00050001, 0x00050026
 _ON = 0
