@@ -112,7 +112,7 @@ def add_many() -> None:
                 server.add_tool(
                     do,
                     name=f"{place}_{what}_{paper}",
-                    description=f"In the {place}: {what} one {paper} of a customer, by the number that is printed on it.",
+                    description=f"In the {place}: {what} one {paper} of a customer, by the number that is on it.",
                     annotations=ToolAnnotations(read_only_hint=what in ("read", "list", "count")),
                 )
 

@@ -124,7 +124,8 @@ class Session:
             if error.code == types.CONNECTION_CLOSED:
                 why = self.ended.why or ("" if self.ended.is_set() else shorten(error.message, 200))
                 message = f"the connection ended before {name} had answered{': ' if why else ''}{why}"
-                raise CallFailed(message, unknown=True, broken=self.ended.is_set()) from error
+                large = mcp_bounds.says_too_large(why)
+                raise CallFailed(message, unknown=True, broken=self.ended.is_set(), large=large) from error
             raise self._failure(error) from error
         except ValueError as error:
             raise CallFailed(f"{name} answered in a form that is not understood", unknown=True) from error
@@ -147,8 +148,9 @@ class Session:
     def _failure(self, error: MCPError) -> CallFailed:
         unsent = error.code in _UNSENT
         broken = error.code == mcp_http.EXPIRED or self.ended.is_set()
-        message = shorten(error.message) or f"error {error.code}"
-        return CallFailed(message, unknown=error.code in _UNKNOWN, broken=broken, unsent=unsent)
+        message, unknown = shorten(error.message) or f"error {error.code}", error.code in _UNKNOWN
+        large = unknown and mcp_bounds.says_too_large(message)
+        return CallFailed(message, unknown=unknown, broken=broken, unsent=unsent, large=large)
 
 
 @asynccontextmanager

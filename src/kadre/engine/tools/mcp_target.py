@@ -55,15 +55,23 @@ class CallFailed(ToolError):
     """A call that got no answer.
 
     `broken`: the connection is of no use any more; `unsent`: nothing was done, and it may be made again; `late`: time
-    was up.
+    was up; `large`: it was answered with more than is read, and would be again.
     """
 
     def __init__(
-        self, message: str, *, unknown: bool = False, broken: bool = False, unsent: bool = False, late: bool = False
+        self,
+        message: str,
+        *,
+        unknown: bool = False,
+        broken: bool = False,
+        unsent: bool = False,
+        late: bool = False,
+        large: bool = False,
     ) -> None:
         self.broken = broken
         self.unsent = unsent
         self.late = late
+        self.large = large
         super().__init__(message, unknown=unknown)
 
     @property
@@ -72,12 +80,16 @@ class CallFailed(ToolError):
         return self.unsent and self.broken
 
     @property
-    def server_failed(self) -> bool:
-        """Whether the server did not do its part: it is away, too slow, too busy, or breaks off."""
-        return self.unknown or (self.unsent and not self.broken)
+    def server_failed(self) -> bool | None:
+        """Whether the server did not do its part: it is away, too busy, or breaks off.
+
+        None where that is not known: how long it is waited for is the caller's choice.
+        """
+        if self.late:
+            return None
+        return (self.unknown and not self.large) or (self.unsent and not self.broken)
 
     def of(self, name: str) -> CallFailed:
         """The same, with the name of the server."""
-        return CallFailed(
-            f"{name}: {self}", unknown=self.unknown, broken=self.broken, unsent=self.unsent, late=self.late
-        )
+        known = {"unknown": self.unknown, "broken": self.broken, "unsent": self.unsent}
+        return CallFailed(f"{name}: {self}", **known, late=self.late, large=self.large)
