@@ -20,7 +20,7 @@ from tests.contract.tools.conftest import Secrets, World, call
 from tests.contract.tools.proxies import before, refusal
 from tests.contract.tools.test_mcp_bounds import rough
 
-BAD, BUSY = refusal("502 Bad Gateway"), refusal("503 Service Unavailable")
+BAD, AWAY, BUSY = refusal("502 Bad Gateway"), refusal("503 Service Unavailable"), refusal("429 Too Many Requests")
 
 
 @asynccontextmanager
@@ -35,14 +35,14 @@ async def orders(world: World, instead: list[bytes], **options: Any) -> AsyncIte
 
 
 @pytest.mark.parametrize("world", ["http-json"], indirect=True)
-@pytest.mark.parametrize("refused", [BAD, BUSY])
+@pytest.mark.parametrize("refused", [BAD, AWAY, BUSY])
 async def test_what_the_server_says_only_reads_is_sent_again(world: World, refused: bytes) -> None:
     instead: list[bytes] = []
     async with orders(world, instead) as tools:
         instead += [refused] * 2
         assert await call(tools, "echo", text="x") == ToolOutput("x")
         instead += [refused] * 4
-        with pytest.raises(ToolError, match="orders: the server answered HTTP 50"):
+        with pytest.raises(ToolError, match=r"orders: the server answered HTTP (50|429)"):
             await call(tools, "echo", text="x")
         assert len(instead) == 1
 
@@ -60,6 +60,17 @@ async def test_what_may_have_happened_is_sent_once_and_what_has_not_again(world:
 
 
 @pytest.mark.parametrize("world", ["http-json"], indirect=True)
+async def test_a_write_is_not_sent_again_where_a_proxy_says_that_its_server_has_broken_off(world: World) -> None:
+    """As Envoy does: 503, "upstream connect error or disconnect/reset before headers", whatever was done by then."""
+    instead: list[bytes] = []
+    async with orders(world, instead) as tools:
+        instead += [AWAY] * 2
+        with pytest.raises(ToolError, match="HTTP 503"):
+            await call(tools, "who")
+        assert len(instead) == 1
+
+
+@pytest.mark.parametrize("world", ["http-json"], indirect=True)
 async def test_what_its_author_says_may_be_repeated_is_and_stays_unknown_where_no_try_is_answered(
     world: World,
 ) -> None:
@@ -70,7 +81,7 @@ async def test_what_its_author_says_may_be_repeated_is_and_stays_unknown_where_n
         assert all(spec.idempotent for spec in await tools.specs())
         instead.append(BAD)
         assert (await call(tools, "who")).content.isdigit()
-        instead += [BUSY, BUSY, BAD]
+        instead += [AWAY, BUSY, BAD]
         with pytest.raises(ToolError, match=r"HTTP 503.*; before that the call was sent") as caught:
             await call(tools, "who")
         assert (caught.value.unknown, instead) == (True, [])
@@ -99,7 +110,7 @@ async def test_all_tries_of_a_call_have_its_one_time(world: World) -> None:
         tools = pool.toolset(McpTools(name="orders", url=f"http://127.0.0.1:{port}/mcp", timeout=0.05))
         await tools.specs()
         instead += [BUSY] * 2
-        with pytest.raises(ToolError, match="HTTP 503"):
+        with pytest.raises(ToolError, match="HTTP 429"):
             await call(tools, "echo", text="x")
         assert len(instead) == 1
         await pool.aclose()

@@ -174,13 +174,14 @@ class Tries:
         """After how long to send it again, `seconds` having been spent on a try that failed so; None: not again."""
         self.left -= seconds
         self._lost = self._lost or error.unknown
-        if not isinstance(error, CallFailed) or error.large or self.left <= 0:
+        if not isinstance(error, CallFailed) or error.why == "large" or self.left <= 0:
             return None
         if error.stale:  # at once, on a new connection, and once
             renewed, self._renewed = self._renewed, True
             return None if renewed else 0.0
         delay = self._backoff.delay(self._attempt)
-        if delay is None or delay >= self.left or not (error.unsent or (error.unknown and self._repeatable)):
+        may = error.unsent or (self._repeatable and (error.unknown or error.why == "away"))
+        if delay is None or delay >= self.left or not may:
             return None
         self._attempt += 1
         self.left -= delay
@@ -330,9 +331,9 @@ class Server:
             return
         if error.broken:
             self._retire(link)
-        elif error.unsent:
+        elif error.unsent or error.why == "away":
             self._changed = True
-        elif error.late:
+        elif error.why == "late":
             self._tasks.spawn(f"{self.name}/health", self._check(link, session))
 
     async def _check(self, link: _Link, session: Session) -> None:

@@ -51,11 +51,15 @@ def shown(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 
+Why = Literal["", "late", "large", "away"]
+
+
 class CallFailed(ToolError):
     """A call that got no answer.
 
-    `broken`: the connection is of no use any more; `unsent`: nothing was done, and it may be made again; `late`: time
-    was up; `large`: it was answered with more than is read, and would be again.
+    `broken`: the connection is of no use any more; `unsent`: nothing was done, and it may be made again; `why`: "late",
+    time was up; "large", it was answered with more than is read, and would be again; "away", a server, or a proxy
+    before it, says that it is not there now: what had begun by then it may have done, and not said.
     """
 
     def __init__(
@@ -65,13 +69,11 @@ class CallFailed(ToolError):
         unknown: bool = False,
         broken: bool = False,
         unsent: bool = False,
-        late: bool = False,
-        large: bool = False,
+        why: Why = "",
     ) -> None:
         self.broken = broken
         self.unsent = unsent
-        self.late = late
-        self.large = large
+        self.why = why
         super().__init__(message, unknown=unknown)
 
     @property
@@ -85,11 +87,15 @@ class CallFailed(ToolError):
 
         None where that is not known: how long it is waited for is the caller's choice.
         """
-        if self.late:
-            return None
-        return (self.unknown and not self.large) or (self.unsent and not self.broken)
+        match self.why:
+            case "late":
+                return None
+            case "large":
+                return False
+            case "away":
+                return True
+        return self.unknown or (self.unsent and not self.broken)
 
     def of(self, name: str) -> CallFailed:
         """The same, with the name of the server."""
-        known = {"unknown": self.unknown, "broken": self.broken, "unsent": self.unsent}
-        return CallFailed(f"{name}: {self}", **known, late=self.late, large=self.large)
+        return CallFailed(f"{name}: {self}", unknown=self.unknown, broken=self.broken, unsent=self.unsent, why=self.why)
