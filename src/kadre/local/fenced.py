@@ -8,6 +8,7 @@ file system that the folder is in.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -76,7 +77,8 @@ class FencedSandbox:
 
     async def _filled(self, own: Path) -> None:
         """Until there is more in it than code may write."""
-        while not _is_full(own):
+        # In a thread: as many files as code may write take long enough to hold up whoever else is served.
+        while not await asyncio.to_thread(_is_full, own):
             await self._clock.sleep(LOOK_SECONDS)
 
 
