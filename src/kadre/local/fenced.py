@@ -56,10 +56,10 @@ class FencedSandbox:
             self._how = None
             raise ToolError(f"no code can be run here: {ran.output.strip() or ran.ended}")
 
-    async def run(self, code: str, seconds: float) -> Ran:
-        """See Sandbox."""
+    async def run(self, code: str, seconds: float, caller: str = "") -> Ran:
+        """See Sandbox. `caller`: whose it is, where there are several."""
         await self.check()
-        async with self._turns.turn(seconds) as left:
+        async with self._turns.turn(seconds, caller) as left:
             return await self._ran(code, left)
 
     async def _ran(self, code: str, seconds: float) -> Ran:

@@ -280,6 +280,25 @@ async def test_more_code_than_it_takes_is_refused_at_once(tmp_path: Path) -> Non
             assert [(await each).ended for each in ended] == ["done", "done"]
 
 
+async def test_one_agent_with_much_code_keeps_no_other_from_having_its_own_run(tmp_path: Path) -> None:
+    with running(tmp_path, "--at-once=1", "--waiting=8") as here:
+        async with http_client.session() as http:
+            busy = RunnerSandbox(http, here.url, here.token)
+            (tmp_path / "other").write_text(here.cluster.token(account=f"{NAMESPACE}:other"))
+            other = RunnerSandbox(http, here.url, tmp_path / "other")
+            much = [asyncio.create_task(busy.run("import time; time.sleep(2)", 40.0)) for _ in range(12)]
+            refused = asyncio.as_completed(much)
+            for _, each in zip(range(7), refused, strict=False):  # one runs, and four wait
+                with pytest.raises(ToolError, match="it was not run; try again"):
+                    await each
+            assert (await other.run("1", 40.0)).output == "1\n"
+            assert sum(each.done() for each in much) <= 7 + 2
+            for each in much:
+                each.cancel()
+            await asyncio.gather(*much, return_exceptions=True)
+            assert (await busy.run("2", 40.0)).output == "2\n"
+
+
 async def test_code_that_runs_when_it_is_told_to_end_is_answered(tmp_path: Path) -> None:
     with running(tmp_path) as here:
         async with http_client.session() as http:
