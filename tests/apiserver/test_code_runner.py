@@ -17,6 +17,8 @@ from kadre.operator.children import code_runner as parts
 from kadre.operator.children.common import CodeRunnerSettings, Settings
 from kadre.operator.controller import Operator
 from tests.apiserver.conftest import AGENT, World, operating
+from tests.apiserver.test_faults import idle
+from tests.apiserver.test_upgrades import easy_node
 from tests.support.code_runner import running
 
 pytestmark = pytest.mark.requirement("tool-code-cluster")
@@ -66,21 +68,45 @@ def owners(root: Object) -> set[str]:
 
 
 async def test_it_is_there_for_as_long_as_an_agent_has_code_run(world: World, operator: Operator) -> None:
-    await world.apply(plain("without") + "---" + coding("first") + "---" + coding("second", POOLED))
-    await world.when(kinds.DEPLOYMENT, parts.NAME, lambda _: True)
-    await world.when(kinds.CONFIG_MAP, parts.NAME, lambda obj: owners(obj) == {"first", "second"})
-    assert await objects(world) == {(kind.kind, parts.NAME) for kind in MADE} | {("ConfigMap", parts.KEYS)}
-    await world.condition(AGENT, "first", "CodeRunner", "Starting")
-    status = (await world.client.get(AGENT, world.namespace, "without"))["status"]
-    assert "CodeRunner" not in {each["type"] for each in status["conditions"]}
-    pod = (await world.client.get(kinds.DEPLOYMENT, world.namespace, "first"))["spec"]["template"]["spec"]
-    assert f"--code-runner=http://{parts.NAME}.{world.namespace}.svc:8080" in pod["containers"][0]["args"]
-    await world.apply(plain("first"))
-    await world.when(kinds.CONFIG_MAP, parts.NAME, lambda obj: owners(obj) == {"second"})
-    assert (kinds.DEPLOYMENT.kind, parts.NAME) in await objects(world)
-    await world.client.delete(AGENT, world.namespace, "second")
-    for kind in MADE:
-        await world.gone(kind, parts.NAME, parts.KEYS)
+    async with easy_node(world):
+        await world.apply(plain("without") + "---" + coding("first") + "---" + coding("second", POOLED))
+        await world.when(kinds.DEPLOYMENT, parts.NAME, lambda _: True)
+        await world.when(kinds.CONFIG_MAP, parts.NAME, lambda obj: owners(obj) == {"first", "second"})
+        assert await objects(world) == {(kind.kind, parts.NAME) for kind in MADE} | {("ConfigMap", parts.KEYS)}
+        told = await world.condition(AGENT, "first", "CodeRunner", "Available")
+        assert told["status"] == "True"
+        status = (await world.client.get(AGENT, world.namespace, "without"))["status"]
+        assert "CodeRunner" not in {each["type"] for each in status["conditions"]}
+        pod = (await world.client.get(kinds.DEPLOYMENT, world.namespace, "first"))["spec"]["template"]["spec"]
+        assert f"--code-runner=http://{parts.NAME}.{world.namespace}.svc:8080" in pod["containers"][0]["args"]
+        await world.apply(plain("first"))
+        await world.when(kinds.CONFIG_MAP, parts.NAME, lambda obj: owners(obj) == {"second"})
+        assert (kinds.DEPLOYMENT.kind, parts.NAME) in await objects(world)
+        await world.client.delete(AGENT, world.namespace, "second")
+        for kind in MADE:
+            await world.gone(kind, parts.NAME, parts.KEYS)
+
+
+async def test_pods_of_before_have_it_for_as_long_as_they_run(world: World, operator: Operator) -> None:
+    async with easy_node(world):
+        await world.apply(coding("first"))
+        await world.condition(AGENT, "first", "Ready", "Available")
+    coded = await world.client.get(kinds.DEPLOYMENT, world.namespace, "first")
+    root = await world.when(kinds.CONFIG_MAP, parts.NAME, lambda obj: owners(obj) == {"first"})
+    await world.apply(plain("first"))  # nobody runs the pods that take the place of those
+    await world.when(AGENT, "first", lambda obj: obj["status"].get("revision") == 2)
+    await idle(operator)
+    kept = await world.client.get(kinds.CONFIG_MAP, world.namespace, parts.NAME)
+    assert kept["metadata"]["uid"] == root["metadata"]["uid"]
+    assert "deletionTimestamp" not in kept["metadata"]
+    async with easy_node(world):
+        await world.gone(kinds.CONFIG_MAP, parts.NAME)
+        # What `kubectl rollout undo` does: pods have code run again, whatever the agent says.
+        undone = {"template": coded["spec"]["template"]}
+        await world.change(kinds.DEPLOYMENT, "first", lambda obj: obj["spec"].update(undone))
+        await world.condition(AGENT, "first", "RolledBack", "RolloutUndone")
+        again = await world.when(kinds.CONFIG_MAP, parts.NAME, lambda obj: owners(obj) == {"first"})
+        assert again["metadata"]["uid"] != root["metadata"]["uid"]
 
 
 async def test_what_is_changed_or_taken_away_is_put_back(world: World, operator: Operator) -> None:

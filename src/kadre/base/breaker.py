@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 
 class Breaker:
     """`failures` in a row open it: for `cool_down` seconds nothing is let through, and then one attempt, to see.
 
     A success closes it, also one of an attempt that began before it opened. Whoever is let through and tells nothing,
-    because nothing came of it, holds the others up for no more than another cool-down.
+    because nothing came of it, holds the others up for no more than another cool-down. What fails together is one
+    failure: of attempts that were under way when one failed, no other counts.
     """
 
     def __init__(self, failures: int = 5, cool_down: float = 30.0) -> None:
@@ -16,6 +19,8 @@ class Breaker:
         self.is_open = False
         self._in_a_row = 0
         self._until = 0.0
+        self._last = -math.inf
+        """When it last failed."""
 
     def wait(self, now: float) -> float:
         """Seconds for which the caller must not try; 0: it may, and tells what came of it."""
@@ -30,8 +35,11 @@ class Breaker:
         self._in_a_row = 0
         self.is_open = False
 
-    def failed(self, now: float) -> None:
-        """The other side did not do its part."""
+    def failed(self, now: float, began: float) -> None:
+        """The other side did not do its part in an attempt that began then."""
+        if began < self._last:
+            return
+        self._last = now
         self._in_a_row += 1
         if self._in_a_row >= self.failures:
             self.is_open = True

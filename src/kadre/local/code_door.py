@@ -11,7 +11,8 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from kadre.base.errors import BadRequest, ToolError, Unavailable
-from kadre.engine.tools.code import MOST_CODE, Asked, Sandbox
+from kadre.engine.tools.code import MOST_CODE, Asked
+from kadre.local.fenced import FencedSandbox
 from kadre.server import body, errors
 from kadre.server.app import Door, nowhere
 from kadre.server.gateway.waiting import while_there
@@ -22,22 +23,22 @@ _decoder = msgspec.json.Decoder(Asked)
 
 
 class CodeDoor:
-    """Runs what is sent in a sandbox. `known`: takes the Authorization header, and raises Unauthorized."""
+    """Runs what is sent in a sandbox. `known`: whose it is, by the Authorization header; raises Unauthorized."""
 
-    def __init__(self, sandbox: Sandbox, known: Callable[[str], object]) -> None:
+    def __init__(self, sandbox: FencedSandbox, known: Callable[[str], str]) -> None:
         self._sandbox = sandbox
         self._known = known
 
     async def run(self, request: Request) -> Response:
         """`POST /run {code, seconds}`: what came of it. Who leaves ends it."""
-        self._known(request.headers.get("authorization", ""))
+        caller = self._known(request.headers.get("authorization", ""))
         asked = await body.decode(request, _decoder)
         if len(asked.code) > MOST_CODE:
             raise BadRequest(f"the code has {len(asked.code)} characters, and may have {MOST_CODE}")
         if not 0 < asked.seconds <= MOST_SECONDS:
             raise BadRequest(f"code may run for up to {MOST_SECONDS:.0f} s, and this is to for {asked.seconds:g}")
         try:
-            ran = await while_there(request.receive, self._sandbox.run(asked.code, asked.seconds))
+            ran = await while_there(request.receive, self._sandbox.run(asked.code, asked.seconds, caller))
         except ToolError as error:
             raise Unavailable(str(error)) from error
         return errors.json_response(ran)
@@ -51,7 +52,7 @@ class CodeDoor:
         return errors.json_response({"status": "ok"})
 
 
-def build(sandbox: Sandbox, known: Callable[[str], object]) -> ASGIApp:
+def build(sandbox: FencedSandbox, known: Callable[[str], str]) -> ASGIApp:
     """The ASGI application over a sandbox."""
     door = CodeDoor(sandbox, known)
     routes = [Route("/run", Door(post=door.run)), Route("/health", Door(get=door.health))]

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,31 +41,59 @@ class Start:
 
 
 class Turns:
-    """So many pieces of code run at once, and so many wait."""
+    """So many pieces of code run at once, and so many wait: of one caller half of these. Callers take turns."""
 
     def __init__(self, at_once: int = AT_ONCE, waiting: int = WAITING) -> None:
-        self._slots = asyncio.Semaphore(at_once)
+        self._free = at_once
         self._most = waiting
-        self._waiting = 0
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        """By caller, the one whose turn is next first."""
 
     @contextlib.asynccontextmanager
-    async def turn(self, seconds: float) -> AsyncIterator[float]:
+    async def turn(self, seconds: float, caller: str = "") -> AsyncIterator[float]:
         """What is left of its time once it is its turn, in seconds. Raises ToolError where there is none."""
         ends = asyncio.get_running_loop().time() + seconds
-        if self._waiting >= self._most:
-            raise ToolError(BUSY)
-        self._waiting += 1
-        try:
-            async with asyncio.timeout_at(ends):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise ToolError(BUSY) from None
-        finally:
-            self._waiting -= 1
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait(ends, caller)
         try:
             yield max(ends - asyncio.get_running_loop().time(), LEAST_SECONDS)
         finally:
-            self._slots.release()
+            self._next()
+
+    async def _wait(self, ends: float, caller: str) -> None:
+        mine, all_of_them = self._waiting.get(caller, ()), sum(map(len, self._waiting.values()))
+        if all_of_them >= self._most or (caller and len(mine) >= max(1, self._most // 2)):
+            raise ToolError(BUSY)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(caller, deque()).append(turn)
+        try:
+            async with asyncio.timeout_at(ends):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self._next()  # it was its turn just then
+            elif turn in (those := self._waiting.get(caller, deque())):
+                those.remove(turn)
+                if not those:
+                    del self._waiting[caller]
+            if isinstance(error, TimeoutError):
+                raise ToolError(BUSY) from None
+            raise
+
+    def _next(self) -> None:
+        """Somebody's turn has ended: it is that of whoever has waited longest for one, and of its eldest."""
+        while self._waiting:
+            caller = next(iter(self._waiting))
+            those = self._waiting.pop(caller)
+            turn = those.popleft()
+            if those:
+                self._waiting[caller] = those
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
 
 
 def interpreter() -> str:

@@ -46,6 +46,7 @@ _ARCHITECTURES = {
         (
             *(56, 57, 58, 59, 322),  # clone, fork, vfork, execve, execveat
             *(41, 62, 200, 129, 297),  # socket, and signals to whom one likes
+            *(42, 43, 49, 50, 288),  # connect, accept, bind, listen: two ends of a pair have each other
             *(101, 310, 311, 424, 434, 438, 312, 440, 448),  # ptrace, others' memory, pidfds, kcmp
             *(141, 142, 144, 203, 314, 251, 256, 279),  # priorities, processors and pages, others' too
             *(29, 30, 31, 64, 68, 240, 319, 447),  # shared memory, semaphores, message queues, memory files
@@ -53,7 +54,7 @@ _ARCHITECTURES = {
             *(76, 254, 294, 253, 300),  # truncate by name, inotify, fanotify: not all kernels fence these
             *(126, 248, 249, 250, 298, 321, 323, 425, 426, 427),  # capabilities, keys, perf, bpf, userfaultfd, io_uring
         ),
-        (234, 302, 72),
+        (234, 302, 72, 16, 53),
     ),
     "aarch64": (
         0xC00000B7,
@@ -61,6 +62,7 @@ _ARCHITECTURES = {
         (
             *(220, 221, 281),
             *(198, 129, 130, 138, 240),
+            *(203, 202, 200, 201, 242),
             *(117, 270, 271, 424, 434, 438, 272, 440, 448),
             *(140, 118, 119, 122, 274, 30, 238, 239),
             *(194, 195, 196, 190, 186, 180, 279, 447),
@@ -68,11 +70,11 @@ _ARCHITECTURES = {
             *(45, 26, 27, 262),
             *(91, 217, 218, 219, 241, 280, 282, 425, 426, 427),
         ),
-        (131, 261, 25),
+        (131, 261, 25, 29, 199),
     ),
 }
 """By machine: the kernel's number for it, that of clone3, those of the calls that are refused, and those of tgkill,
-prlimit64 and fcntl, which are refused for some arguments."""
+prlimit64, fcntl, ioctl and socketpair, which are refused for some arguments."""
 _ATTRIBUTES = {
     "x86_64": (90, 268, 452, 92, 94, 260, 132, 235, 261, 280, 188, 189, 197, 198, 463, 466, 469),
     "aarch64": (53, 452, 54, 88, 5, 6, 14, 15, 463, 466, 469),
@@ -80,7 +82,14 @@ _ATTRIBUTES = {
 """Those that change whose a file is, its mode, times and attributes by its name: Landlock minds none of them."""
 _TO_OTHERS = (8, 15)
 """What fcntl has signals sent to whom one likes by: F_SETOWN, F_SETOWN_EX."""
+_TO_OTHERS_BY_SOCKETS = (0x8901, 0x8902)
+"""What ioctl does by: FIOSETOWN, SIOCSPGRP. What code prints to may be a socket."""
+_UNIX, _STREAMS = (1,), (0x1, 0x801, 0x80001, 0x80801)
+"""Pairs of sockets that code may have, as asyncio does: AF_UNIX, SOCK_STREAM, also with SOCK_NONBLOCK and SOCK_CLOEXEC.
+A datagram's sender can name whom it is for."""
 _ALLOW, _REFUSE, _NO_SUCH_CALL = 0x7FFF0000, 0x00050001, 0x00050026
+_ON = 0
+"""Neither of them: what follows decides."""
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 """Where in what a filter is given they are: struct seccomp_data."""
@@ -120,7 +129,7 @@ def program(machine: str, pid: int, *, fenced: bool = False) -> bytes:
 
     `pid`: of the process, the only one that it may signal and bound; `fenced`: whether files of others are in reach.
     """
-    architecture, clone3, refused, (tgkill, prlimit, fcntl) = _ARCHITECTURES[machine]
+    architecture, clone3, refused, (tgkill, prlimit, fcntl, ioctl, socketpair) = _ARCHITECTURES[machine]
     refused += _ATTRIBUTES[machine] if fenced else ()
     steps = [
         (_LOAD, 0, 0, _ARCHITECTURE),
@@ -138,14 +147,25 @@ def program(machine: str, pid: int, *, fenced: bool = False) -> bytes:
         (tgkill, 0, (pid,), _ALLOW, _REFUSE),  # abort() is one
         (prlimit, 0, (0, pid), _ALLOW, _REFUSE),
         (fcntl, 1, _TO_OTHERS, _REFUSE, _ALLOW),
+        (ioctl, 1, _TO_OTHERS_BY_SOCKETS, _REFUSE, _ALLOW),
+        (socketpair, 0, _UNIX, _ON, _REFUSE),
+        (socketpair, 1, _STREAMS, _ALLOW, _REFUSE),
     ):
-        looked = [(_LOAD, 0, 0, _ARGUMENTS + 8 * argument)]
-        for value in values:
-            looked += [(_EQUAL, 0, 1, value), (_RETURN, 0, 0, answer)]
-        looked.append((_RETURN, 0, 0, other))
-        steps += [(_EQUAL, 0, len(looked), number), *looked]
+        steps += _by_argument(number, argument, values, answer, other)
     steps.append((_RETURN, 0, 0, _ALLOW))
     return b"".join(struct.pack("HBBI", *step) for step in steps)
+
+
+def _by_argument(
+    number: int, argument: int, values: Sequence[int], answer: int, other: int
+) -> list[tuple[int, int, int, int]]:
+    """Of one call: `answer` where an argument is one of the values, else `other`."""
+    looked = [(_LOAD, 0, 0, _ARGUMENTS + 8 * argument)]
+    looked += [(_EQUAL, len(values) - place, 0, value) for place, value in enumerate(values)]
+    looked.append((_RETURN, 0, 0, other))
+    if answer != _ON:
+        looked.append((_RETURN, 0, 0, answer))
+    return [(_LOAD, 0, 0, _NUMBER), (_EQUAL, 0, len(looked), number), *looked]
 
 
 def furnish() -> None:

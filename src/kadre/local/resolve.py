@@ -97,6 +97,8 @@ def resolve(paths: tuple[str, ...], override: Override = NOTHING, bearing: Colle
 
 
 def _text(path: Path) -> FileText:
+    if path.exists() and not path.is_file():
+        return FileText("", "is a folder, a pipe or a device")  # of which the reading may have no end
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE + 1)

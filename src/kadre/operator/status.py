@@ -18,7 +18,7 @@ from kadre.kube.kinds import Object
 from kadre.operator import refusals
 from kadre.operator.children.common import MANAGER
 from kadre.operator.children.environment import ANNOTATION
-from kadre.operator.children.pod import template_hash
+from kadre.operator.children.pod import has_code_run, template_hash
 from kadre.plan.types import Dependency, Notice
 
 TOLD = ("Ready", "Reconciling", "Stalled", "RolledBack", "Durable", "Permitted")
@@ -82,6 +82,8 @@ class Rollout:
     """What its pods' environment is read from; see `children.environment`."""
     account: str = ""
     """The ServiceAccount of its pods."""
+    codes: bool = False
+    """Whether its pods have code run that their models write."""
     scaled: bool = False
     """Whether somebody else than us says how many pods it has."""
     resume: str = ""
@@ -154,6 +156,7 @@ def rollout(deployment: Object) -> Rollout:
         template=template_hash(deployment["spec"]["template"]),
         environment=(deployment["spec"]["template"]["metadata"].get("annotations") or {}).get(ANNOTATION, ""),
         account=deployment["spec"]["template"].get("spec", {}).get("serviceAccountName", ""),
+        codes=has_code_run(deployment["spec"]["template"]),
         scaled=_is_scaled(deployment),
         resume=_resume(metadata) if deployment["spec"].get("paused") else "",
         trouble=trouble,

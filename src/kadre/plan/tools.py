@@ -22,6 +22,8 @@ from kadre.plan.work import Work
 
 MOST_SERVERS = 50
 """Servers that one selector chooses: each is asked by every agent that names it."""
+MOST_TOLD = 5
+"""Services of one selector of which it is told why they are not asked: who labels them decides how many there are."""
 CALL_TIMEOUT = McpTools(name="").timeout
 ANSWER_TIMEOUT = A2aTool(name="", url="").timeout
 Found = ToolPlan | tuple[ToolPlan, ...]
@@ -198,11 +200,13 @@ def _selected(
     here = place.below("selector")
     namespace = place.resource.namespace
     found = sorted(each for each in work.lookup.tool_services(namespace) if each.has(selector.match_labels))
-    for each in found:
-        if each.fault:
-            message = f"the Service {namespace}/{each.name} is not asked: {each.fault}"
-            work.problem(here, "UnusableService", message, "mend it, or take its label off", "warning")
-    usable = [each for each in found if not each.fault]
+    usable, unusable = [each for each in found if not each.fault], [each for each in found if each.fault]
+    for each in unusable[:MOST_TOLD]:
+        message = f"the Service {namespace}/{each.name} is not asked: {each.fault}"
+        work.problem(here, "UnusableService", message, "mend it, or take its label off", "warning")
+    if len(unusable) > MOST_TOLD:
+        message = f"{len(unusable) - MOST_TOLD} more Services that are chosen are not asked"
+        work.problem(here, "UnusableService", message, "choose fewer by matchLabels:", "warning")
     if not found:
         labels = {MARK: "true", **selector.match_labels}
         said = ",".join(f"{key}={value}" for key, value in labels.items())

@@ -1,7 +1,7 @@
-"""A real MCP server to run as a child process: `server.py stdio`, or `server.py (sse | http) PORT [json]`.
+"""A real MCP server to run as a child process: `server.py stdio`, or `server.py (sse | http) PORT [json] [many]`.
 
-Its tools do what the tests need done: answer, fail, never answer, die, and change the list of tools. Over HTTP it
-prints its port when it can be connected to.
+Its tools do what the tests need done: answer, fail, never answer, die, and change the list of tools; with `many` it has
+hundreds besides. Over HTTP it prints its port when it can be connected to.
 """
 
 from __future__ import annotations
@@ -89,9 +89,39 @@ async def grow(context: Context[Any, Any]) -> str:
     return "grown"
 
 
+def add_many() -> None:
+    """A tool for each thing that may be done with each sort of paper: more than a model is sent."""
+    for paper in (
+        "invoice",
+        "order",
+        "offer",
+        "receipt",
+        "contract",
+        "reminder",
+        "parcel",
+        "licence",
+        "ticket",
+        "visa",
+    ):
+        for what in ("read", "list", "count", "print", "archive", "sign", "send", "cancel", "copy", "split"):
+            for place in ("office", "store", "branch"):
+
+                async def do(number: str, done: str = f"{what} {paper}, {place}:") -> str:
+                    return f"{done} {number}"
+
+                server.add_tool(
+                    do,
+                    name=f"{place}_{what}_{paper}",
+                    description=f"In the {place}: {what} one {paper} of a customer, by the number that is on it.",
+                    annotations=ToolAnnotations(read_only_hint=what in ("read", "list", "count")),
+                )
+
+
 def main() -> None:
     """Serve until killed."""
     kind = sys.argv[1]
+    if "many" in sys.argv:
+        add_many()
     if kind == "stdio":
         server.run("stdio")
         return

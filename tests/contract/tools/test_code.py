@@ -59,6 +59,8 @@ async def test_what_is_printed_and_the_last_value_are_the_answer() -> None:
         ("import threading; threading.Thread(target=print).start()", "can't start new thread"),
         ("import resource; resource.prlimit(2, resource.RLIMIT_CPU, (1, 1))", "Operation not permitted"),
         ("import os, fcntl; fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, os.getppid())", "Operation not permitted"),
+        ("import os, fcntl; fcntl.ioctl(1, 0x8901, b'1234')", "Operation not permitted"),
+        ("import socket; socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)", "Operation not permitted"),
         ("import os; os.sched_setaffinity(os.getppid(), {0})", "Operation not permitted"),
         ("import os; os.abort()", "it was ended: it used more memory or time than it may"),
         ("open('/proc/1/mem', 'r+b')", "Read-only file system"),  # of a process without limits, were there one

@@ -53,6 +53,8 @@ async def test_what_is_printed_and_the_last_value_are_the_answer(sandbox: Runner
     assert answer == ToolOutput("pi\n3.14\n")
     assert await ran(sandbox, "x = 1") == ToolOutput("(it printed nothing)")
     assert await ran(sandbox, "'\\u00e4\\u20ac'") == ToolOutput("'\u00e4\u20ac'\n")
+    looping = "import asyncio\nasyncio.run(asyncio.sleep(0, 'slept'))"
+    assert await ran(sandbox, looping) == ToolOutput("'slept'\n")
     wrote = (
         "import tempfile\nwith tempfile.TemporaryFile() as f: f.write(b'x'); print(f.tell())\nopen('y', 'w').write('z')"
     )
@@ -92,6 +94,11 @@ async def test_what_is_printed_and_the_last_value_are_the_answer(sandbox: Runner
         ("import os; os.kill(os.getppid(), 9)", "Operation not permitted"),
         ("import os, resource; resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1))", "Operation not permitted"),
         ("import os, fcntl; fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, os.getppid())", "Operation not permitted"),
+        ("import os, fcntl; fcntl.ioctl(1, 0x8901, os.getppid().to_bytes(4, 'little'))", "Operation not permitted"),
+        ("import os, fcntl; fcntl.ioctl(1, 0x8902, os.getppid().to_bytes(4, 'little'))", "Operation not permitted"),
+        ("import socket; socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)", "Operation not permitted"),
+        ("import socket; socket.socketpair()[0].bind('\\0x')", "Operation not permitted"),
+        ("import socket; socket.socketpair()[0].connect('\\0x')", "Operation not permitted"),
         ("import os; os.sched_setaffinity(os.getppid(), {0})", "Operation not permitted"),
         ("import os; os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)", "Operation not permitted"),
         ("[bytearray(10**7) for _ in range(1000)]", "MemoryError"),
@@ -273,6 +280,25 @@ async def test_more_code_than_it_takes_is_refused_at_once(tmp_path: Path) -> Non
             assert [(await each).ended for each in ended] == ["done", "done"]
 
 
+async def test_one_agent_with_much_code_keeps_no_other_from_having_its_own_run(tmp_path: Path) -> None:
+    with running(tmp_path, "--at-once=1", "--waiting=8") as here:
+        async with http_client.session() as http:
+            busy = RunnerSandbox(http, here.url, here.token)
+            (tmp_path / "other").write_text(here.cluster.token(account=f"{NAMESPACE}:other"))
+            other = RunnerSandbox(http, here.url, tmp_path / "other")
+            much = [asyncio.create_task(busy.run("import time; time.sleep(2)", 40.0)) for _ in range(12)]
+            refused = asyncio.as_completed(much)
+            for _, each in zip(range(7), refused, strict=False):  # one runs, and four wait
+                with pytest.raises(ToolError, match="it was not run; try again"):
+                    await each
+            assert (await other.run("1", 40.0)).output == "1\n"
+            assert sum(each.done() for each in much) <= 7 + 2
+            for each in much:
+                each.cancel()
+            await asyncio.gather(*much, return_exceptions=True)
+            assert (await busy.run("2", 40.0)).output == "2\n"
+
+
 async def test_code_that_runs_when_it_is_told_to_end_is_answered(tmp_path: Path) -> None:
     with running(tmp_path) as here:
         async with http_client.session() as http:
@@ -313,6 +339,30 @@ def test_without_landlock_it_serves_nobody_unless_it_is_told_to(tmp_path: Path) 
         said = {"authorization": f"Bearer {here.token.read_text()}"}
         with urllib.request.urlopen(urllib.request.Request(f"{here.url}/run", body, said), timeout=20) as answer:
             assert msgspec.json.decode(answer.read(), type=Ran) == Ran("(42, 'root')\n", "done")
+
+
+KILL = """
+import fcntl, os, signal, socket
+for end in (socket.socket(fileno=os.dup(1)), *socket.socketpair()):
+    for asked in (0x8901, 0x8902):  # FIOSETOWN, SIOCSPGRP
+        try:
+            fcntl.ioctl(end, asked, os.getppid().to_bytes(4, "little"))
+        except PermissionError:
+            continue
+        fcntl.fcntl(end, 10, signal.SIGKILL)  # F_SETSIG
+        fcntl.fcntl(end, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+print("refused")
+"""
+
+
+async def test_code_cannot_have_the_kernel_signal_others_where_landlock_does_not_keep_signals_in(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path, "--without-landlock", start=WITHOUT_LANDLOCK) as here:
+        async with http_client.session() as http:
+            sandbox = RunnerSandbox(http, here.url, here.token)
+            assert await sandbox.run(KILL, 20.0) == Ran("refused\n", "done")
+            assert await sandbox.run("1", 20.0) == Ran("1\n", "done")
 
 
 def test_what_a_process_before_has_left_is_cleared_away(tmp_path: Path) -> None:

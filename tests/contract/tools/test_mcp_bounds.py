@@ -25,7 +25,7 @@ KINDS = ("stdio", "http", "http-json", "sse")
 
 
 @asynccontextmanager
-async def rough(kind: str, *options: str, seconds: float = 20.0) -> AsyncIterator[McpToolset]:
+async def rough(kind: str, *options: str, seconds: float = 20.0, idempotent: bool = False) -> AsyncIterator[McpToolset]:
     """The tools of a server that is not made by the SDK."""
 
     async def launch(name: str, plan: LaunchPlan) -> Command:
@@ -34,7 +34,8 @@ async def rough(kind: str, *options: str, seconds: float = 20.0) -> AsyncIterato
     pool = McpPool(Secrets(), launch)
     try:
         if kind == "stdio":
-            yield pool.toolset(McpTools(name="rough", launch=LaunchPlan(kind="command"), timeout=seconds))
+            plan = McpTools(name="rough", launch=LaunchPlan(kind="command"), timeout=seconds, idempotent=idempotent)
+            yield pool.toolset(plan)
             return
         process = await asyncio.create_subprocess_exec(
             sys.executable, ROUGH, kind, *options, stdout=asyncio.subprocess.PIPE
@@ -44,7 +45,8 @@ async def rough(kind: str, *options: str, seconds: float = 20.0) -> AsyncIterato
             async with asyncio.timeout(20):
                 port = int(await process.stdout.readline())
             path = "sse" if kind == "sse" else "mcp"
-            yield pool.toolset(McpTools(name="rough", url=f"http://127.0.0.1:{port}/{path}", timeout=seconds))
+            url = f"http://127.0.0.1:{port}/{path}"
+            yield pool.toolset(McpTools(name="rough", url=url, timeout=seconds, idempotent=idempotent))
         finally:
             await pool.aclose()
             process.kill()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,13 +12,15 @@ import pytest
 
 from kadre.base.clock import FakeClock
 from kadre.base.errors import ToolError
-from kadre.engine.tools.mcp import McpPool, McpToolset
+from kadre.engine.tools.mcp import McpPool, McpToolset, Tries
+from kadre.engine.tools.mcp_target import CallFailed
 from kadre.engine.tools.port import ToolOutput
 from kadre.plan.types import McpTools
 from tests.contract.tools.conftest import Secrets, World, call
 from tests.contract.tools.proxies import before, refusal
+from tests.contract.tools.test_mcp_bounds import rough
 
-BAD, BUSY = refusal("502 Bad Gateway"), refusal("503 Service Unavailable")
+BAD, AWAY, BUSY = refusal("502 Bad Gateway"), refusal("503 Service Unavailable"), refusal("429 Too Many Requests")
 
 
 @asynccontextmanager
@@ -31,14 +35,14 @@ async def orders(world: World, instead: list[bytes], **options: Any) -> AsyncIte
 
 
 @pytest.mark.parametrize("world", ["http-json"], indirect=True)
-@pytest.mark.parametrize("refused", [BAD, BUSY])
+@pytest.mark.parametrize("refused", [BAD, AWAY, BUSY])
 async def test_what_the_server_says_only_reads_is_sent_again(world: World, refused: bytes) -> None:
     instead: list[bytes] = []
     async with orders(world, instead) as tools:
         instead += [refused] * 2
         assert await call(tools, "echo", text="x") == ToolOutput("x")
         instead += [refused] * 4
-        with pytest.raises(ToolError, match="orders: the server answered HTTP 50"):
+        with pytest.raises(ToolError, match=r"orders: the server answered HTTP (50|429)"):
             await call(tools, "echo", text="x")
         assert len(instead) == 1
 
@@ -56,6 +60,17 @@ async def test_what_may_have_happened_is_sent_once_and_what_has_not_again(world:
 
 
 @pytest.mark.parametrize("world", ["http-json"], indirect=True)
+async def test_a_write_is_not_sent_again_where_a_proxy_says_that_its_server_has_broken_off(world: World) -> None:
+    """As Envoy does: 503, "upstream connect error or disconnect/reset before headers", whatever was done by then."""
+    instead: list[bytes] = []
+    async with orders(world, instead) as tools:
+        instead += [AWAY] * 2
+        with pytest.raises(ToolError, match="HTTP 503"):
+            await call(tools, "who")
+        assert len(instead) == 1
+
+
+@pytest.mark.parametrize("world", ["http-json"], indirect=True)
 async def test_what_its_author_says_may_be_repeated_is_and_stays_unknown_where_no_try_is_answered(
     world: World,
 ) -> None:
@@ -66,7 +81,7 @@ async def test_what_its_author_says_may_be_repeated_is_and_stays_unknown_where_n
         assert all(spec.idempotent for spec in await tools.specs())
         instead.append(BAD)
         assert (await call(tools, "who")).content.isdigit()
-        instead += [BUSY, BUSY, BAD]
+        instead += [AWAY, BUSY, BAD]
         with pytest.raises(ToolError, match=r"HTTP 503.*; before that the call was sent") as caught:
             await call(tools, "who")
         assert (caught.value.unknown, instead) == (True, [])
@@ -95,7 +110,7 @@ async def test_all_tries_of_a_call_have_its_one_time(world: World) -> None:
         tools = pool.toolset(McpTools(name="orders", url=f"http://127.0.0.1:{port}/mcp", timeout=0.05))
         await tools.specs()
         instead += [BUSY] * 2
-        with pytest.raises(ToolError, match="HTTP 503"):
+        with pytest.raises(ToolError, match="HTTP 429"):
             await call(tools, "echo", text="x")
         assert len(instead) == 1
         await pool.aclose()
@@ -141,6 +156,47 @@ async def test_what_a_server_answers_is_no_failure_of_it(world: World) -> None:
             with pytest.raises(ToolError, match="HTTP 403"):
                 await call(tools, "who")
         assert (await call(tools, "who")).content.isdigit()
+
+
+KINDS = ["stdio", "sse", "http", "http-json"]
+
+
+@pytest.mark.parametrize("world", KINDS, indirect=True)
+async def test_who_waits_too_little_leaves_the_server_to_others(world: World) -> None:
+    hasty, patient = world.toolset(timeout=0.05), world.toolset()
+    await patient.specs()
+    for _ in range(7):
+        with pytest.raises(ToolError, match=r"no answer within 0.05 s"):
+            await call(hasty, "hang")
+    assert (await call(patient, "who")).content.isdigit()
+
+
+@pytest.mark.parametrize("world", ["http-json"], indirect=True)
+async def test_calls_that_fail_together_are_one_failure(world: World) -> None:
+    instead: list[bytes] = []
+    async with orders(world, instead) as tools:
+        instead += [BAD] * 7
+        failed = await asyncio.gather(*[call(tools, "who") for _ in range(7)], return_exceptions=True)
+        assert all(isinstance(each, ToolError) and each.unknown for each in failed)
+        assert (await call(tools, "who")).content.isdigit()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_answer_that_is_too_large_is_no_failure_and_not_asked_for_again(kind: str) -> None:
+    async with rough(kind, idempotent=True) as tools:
+        await tools.specs()
+        for _ in range(6):
+            with pytest.raises(ToolError, match=r"MB, which is not read|exceeded the \d+ byte limit"):
+                await call(tools, "flood")
+        assert await call(tools, "x") == ToolOutput("called x")
+        if kind != "stdio":  # which is another process each time
+            heard = json.loads((await call(tools, "heard")).content)
+            assert heard.count("tools/call") == 8
+
+
+def test_a_session_that_ends_when_time_is_up_is_not_begun_again() -> None:
+    tries = Tries(McpTools(name="x", timeout=5.0), repeatable=True)
+    assert tries.again(CallFailed("the server ended the session", broken=True, unsent=True), 6.0) is None
 
 
 class Waits(FakeClock):

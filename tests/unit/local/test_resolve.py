@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,10 @@ def test_an_openapi_file_may_be_just_as_large_as_a_manifest(tmp_path: Path, monk
     (tmp_path / "shop.txt").write_text(SHOP + "#" * 1000)
     (problem,) = errors(resolve((str(tmp_path),)).problems)
     assert (problem.reason, problem.path) == ("UnusableFile", "spec.api.fromOpenAPI.file")
+
+
+def test_an_openapi_file_that_is_a_pipe_holds_nobody_up(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(DESK.replace("apis/shop.yaml", "shop.txt"))
+    os.mkfifo(tmp_path / "shop.txt")  # of which nobody writes into the other end
+    (problem,) = errors(resolve((str(tmp_path),)).problems)
+    assert problem.message == "the OpenAPI document is a folder, a pipe or a device"

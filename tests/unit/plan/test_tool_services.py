@@ -122,3 +122,12 @@ def test_whatever_a_service_holds_is_borne(value: Any) -> None:
     )
     assert marked is not None
     assert marked.fault == "it has no port"
+
+
+def test_of_many_that_cannot_be_asked_a_few_are_told(planned: Plan) -> None:
+    text = AGENT % "desk" + tool("selector: {}") + "".join(service(f"s{n}", spec="ports: []") for n in range(300))
+    result = planned(text)
+    assert made(result) == ()
+    told = [problem.message for problem in result.problems]
+    assert len(told) == 6
+    assert told[-1] == "295 more Services that are chosen are not asked"

@@ -174,13 +174,14 @@ class Tries:
         """After how long to send it again, `seconds` having been spent on a try that failed so; None: not again."""
         self.left -= seconds
         self._lost = self._lost or error.unknown
-        if not isinstance(error, CallFailed):
+        if not isinstance(error, CallFailed) or error.why == "large" or self.left <= 0:
             return None
         if error.stale:  # at once, on a new connection, and once
             renewed, self._renewed = self._renewed, True
             return None if renewed else 0.0
         delay = self._backoff.delay(self._attempt)
-        if delay is None or delay >= self.left or not (error.unsent or (error.unknown and self._repeatable)):
+        may = error.unsent or (self._repeatable and (error.unknown or error.why == "away"))
+        if delay is None or delay >= self.left or not may:
             return None
         self._attempt += 1
         self.left -= delay
@@ -282,10 +283,10 @@ class Server:
             except ToolError as error:
                 delay = None if self._breaker.is_open else tries.again(error, self._clock.monotonic() - started)
                 if delay is None:
-                    self._count(error)
+                    self._count(error, started)
                     raise tries.told(error) from error
             else:
-                self._count(None)
+                self._count(None, started)
                 return output
             if delay:
                 await self._clock.sleep(delay)
@@ -298,14 +299,20 @@ class Server:
             self._drop_if_broken(session, error)
             raise error.of(self.name) from error
 
-    def _count(self, error: ToolError | None) -> None:
+    def _count(self, error: ToolError | None, began: float) -> None:
         """Heed what came of a call: that its server did its part, whatever it said, or did not."""
+        if error is None:
+            self._heed("", began)
+        elif isinstance(error, CallFailed) and error.server_failed is not None:
+            self._heed(str(error) if error.server_failed else "", began)
+
+    def _heed(self, failure: str, began: float) -> None:
         was_open = self._breaker.is_open
-        if error is None or (isinstance(error, CallFailed) and not error.server_failed):
+        if failure:
+            self._last_failure = failure
+            self._breaker.failed(self._clock.monotonic(), began)
+        else:
             self._breaker.succeeded()
-        elif isinstance(error, CallFailed):
-            self._last_failure = str(error)
-            self._breaker.failed(self._clock.monotonic())
         if self._breaker.is_open != was_open:
             self._tell(open_now=self._breaker.is_open)
 
@@ -324,15 +331,17 @@ class Server:
             return
         if error.broken:
             self._retire(link)
-        elif error.unsent:
+        elif error.unsent or error.why == "away":
             self._changed = True
-        elif error.late:
+        elif error.why == "late":
             self._tasks.spawn(f"{self.name}/health", self._check(link, session))
 
     async def _check(self, link: _Link, session: Session) -> None:
         """A server that did not answer in time may be slow or stuck; one that answers nothing at all is given up."""
+        began = self._clock.monotonic()
         if not await session.alive():
             self._retire(link)
+            self._heed(f"{self.name}: it answers nothing at all", began)
 
     def _retire(self, link: _Link) -> None:
         """Use the link for no further call. Those under way may yet be answered."""

@@ -7,6 +7,7 @@ read has a bound.
 from __future__ import annotations
 
 import asyncio
+import re
 
 MESSAGE_LIMIT = 16 << 20
 """Bytes of one message: a picture of ten megabytes in base64 fits. What a model reads of it is bounded elsewhere."""
@@ -32,3 +33,10 @@ class End(asyncio.Event):
 def too_large(limit: int) -> str:
     """What is said of a message above the bound."""
     return f"the server sent a message of more than {limit // 1_000_000} MB, which is not read"
+
+
+def says_too_large(why: str) -> bool:
+    """Whether that says so, in these words or in the SDK's."""
+    return (
+        re.search(r"message of more than \d+ MB, which is not read|event exceeded the \d+ byte limit", why) is not None
+    )

@@ -29,6 +29,9 @@ LOST = -31004
 """The request was sent; the answer did not come back."""
 BUSY = -31005
 """The server, or a proxy before it, says that it did nothing now and may later."""
+AWAY = -31006
+"""A proxy says that the server is not there, or the server that something it needs is not. That it did nothing is
+likely, and no more: proxies say so, too, of one that broke off while it worked."""
 
 CONNECT_TIMEOUT = 10.0
 """Seconds to open a connection."""
@@ -38,8 +41,7 @@ _TLS = httpx2.create_ssl_context()
 _TLS.set_alpn_protocols(["http/1.1"])
 NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol)
 _BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-# Statuses by which a server, or a proxy before it, says that nothing was done.
-_NOTHING_DONE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+_LATER: dict[int, int] = {HTTPStatus.TOO_MANY_REQUESTS: BUSY, HTTPStatus.SERVICE_UNAVAILABLE: AWAY}
 
 
 class _Base(httpx2.AsyncClient):
@@ -133,8 +135,12 @@ def _refusal(request: httpx2.Request, response: httpx2.Response) -> httpx2.Respo
     if _is_rpc_error(body):
         return httpx2.Response(status, headers={"content-type": "application/json"}, content=body, request=request)
     code = LOST if status >= HTTPStatus.INTERNAL_SERVER_ERROR else REFUSED
-    code = BUSY if status in _NOTHING_DONE else code
-    return _answer(request, status, code, f"the server answered HTTP {status} {response.reason_phrase}".rstrip())
+    return _answer(
+        request,
+        status,
+        _LATER.get(status, code),
+        f"the server answered HTTP {status} {response.reason_phrase}".rstrip(),
+    )
 
 
 def _is_rpc_error(body: bytes) -> bool:

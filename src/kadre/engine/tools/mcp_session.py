@@ -29,7 +29,7 @@ from kadre.engine.messages import ToolSpec
 from kadre.engine.tools import mcp_bounds, mcp_http, mcp_list
 from kadre.engine.tools.mcp_bounds import MESSAGE_LIMIT, End
 from kadre.engine.tools.mcp_process import Tail, serving, speaking
-from kadre.engine.tools.mcp_target import Address, CallFailed, Command, Target, shown
+from kadre.engine.tools.mcp_target import Address, CallFailed, Command, Target, Why, shown
 from kadre.engine.tools.port import ToolOutput
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Session:
                     if not cursor or listing.notice:
                         break
         except TimeoutError:
-            raise CallFailed(f"no answer within {seconds:g} s", late=True) from None
+            raise CallFailed(f"no answer within {seconds:g} s", why="late") from None
         except MCPError as error:
             raise self._failure(error) from error
         except ValueError as error:
@@ -121,11 +121,12 @@ class Session:
         except MCPError as error:
             if error.code == types.REQUEST_TIMEOUT:
                 message = f"{name} gave no answer within {seconds:g} s"
-                raise CallFailed(message, unknown=True, late=True) from error
+                raise CallFailed(message, unknown=True, why="late") from error
             if error.code == types.CONNECTION_CLOSED:
                 why = self.ended.why or ("" if self.ended.is_set() else shorten(error.message, 200))
                 message = f"the connection ended before {name} had answered{': ' if why else ''}{why}"
-                raise CallFailed(message, unknown=True, broken=self.ended.is_set()) from error
+                large: Why = "large" if mcp_bounds.says_too_large(why) else ""
+                raise CallFailed(message, unknown=True, broken=self.ended.is_set(), why=large) from error
             raise self._failure(error) from error
         except ValueError as error:
             raise CallFailed(f"{name} answered in a form that is not understood", unknown=True) from error
@@ -148,8 +149,11 @@ class Session:
     def _failure(self, error: MCPError) -> CallFailed:
         unsent = error.code in _UNSENT
         broken = error.code == mcp_http.EXPIRED or self.ended.is_set()
-        message = shorten(error.message) or f"error {error.code}"
-        return CallFailed(message, unknown=error.code in _UNKNOWN, broken=broken, unsent=unsent)
+        message, unknown = shorten(error.message) or f"error {error.code}", error.code in _UNKNOWN
+        why: Why = "away" if error.code == mcp_http.AWAY else ""
+        if unknown and mcp_bounds.says_too_large(message):
+            why = "large"
+        return CallFailed(message, unknown=unknown, broken=broken, unsent=unsent, why=why)
 
 
 @asynccontextmanager
@@ -336,7 +340,7 @@ async def _listen(client: Client, changed: Callable[[], None]) -> None:
         except SubscriptionLost:
             pass
         except MCPError as error:
-            if error.code not in _UNKNOWN | _UNSENT:
+            if error.code not in _UNKNOWN | _UNSENT | {mcp_http.AWAY}:
                 return
         # What happened between two streams is not told.
         changed()

@@ -51,19 +51,29 @@ def shown(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 
+Why = Literal["", "late", "large", "away"]
+
+
 class CallFailed(ToolError):
     """A call that got no answer.
 
-    `broken`: the connection is of no use any more; `unsent`: nothing was done, and it may be made again; `late`: time
-    was up.
+    `broken`: the connection is of no use any more; `unsent`: nothing was done, and it may be made again; `why`: "late",
+    time was up; "large", it was answered with more than is read, and would be again; "away", a server, or a proxy
+    before it, says that it is not there now: what had begun by then it may have done, and not said.
     """
 
     def __init__(
-        self, message: str, *, unknown: bool = False, broken: bool = False, unsent: bool = False, late: bool = False
+        self,
+        message: str,
+        *,
+        unknown: bool = False,
+        broken: bool = False,
+        unsent: bool = False,
+        why: Why = "",
     ) -> None:
         self.broken = broken
         self.unsent = unsent
-        self.late = late
+        self.why = why
         super().__init__(message, unknown=unknown)
 
     @property
@@ -72,12 +82,20 @@ class CallFailed(ToolError):
         return self.unsent and self.broken
 
     @property
-    def server_failed(self) -> bool:
-        """Whether the server did not do its part: it is away, too slow, too busy, or breaks off."""
+    def server_failed(self) -> bool | None:
+        """Whether the server did not do its part: it is away, too busy, or breaks off.
+
+        None where that is not known: how long it is waited for is the caller's choice.
+        """
+        match self.why:
+            case "late":
+                return None
+            case "large":
+                return False
+            case "away":
+                return True
         return self.unknown or (self.unsent and not self.broken)
 
     def of(self, name: str) -> CallFailed:
         """The same, with the name of the server."""
-        return CallFailed(
-            f"{name}: {self}", unknown=self.unknown, broken=self.broken, unsent=self.unsent, late=self.late
-        )
+        return CallFailed(f"{name}: {self}", unknown=self.unknown, broken=self.broken, unsent=self.unsent, why=self.why)

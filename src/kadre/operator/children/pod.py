@@ -103,6 +103,12 @@ def template_hash(template: Object) -> str:
     return found
 
 
+def has_code_run(template: Object) -> bool:
+    """Whether pods of that template, of ours, know the code runner."""
+    volumes = template.get("spec", {}).get("volumes") or ()
+    return any(each.get("name") == CODE_TOKEN["name"] for each in volumes)
+
+
 def pod(settings: Settings, account: str, grace: int, container: Object, volumes: Sequence[Object]) -> Object:
     """What is in a pod template. `grace`: seconds it is given to end."""
     made: Object = {

@@ -74,6 +74,8 @@ class Worked:
     """The hash of its plan, where a pool is to serve it."""
     moving: bool = False
     """Whether something of where it was served before is there still."""
+    codes: bool | None = None
+    """Whether it has code run that its model writes; None where that is not known."""
 
     def left(self, now: float) -> float:
         """Seconds until it is time to try it again."""
@@ -166,6 +168,8 @@ class Agents:
                 self._stale.add(ref)
                 raise
         own, look = await self._owned.explained(key, self._rollout(key, agent.uid))
+        if worked.codes is not None:
+            self._runners.place(agent.uid, ref.namespace, needed=worked.codes or self._codes_yet(agent.uid, own))
         seen, pool = self._served(ref, agent, own)
         facts = self._with_servers(ref, worked, self._placed(ref, worked, pool))
         if (runner := self._runners.state(agent.uid, ref.namespace)) is not None:
@@ -180,6 +184,10 @@ class Agents:
             return After(min(waits))
         wrong = errors(facts.problems)
         return Stop(wrong[0].reason) if wrong else DONE
+
+    def _codes_yet(self, uid: str, own: Rollout | None) -> bool:
+        """Whether pods of before have code run that are there still: held as they are, or until others are ready."""
+        return own is not None and (own.codes or (self._runners.needed(uid) and not own.settled))
 
     async def _report(self, ref: Ref, agent: Declared, status: Object) -> None:
         """Say how it is, in the words of its kind. Raises ApiError."""
@@ -234,7 +242,8 @@ class Agents:
             ref, agent, planned.plan, own=self._rollout(Key(ref.namespace, ref.name), agent.uid) is not None
         )
         await self._pools.place(agent.uid, ref.namespace, move.pools)
-        self._runners.place(agent.uid, ref.namespace, needed=runs_code(planned.plan))
+        if codes := runs_code(planned.plan):
+            self._runners.place(agent.uid, ref.namespace, needed=True)
         by = agent.resource.kind, agent.resource.api_version, agent.uid
         if move.pool:
             owner = Owner(pools.pooled(planned.plan), *by, pools=move.pools)
@@ -244,6 +253,7 @@ class Agents:
             worked = await self._alone(ref, agent, owner, said)
         if again and not worked.again:
             worked = replace(worked, again=again)
+        worked = replace(worked, codes=codes)
         return await self._moved(ref, agent, worked, move) if move.left else worked
 
     async def _alone(self, ref: Ref, agent: Declared, owner: Owner, said: Facts) -> Worked:

@@ -96,6 +96,10 @@ class CodeRunners:
             if needed or namespace in self.namespaces():
                 self._wake(ref_of(namespace))
 
+    def needed(self, uid: str) -> bool:
+        """Whether an agent needs one, as far as is known."""
+        return self._needs.get(uid, False)
+
     def forget(self, uid: str, namespace: str) -> None:
         """An agent has gone."""
         if self._needs.pop(uid, False):
