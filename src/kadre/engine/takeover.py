@@ -201,6 +201,8 @@ class Takeover:
             await runner.recorder.mend()
         except Fenced:
             runner.life.stop("left")
+        except Exception:  # the others, and those that were left, are looked at all the same
+            log.exception("run %s cannot be told again to its journal now", runner.live.info.run_id)
 
     async def _ended_here(self, run_id: str) -> bool:
         """Whether this process drove the run to its end a moment ago, which its journal has lost, and is told again."""

@@ -106,6 +106,18 @@ async def test_nor_where_its_end_is_lost(two: Two) -> None:
     await ends_once(two, live)
 
 
+async def test_nor_where_it_was_allowed_at_another_process_whose_claim_is_lost_too(two: Two) -> None:
+    asking = await two.here.start(session_id="s")
+    approval = await two.here.approval(asking)
+    await asyncio.to_thread(two.store.server.remember)
+    await two.there.host.approve(asking.info.run_id, approval.id, "allow", "ann")
+    live = await two.there.host.open(asking.info.run_id)
+    await asyncio.wait_for(two.pen.begun.wait(), SECONDS)
+    await asyncio.to_thread(two.store.server.go_back)
+    await is_known_again(two.here, live)
+    await ends_once(two, live)
+
+
 async def test_a_run_that_is_lost_is_made_again_by_who_drives_it(two: Two) -> None:
     await asyncio.to_thread(two.store.server.remember)
     live = await two.here.start(session_id="s", run_id="run-1")
