@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -33,6 +33,17 @@ class Gone(InMemoryJournal):
         raise JournalUnavailable("the server is away")
 
 
+def named(name: str) -> Callable[[int], str]:
+    """A function of that name."""
+
+    def shelf(number: int) -> str:
+        """Look what is on a shelf of which there are many: a description of some length."""
+        return str(number)
+
+    shelf.__name__ = name
+    return shelf
+
+
 async def test_an_agent_that_is_replaced_while_its_store_is_waited_for_answers_and_is_closed_then() -> None:
     journal = Gone()
     scene = Scene(journal)
@@ -53,17 +64,9 @@ async def test_an_agent_that_is_replaced_while_its_store_is_waited_for_answers_a
 
 
 async def test_tools_that_are_too_many_are_found_by_search_and_those_that_write_are_not_found() -> None:
-    def shelf(number: int) -> str:
-        """Look what is on a shelf of which there are many: a description of some length."""
-        return str(number)
-
-    journal, looks, writes = Gone(), [], []
+    journal = Gone()
     journal.answers.set()
-    for number in range(30):
-        for made, name in ((looks, f"look_{number}"), (writes, f"write_shelf_{number}")):
-            tool = type(shelf)(shelf.__code__, shelf.__globals__, name)
-            tool.__doc__, tool.__annotations__ = shelf.__doc__, {"number": int, "return": str}
-            made.append(tool)
+    looks, writes = [[named(f"{what}_{number}") for number in range(30)] for what in ("look", "write_shelf")]
     scene = Scene(journal)
     model = await scene.says(
         [(NAME, {"query": "what is on which shelf"})],
