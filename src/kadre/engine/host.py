@@ -201,6 +201,7 @@ class Host:
         if created.existing:
             await self._driving.leave(agent, unused=True)
             return await self._kept(agent.journal, created.run)
+        self._takeover.accept(agent.journal, run_id)
         if self._driving.closed:
             await self._driving.leave(agent)
             # Not as a host that takes nothing more: the run is there, and must not be begun at another one too.

@@ -175,6 +175,10 @@ class Takeover:
         """Whoever asked was told that the run could not be accepted, or ended, though it may have been: end it then."""
         self._refused.add(journal, run_id)
 
+    def accept(self, journal: Journal, run_id: str) -> None:
+        """It was made just now, whatever was told who asked before."""
+        self._refused.forget(journal, run_id)
+
     async def look(self, journal: SharedJournal) -> None:
         """Let go of runs that others have claimed, take up those that nobody drives, and end those nobody waits for."""
         await self._stop_orphans(journal)
