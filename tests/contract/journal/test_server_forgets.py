@@ -16,7 +16,7 @@ from tests.contract.journal.conftest import LEASE, SERVERS
 from tests.support.scene import Asking, Scene
 from tests.support.stores import Store, new_space, started
 
-SECONDS = 20
+SECONDS = 30
 pytestmark = pytest.mark.requirement("journal-told-again")
 
 
