@@ -128,11 +128,13 @@ async def test_of_runs_that_were_left_no_more_are_looked_at_than_are_taken_up(re
     await ours.aclose()
 
 
-async def test_a_run_whose_row_a_server_threw_away_is_not_told_twice(redis: RedisServer, ours: RemoteJournal) -> None:
+async def test_a_run_whose_row_a_server_threw_away_is_not_told_twice(
+    redis: RedisServer, ours: RemoteJournal, space: str
+) -> None:
     """As maxmemory-policy allkeys-… does: what else there is of the run is in the way of another of its name."""
     run = Teller("run-1", "s")
     await run.create(ours)
-    await redis.asked("DEL", f"{ours._server.where.prefix}run:run-1")
+    await redis.asked("DEL", f"{space}:run:run-1")
     with pytest.raises(errors.Conflict):
         await Teller("run-1", "s").create(ours, on_busy="interrupt")
     assert numbers(await ours.events("run-1")) == [1, 2]
