@@ -218,7 +218,10 @@ class RemoteJournal:
 
     async def delete_session(self, agent: str, session_id: str) -> None:
         """See `port.Journal.delete_session`."""
-        await self.put_blob(deleted.mark(agent, session_id))
+        with contextlib.suppress(
+            remote.JournalUnavailable
+        ):  # one whose memory is full may be told to forget all the same
+            await self.put_blob(deleted.mark(agent, session_id))
         deletion = self.writes.Deletion(agent, session_id, self._clock.now() - BLOB_GRACE)
         if not await self._see_through(deletion):
             raise projection.still_busy(session_id)
