@@ -16,7 +16,7 @@ from tests.support.faulty import FaultyModel
 from tests.support.sink import Held, Sink, Step
 from tests.support.upping import Upped
 
-SECONDS = 20
+SECONDS = 60
 STORED = (
     "after approval_required",
     "before approval_decided",

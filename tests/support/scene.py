@@ -26,6 +26,8 @@ from kadre.engine.tools.functions import Functions
 from kadre.engine.tools.port import Toolset
 from kadre.plan.types import AgentKey, AgentPlan, Limits, ModelPlan
 
+SECONDS = 30
+"""For which anything is waited for: far more than it takes on a machine that is busy."""
 Turn = str | list[tuple[str, dict[str, Any] | str]] | ModelError | asyncio.Event
 USAGE = Usage(10, 2, 12)
 
@@ -120,7 +122,7 @@ class Scene:
 
     async def ask(self, message: str = "hi", name: str = "a", **more: Any) -> Live:
         live = await self.start(message, name, **more)
-        await asyncio.wait_for(live.wait(), 5)
+        await asyncio.wait_for(live.wait(), SECONDS)
         return live
 
     @staticmethod
@@ -129,8 +131,8 @@ class Scene:
 
     @staticmethod
     async def until(live: Live, condition: Callable[[], bool]) -> None:
-        """Wait, at most five seconds, for the run to get there."""
-        async with asyncio.timeout(5):
+        """Wait, at most SECONDS, for the run to get there."""
+        async with asyncio.timeout(SECONDS):
             while not condition():
                 await live.changed()
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from kadre.engine.memory.longterm import LongTermMemory
 
 
+FOUND_BY_SEARCH = "ToolsFoundBySearch"
+
+
 class Bound(msgspec.Struct, frozen=True):
     """A tool as it is offered to the model: whose it is, and its name there."""
 
@@ -142,12 +145,16 @@ class HostedAgent:
                 if policy.offered(self.plan.approvals, shown, spec.name):
                     tools[name] = Bound(toolset, spec.name, shown)
                     groups[-1].append(shown)
+        return self._among(tools, groups, notices)
+
+    def _among(self, tools: dict[str, Bound], groups: Sequence[Sequence[ToolSpec]], notices: Sequence[Notice]) -> Offer:
+        """These tools, by what finds them where they are too many. `groups`: see `finding.over`."""
         specs = tuple(bound.spec for bound in tools.values())
         room = self.plan.limits.max_tool_tokens
         finder = finding.over(groups, room, _free_name(ToolSpec(name=finding.NAME, server="kadre"), tools))
         if finder is not None:
             tools[finder.spec.name] = Bound(finder, finder.spec.name, finder.spec, free=True)
-            notices.append(_found_by_search(finder, room))
+            notices = (*notices, _found_by_search(finder, room))
         return Offer(specs, tools, tuple(notices), finder)
 
     async def aclose(self) -> None:
@@ -178,7 +185,7 @@ def _found_by_search(finder: finding.Finder, room: int) -> Notice:
         f"{len(finder.rest)} tools are found by {finder.spec.name} instead of being sent with each request: they would"
         f" take about {finder.unsent} tokens more of it, and all may have {room} (toolBudget)"
     )
-    return Notice(reason="ToolsFoundBySearch", message=message)
+    return Notice(reason=FOUND_BY_SEARCH, message=message)
 
 
 def _names(spec: ToolSpec) -> frozenset[str]:

@@ -12,7 +12,7 @@ import msgspec
 from kadre.base.ids import new_id
 from kadre.engine import policy
 from kadre.engine.accepting import Ask, Parent, first_events
-from kadre.engine.agent import HostedAgent, Offer
+from kadre.engine.agent import FOUND_BY_SEARCH, Bound, HostedAgent, Offer
 from kadre.engine.driving import Driving
 from kadre.engine.live import Live
 from kadre.engine.memory.inmemory import InMemoryJournal
@@ -42,12 +42,18 @@ class WithoutMemory(HostedAgent):
     async def offer(self) -> Offer:
         """The tools that are known to only read, and may be used without asking anybody."""
         whole = await self._whole.offer()
-        tools = {
-            name: bound
-            for name, bound in whole.tools.items()
-            if _is_harmless(bound.spec) and policy.offered(self.plan.approvals, bound.spec, bound.name)
-        }
-        return Offer(tuple(bound.spec for bound in tools.values()), tools, whole.notices)
+        tools: dict[str, Bound] = {}
+        groups: dict[int, list[ToolSpec]] = {}
+        for name, bound in whole.tools.items():
+            if self._is_offered(bound):
+                tools[name] = bound
+                groups.setdefault(id(bound.toolset), []).append(bound.spec)
+        notices = [notice for notice in whole.notices if notice.reason != FOUND_BY_SEARCH]
+        return self._among(tools, list(groups.values()), notices)
+
+    def _is_offered(self, bound: Bound) -> bool:
+        harmless = not bound.free and _is_harmless(bound.spec)  # what finds tools would find the others too
+        return harmless and policy.offered(self.plan.approvals, bound.spec, bound.name)
 
 
 def goes_on(agent: HostedAgent, parent: Parent) -> bool:
@@ -56,8 +62,12 @@ def goes_on(agent: HostedAgent, parent: Parent) -> bool:
 
 
 async def begin(agent: HostedAgent, ask: Ask, run_id: str, driving: Driving, error: JournalUnavailable) -> Live:
-    """Answer the message in a run that no store has. `error`: why; raised where the host has ended meanwhile."""
+    """Answer the message in a run that no store has, which has its place among the agent's.
+
+    `error`: why; raised where the host has ended meanwhile.
+    """
     if driving.closed:
+        await driving.leave(agent, unused=True)
         raise error
     journal = InMemoryJournal(clock=driving.clock)
     without = WithoutMemory(agent, journal, driving)
@@ -69,8 +79,6 @@ async def begin(agent: HostedAgent, ask: Ask, run_id: str, driving: Driving, err
     created = await journal.create(new, first)
     live = Live(created.run, stream=ask.stream)
     live.publish(first)
-    agent.requests.charge(1)
-    agent.running += 1
     driving.drive(Runner(without, live, driving.clock, driving.observer), wait=False)
     return live
 

@@ -10,6 +10,7 @@ from kadre.engine import elsewhere
 from kadre.engine.accepting import Accepting
 from kadre.engine.agent import HostedAgent
 from kadre.engine.lately import Lately
+from kadre.engine.memory.inmemory import size_of
 from kadre.engine.observe import Observer
 from kadre.engine.runner import Runner
 
@@ -72,7 +73,7 @@ class Driving:
         finally:
             self.runners.pop(live.info.run_id, None)
             if live.finished is not None and runner.agent.journal.shared:
-                self.lately.add(live.info.run_id, runner)
+                self.lately.add(live.info.run_id, runner, sum(map(size_of, live.events)))
             if live.finished is not None and live.finished.status == "interrupted":
                 self._stop_children(live.info.run_id)
             if not live.ended:  # left to another process, or its driver failed

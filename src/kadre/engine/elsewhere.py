@@ -15,6 +15,8 @@ from kadre.engine.memory.port import CLOSED, Journal, RunInfo
 
 LOOK_SECONDS = 0.5
 """How often a run that another process drives is looked at, for as long as somebody waits for it."""
+SILENT_LOOKS = 60
+"""Without a word, after which it is asked whether the run is there at all; one that its store has lost is by then."""
 OUTAGE_SECONDS = 120.0
 """How long a store may be away before who waits is told: a database that fails over takes a minute."""
 
@@ -68,7 +70,18 @@ def follow(live: Live, journal: Journal | None, clock: Clock) -> None:
         live.fail(Unavailable(f"run {run_id} is not driven by this process", reason="RunElsewhere"))
         return
     looking = asyncio.Lock()
-    heard = 0.0
+    heard, silent = 0.0, 0
+
+    async def look() -> None:
+        nonlocal silent
+        events = await journal.events(live.info.run_id, after=live.events[-1].seq)
+        live.whole = await _whole(journal, events) or live.whole
+        silent = 0 if events else silent + 1
+        if events:
+            live.publish(events)
+        elif not silent % SILENT_LOOKS and await journal.run(live.info.run_id) is None:
+            message = f"run {live.info.run_id} is not there any more: its session was deleted"
+            live.fail(NotFound(message, reason="NoSuchRun"))
 
     async def more() -> None:
         nonlocal heard
@@ -79,16 +92,12 @@ def follow(live: Live, journal: Journal | None, clock: Clock) -> None:
             while len(live.events) == known and not live.ended:
                 await clock.sleep(LOOK_SECONDS)
                 try:
-                    events = await journal.events(live.info.run_id, after=live.events[-1].seq)
-                    whole = await _whole(journal, events)
+                    await look()
                 except Unavailable as error:
                     if error.reason == CLOSED or clock.monotonic() - heard > OUTAGE_SECONDS:
                         raise
                     continue
                 heard = clock.monotonic()
-                live.whole = whole or live.whole
-                if events:
-                    live.publish(events)
 
     live.read_on(more)
 

@@ -201,6 +201,7 @@ class Host:
         if created.existing:
             await self._driving.leave(agent, unused=True)
             return await self._kept(agent.journal, created.run)
+        self._takeover.accept(agent.journal, run_id)
         if self._driving.closed:
             await self._driving.leave(agent)
             # Not as a host that takes nothing more: the run is there, and must not be begun at another one too.
@@ -264,7 +265,8 @@ class Host:
                 self._tasks.spawn(f"{run_id}/abandoned", self._abandon(agent, run_id, len(first)))
             raise
         except BaseException as error:
-            await self._driving.leave(agent, unused=True)
+            if not isinstance(error, JournalUnavailable) or not away.goes_on(agent, parent):  # it needs its place
+                await self._driving.leave(agent, unused=True)
             if isinstance(error, Unavailable) and agent.journal.shared and (parent.run_id or not ask.run_id):
                 self._takeover.refuse(agent.journal, run_id)  # one that a client named is asked for again, and found
             raise

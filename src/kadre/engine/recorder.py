@@ -10,13 +10,16 @@ from typing import Any, TypeVar
 import msgspec
 
 from kadre.base.clock import Clock
-from kadre.base.errors import Conflict, Fenced
+from kadre.base.errors import Conflict, Fenced, NotFound
 from kadre.engine import events as ev
 from kadre.engine.live import Live
 from kadre.engine.memory import spill
+from kadre.engine.memory.deleted import is_deleted
 from kadre.engine.memory.port import Journal, NewRun, RunInfo
 
 log = logging.getLogger(__name__)
+FORGETS = 300.0
+"""Seconds that a store which goes back may go back: an older run that is not there was deleted with its session."""
 E = TypeVar("E", bound=ev.EventBase)
 
 
@@ -108,24 +111,54 @@ class Recorder:
         A store that goes back to an earlier state, as one may that fails over, has lost what this process knows. Told
         again, nobody takes a call that was sent for one that was not. `lost_only`: else leave it as it is.
         """
-        info, acknowledged = self.live.info, self.live.events
+        acknowledged = self.live.events
         run = await self._held()
         if run is None and self.live.finished is not None:
             return False  # forgotten with its session, perhaps; nobody has anything left to do for it
-        if run is None:
-            await self._create_again()
-        durable = len(acknowledged) if run is None else run.last_seq
-        lost = run is None or durable < len(acknowledged)
-        if lost:
-            log.warning("the journal has lost what it had acknowledged of run %s, which is told again", info.run_id)
-        elif lost_only:
+        durable = 0 if run is None else run.last_seq
+        lost = run is None or durable < len(acknowledged) or run.epoch < self.live.info.epoch
+        if lost_only and not lost:
             return False
+        if lost:
+            name = self.live.info.run_id
+            log.warning("the journal has lost what it had acknowledged of run %s, which is told again", name)
+            await (self._create_again() if run is None else self._claim_again(run))
+            durable = durable or len(acknowledged)
         if missing := (*acknowledged, *events)[durable:]:
-            await self._journal.append(info.run_id, durable, missing, self.live.info.epoch)
+            await self._journal.append(self.live.info.run_id, durable, missing, self.live.info.epoch)
         return lost
 
+    async def _claim_again(self, run: RunInfo) -> None:
+        """Be the writer of what is left of the run, if nobody else has written any of it.
+
+        Another may have claimed it since, under the number that this process had before: who claims it again has a
+        number of its own.
+        """
+        info, acknowledged = self.live.info, self.live.events
+        kept = list(await self._journal.events(info.run_id, limit=run.last_seq))
+        # A run that was made again has another place in its session, which its first event tells.
+        if not kept or kept[0].time != acknowledged[0].time or kept[1:] != acknowledged[1 : run.last_seq]:
+            raise _anothers(info.run_id)
+        await self._without_lost_values(run.last_seq)
+        try:
+            claimed = await self._journal.claim(info.run_id, run)
+        except (Conflict, NotFound) as error:
+            raise _anothers(info.run_id) from error
+        except Fenced:  # another claims it at this moment, and knows less of it
+            now = await self._held()
+            if now is None or now.epoch == run.epoch:
+                raise
+            await self._claim_again(now)
+            return
+        self.live.info = msgspec.structs.replace(info, epoch=claimed.epoch)
+
     async def _create_again(self) -> None:
+        """Make the run that is not there. Raises Fenced where it was not lost, but forgotten with its session."""
         info = self.live.info
+        age = (self._clock.now() - info.created).total_seconds()
+        if age > FORGETS or await is_deleted(self._journal, info.agent, info.session_id):
+            raise Fenced(f"run {info.run_id} is not there any more: its session was deleted")
+        await self._without_lost_values(0)
         new = NewRun(
             run_id=info.run_id,
             session_id=info.session_id,
@@ -139,15 +172,22 @@ class Recorder:
         except Conflict as error:  # its session or its id is somebody else's by now
             raise Fenced(f"run {info.run_id} was lost by its journal: {error}") from error
         if created.existing:
-            raise Fenced(f"run {info.run_id} has another writer now")
+            raise _anothers(info.run_id)
         self.live.info = msgspec.structs.replace(info, epoch=created.run.epoch, order=created.run.order)
+
+    async def _without_lost_values(self, after: int) -> None:
+        """Of events that are told again, name no large value that is lost too: they have its beginning."""
+        events = self.live.events
+        for place in range(after, len(events)):
+            if events[place].blobs:
+                events[place] = await spill.without_lost(self._journal, events[place])
 
     async def _held(self) -> RunInfo | None:
         """The run as the journal has it, None where it is lost. Raises Fenced where it has another writer."""
         info = self.live.info
         run = await self._journal.run(info.run_id)
-        if run is not None and run.epoch != info.epoch:
-            raise Fenced(f"run {info.run_id} has another writer now")
+        if run is not None and run.epoch > info.epoch:  # a lesser one is of before our claim, which is lost
+            raise _anothers(info.run_id)
         return run
 
     async def shed(self) -> None:
@@ -164,3 +204,7 @@ class Recorder:
             if whole is not event and type(whole) is ev.AssistantMessage:
                 self.live.whole = whole
         self.live.publish(kept)
+
+
+def _anothers(run_id: str) -> Fenced:
+    return Fenced(f"run {run_id} has another writer now")

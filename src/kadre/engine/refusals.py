@@ -26,6 +26,10 @@ class Refusals:
         if len(self._told) < MOST:
             self._told[journal, run_id] = self._clock.monotonic()
 
+    def forget(self, journal: Journal, run_id: str) -> None:
+        """It was not made then, but has been made now, and whoever asked was told so."""
+        self._told.pop((journal, run_id), None)
+
     def of(self, journal: Journal) -> set[str]:
         """Those that may be in that store."""
         return {run_id for where, run_id in self._told if where is journal}

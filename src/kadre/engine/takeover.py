@@ -175,6 +175,10 @@ class Takeover:
         """Whoever asked was told that the run could not be accepted, or ended, though it may have been: end it then."""
         self._refused.add(journal, run_id)
 
+    def accept(self, journal: Journal, run_id: str) -> None:
+        """It was made just now, whatever was told who asked before."""
+        self._refused.forget(journal, run_id)
+
     async def look(self, journal: SharedJournal) -> None:
         """Let go of runs that others have claimed, take up those that nobody drives, and end those nobody waits for."""
         await self._stop_orphans(journal)
@@ -201,6 +205,8 @@ class Takeover:
             await runner.recorder.mend()
         except Fenced:
             runner.life.stop("left")
+        except Exception:  # the others, and those that were left, are looked at all the same
+            log.exception("run %s cannot be told again to its journal now", runner.live.info.run_id)
 
     async def _ended_here(self, run_id: str) -> bool:
         """Whether this process drove the run to its end a moment ago, which its journal has lost, and is told again."""

@@ -39,17 +39,24 @@ def remembering(
     if wanted is None or not wanted.enabled or model is None:
         return kept
     here = place.below("longTermMemory")
-    store = _vectors(work, here.below("vectorStore"), wanted.vector_store, _searched(tools))
+    searched = [tool.store for tool in tools if isinstance(tool, RetrievalTool)]
+    store = _vectors(work, here.below("vectorStore"), wanted.vector_store, _servers(searched))
+    if store in searched:
+        message = (
+            f"a tool of the agent searches the collection {store.collection}, for whoever asks: it remembers nothing"
+        )
+        fix = "name a collection that no tool searches in longTermMemory.vectorStore"
+        work.problem(here.below("vectorStore"), "SharedCollection", message, fix, "warning")
+        return kept
     embedding = _embedding(work, here, wanted, model) if store is not None else None
     if store is None or embedding is None:
         return kept
     return msgspec.structs.replace(kept, long_term=LongTermPlan(vectors=store, embedding=embedding))
 
 
-def _searched(tools: Iterable[ToolPlan]) -> set[VectorsPlan]:
+def _servers(searched: Iterable[VectorsPlan]) -> set[VectorsPlan]:
     """The vector stores that the agent searches, whatever collections it searches there."""
-    stores = (tool.store for tool in tools if isinstance(tool, RetrievalTool))
-    return {msgspec.structs.replace(store, collection="") for store in stores}
+    return {msgspec.structs.replace(store, collection="") for store in searched}
 
 
 def _vectors(

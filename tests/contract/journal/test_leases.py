@@ -93,7 +93,7 @@ async def test_who_loses_a_run_hears_of_it_and_can_write_no_more(shared: Pair) -
     await run.create(shared[0])
     await shared[0].news()  # what it heard of before
     await shared[1].claim("run-1")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while "run-1" in ids(await shared[0].held()):
             await shared[0].news()
     with pytest.raises(errors.Fenced):

@@ -8,11 +8,15 @@ from datetime import timedelta
 
 import pytest
 
+from kadre.base import errors
+from kadre.base.clock import SystemClock
 from kadre.engine import events as ev
 from kadre.engine.memory.port import RunInfo, SessionInfo
 from kadre.engine.memory.redis import RedisJournal
 from kadre.engine.memory.remote_journal import RemoteJournal
-from tests.contract.journal.story import AGENT, START, Teller, said, whole_run
+from kadre.engine.memory.remote_watch import MOST
+from tests.contract.journal.conftest import LEASE
+from tests.contract.journal.story import AGENT, START, Teller, numbers, said, whole_run
 from tests.support.redis import RedisServer
 
 pytestmark = [pytest.mark.stores, pytest.mark.needs("redis"), pytest.mark.requirement("redis-pages")]
@@ -111,3 +115,46 @@ async def test_a_journal_without_lists_of_callers_gets_them_once(redis: RedisSer
         assert (len(found[0]), len(found[1])) == (550, 550)
         await opened.aclose()
     assert await redis.asked("GET", f"{space}:version") == "2"
+
+
+async def test_what_an_older_kadre_writes_meanwhile_gets_into_the_lists_of_callers(
+    redis: RedisServer, space: str
+) -> None:
+    """Pods are replaced one by one: those that are left know no such lists, and are not told."""
+    await (await RedisJournal.open(redis.url, prefix=f"{space}:")).aclose()
+    await redis.asked("SET", f"{space}:version", "1")
+    journal = await RedisJournal.open(redis.url, prefix=f"{space}:", lease=LEASE)
+    run = Teller("run-1", "s", caller="ann")
+    run.start = SystemClock().now()
+    await run.create(journal)
+    for key in ("caller:ann", "sessions-by:ann"):
+        assert await redis.asked("DEL", f"{space}:{key}") == "1"
+    async with asyncio.timeout(20):
+        while not (await journal.runs(caller="ann") and await journal.sessions(caller="ann")):
+            await journal.news()
+    await journal.aclose()
+
+
+async def test_of_runs_that_were_left_no_more_are_looked_at_than_are_taken_up(redis: RedisServer, space: str) -> None:
+    """A process that served thousands has ended: each of the others asks again and again."""
+    left, ours = [await RedisJournal.open(redis.url, prefix=f"{space}:") for _ in range(2)]
+    await asyncio.gather(*(Teller(f"run-{number}", f"s{number}").create(left) for number in range(3 * MOST)))
+    await left.aclose()
+    await ours.abandoned({AGENT})
+    await redis.asked("CONFIG", "RESETSTAT")
+    assert len(await ours.abandoned({AGENT})) == MOST
+    told = (await redis.asked("INFO", "commandstats")).partition("cmdstat_hmget:calls=")[2]
+    assert int(told.partition(",")[0]) == MOST
+    await ours.aclose()
+
+
+async def test_a_run_whose_row_a_server_threw_away_is_not_told_twice(
+    redis: RedisServer, ours: RemoteJournal, space: str
+) -> None:
+    """As maxmemory-policy allkeys-… does: what else there is of the run is in the way of another of its name."""
+    run = Teller("run-1", "s")
+    await run.create(ours)
+    await redis.asked("DEL", f"{space}:run:run-1")
+    with pytest.raises(errors.Conflict):
+        await Teller("run-1", "s").create(ours, on_busy="interrupt")
+    assert numbers(await ours.events("run-1")) == [1, 2]

@@ -268,6 +268,19 @@ async def test_one_server_that_forgets_all_gives_nobodys_runs_away(redis: RedisS
         await journal.aclose()
 
 
+async def test_a_session_can_be_deleted_from_a_server_whose_memory_is_full() -> None:
+    with RedisServer("--maxmemory-policy", "noeviction") as server:
+        journal = await RedisJournal.open(server.url)
+        await whole_run(journal, "run-1", "s")
+        await server.asked("CONFIG", "SET", "maxmemory", "1mb")
+        with pytest.raises(errors.Unavailable, match="memory is full"):
+            await journal.put_blob(b"large")
+        await journal.delete_session(AGENT, "s")
+        assert await journal.run("run-1") is None
+        await server.asked("CONFIG", "SET", "maxmemory", "0")
+        await journal.aclose()
+
+
 async def test_connections_are_two_whatever_is_asked_at_once(redis: RedisServer, space: str) -> None:
     async def connected() -> int:
         return (await redis.asked("CLIENT", "LIST")).count("name=kadre")

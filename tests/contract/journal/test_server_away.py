@@ -106,6 +106,29 @@ async def test_a_run_that_the_store_kept_before_it_was_cut_off_holds_up_nobody(
     assert len(model.requests) == 3
 
 
+async def test_a_run_that_is_kept_under_an_id_that_was_answered_without_memory_is_taken_up_as_any_other(
+    store: Store, cut: Cut
+) -> None:
+    space = new_space()
+    scene = Scene(await store.open(space, lease=LEASE, cut=cut), SystemClock())
+    await scene.host.recover()
+    go = asyncio.Event()
+    model = await scene.says("without", go, "never heard", "with", memory=GOES_ON)
+    cut.hang_up()
+    assert await answer(await scene.start("one", session_id="s", run_id="run-named")) == "without"
+    cut.shut = False
+    again = await scene.start("one", session_id="s", run_id="run-named")
+    while len(model.requests) < 2:
+        await model.called.wait()
+        await SystemClock().sleep(0.01)
+    there = await store.open(space, lease=LEASE)  # another process takes it, and ends
+    await there.claim("run-named")
+    await there.aclose()
+    await asyncio.wait_for(again.wait(), SECONDS)
+    assert [info.status for info in await scene.journal.runs()] == ["completed"]
+    await scene.host.aclose(0)
+
+
 async def test_a_turn_without_memory_writes_nothing_asks_nobody_and_reads(scene: Scene, cut: Cut) -> None:
     pen, asked = Pen(), Pen()
 

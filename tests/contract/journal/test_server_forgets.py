@@ -16,7 +16,7 @@ from tests.contract.journal.conftest import LEASE, SERVERS
 from tests.support.scene import Asking, Scene
 from tests.support.stores import Store, new_space, started
 
-SECONDS = 20
+SECONDS = 30
 pytestmark = pytest.mark.requirement("journal-told-again")
 
 
@@ -103,6 +103,18 @@ async def test_nor_where_its_end_is_lost(two: Two) -> None:
     await asyncio.wait_for(live.wait(), SECONDS)
     await asyncio.to_thread(two.store.server.go_back)
     await is_known_again(two.there, live)
+    await ends_once(two, live)
+
+
+async def test_nor_where_it_was_allowed_at_another_process_whose_claim_is_lost_too(two: Two) -> None:
+    asking = await two.here.start(session_id="s")
+    approval = await two.here.approval(asking)
+    await asyncio.to_thread(two.store.server.remember)
+    await two.there.host.approve(asking.info.run_id, approval.id, "allow", "ann")
+    live = await two.there.host.open(asking.info.run_id)
+    await asyncio.wait_for(two.pen.begun.wait(), SECONDS)
+    await asyncio.to_thread(two.store.server.go_back)
+    await is_known_again(two.here, live)
     await ends_once(two, live)
 
 

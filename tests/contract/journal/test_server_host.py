@@ -48,14 +48,14 @@ async def test_a_run_that_waits_for_a_person_is_taken_up_by_the_next_process(sto
     assert await second.host.recover() == []
     await second.host.approve(live.info.run_id, approval.id, "allow", "ann")
     again = await second.host.open(live.info.run_id)
-    await asyncio.wait_for(again.wait(), 5)
+    await asyncio.wait_for(again.wait(), 30)
     assert (again.finished is not None and again.finished.status, written) == ("completed", ["x"])
     await second.host.aclose()
 
 
 async def test_two_hosts_take_turns_in_a_conversation(store: Store) -> None:
     space = new_space()
-    here, there = [Scene(await store.open(space)) for _ in range(2)]
+    here, there = [Scene(await store.open(space, lease=120)) for _ in range(2)]
     go = asyncio.Event()
     await here.says(go, "answered here")
     model = await there.says("answered there")
@@ -63,7 +63,7 @@ async def test_two_hosts_take_turns_in_a_conversation(store: Store) -> None:
     second = await there.start("asked there", session_id="s")
     assert second.info.order == 2
     go.set()
-    await asyncio.wait_for(asyncio.gather(first.wait(), second.wait()), 8)  # sooner than anybody looks unasked
+    await asyncio.wait_for(asyncio.gather(first.wait(), second.wait()), 30)  # sooner than anybody looks unasked
     heard = [message.content for message in model.requests[0].messages if message.role != "system"]
     assert heard == ["asked here", "answered here", "asked there"]
     for scene in (here, there):

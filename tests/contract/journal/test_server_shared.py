@@ -18,6 +18,9 @@ from tests.support.redis import RedisServer
 from tests.support.stores import Store
 
 Pair = tuple[RemoteJournal, RemoteJournal]
+SELDOM = 120.0
+"""A lease of so many seconds: for a third of them nobody looks who has not been told."""
+SECONDS = 30
 
 
 async def test_of_two_processes_that_append_to_a_run_at_once_exactly_one_wins(shared: Pair) -> None:
@@ -58,7 +61,8 @@ async def test_a_run_id_is_created_once_whoever_asks(shared: Pair) -> None:
     assert len(await shared[0].runs()) == len(await shared[0].sessions()) == 1
 
 
-async def test_a_turn_comes_when_a_run_ends_in_another_process(shared: Pair) -> None:
+async def test_a_turn_comes_when_a_run_ends_in_another_process(store: Store, space: str) -> None:
+    shared = [await store.open(space, lease=SELDOM) for _ in range(2)]
     runs = [Teller(f"run-{index}", "s") for index in range(6)]
     for index, run in enumerate(runs):
         await run.create(shared[index % 2])
@@ -69,9 +73,11 @@ async def test_a_turn_comes_when_a_run_ends_in_another_process(shared: Pair) -> 
         started.append(run.run_id)
         await run.end(shared[index % 2])
 
-    async with asyncio.timeout(8):  # sooner than anybody looks unasked
+    async with asyncio.timeout(SECONDS):
         await asyncio.gather(*(drive(index, run) for index, run in enumerate(runs)))
     assert started == [run.run_id for run in runs]
+    for journal in shared:
+        await journal.aclose()
 
 
 SLOW_COMMIT = """
@@ -88,12 +94,12 @@ WAITING = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'kadre
 async def test_a_run_that_is_added_while_the_one_before_it_ends_gets_its_turn(
     cluster: Cluster, stores: Callable[[str], Store], space: str
 ) -> None:
-    shared = [await stores("postgres").open(space) for _ in range(2)]
+    shared = [await stores("postgres").open(space, lease=SELDOM) for _ in range(2)]
     before, after = Teller("run-1", "s"), Teller("run-2", "s")
     await before.create(shared[0])
     db = await connect(place(cluster.dsn(), space))
     await db.execute(SLOW_COMMIT)
-    async with asyncio.timeout(8):  # sooner than anybody looks unasked
+    async with asyncio.timeout(SECONDS):
         ending = asyncio.create_task(before.end(shared[0]))
         while not await db.fetchval(WAITING):  # all of it is done but the commit
             pass

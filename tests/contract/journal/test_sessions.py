@@ -26,7 +26,7 @@ async def test_a_second_message_waits_for_the_first(journal: Journal) -> None:
     await journal.turn("run-1")
     assert not turn.done()
     await first.end(journal)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await turn
     info = await journal.run("run-2")
     assert info is not None
@@ -63,7 +63,7 @@ async def test_a_queued_run_that_is_cancelled_lets_those_behind_it_go_on(journal
         await turns[0]
     assert not turns[1].done()
     await first.end(journal)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await turns[1]
     assert said(await journal.history(AGENT, "s", 3, 10)) == ["hello", "hi", "hello", "hi"]
 
@@ -78,7 +78,7 @@ async def test_a_cancelled_wait_for_a_turn_leaves_the_run_in_the_queue(journal: 
     with pytest.raises(asyncio.CancelledError):
         await turn
     await first.end(journal)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await journal.turn("run-2")
 
 

@@ -27,7 +27,7 @@ async def left(journal: InMemoryJournal, *more: str) -> None:
 
 async def ended(scene: Scene) -> str:
     live = await scene.host.open("run-1")
-    return (await asyncio.wait_for(live.wait(), 5)).status
+    return (await asyncio.wait_for(live.wait(), 30)).status
 
 
 async def test_one_is_gone_on_with() -> None:

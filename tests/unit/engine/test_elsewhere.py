@@ -18,15 +18,36 @@ from tests.support.scene import Scene
 from tests.support.unsteady import Unsteady
 
 
-async def test_all_who_follow_a_run_are_told_at_once_that_its_store_stays_away() -> None:
-    clock, journal = FakeClock(), Unsteady("is down", at=1)
-    journal.shared = True  # to this process it is as if another one wrote there
+def following(clock: FakeClock) -> Live:
+    """What is known of a run that another process drives."""
     ids: dict[str, Any] = {"run_id": "r", "session_id": "s"}
     info = RunInfo(
         agent="a", status="running", order=1, last_seq=1, epoch=1, created=clock.now(), updated=clock.now(), **ids
     )
     live = Live(info)
     live.publish([ev.RunStarted(seq=1, agent="a", time=clock.now(), **ids)])
+    return live
+
+
+async def test_who_follows_a_run_that_is_deleted_meanwhile_is_told() -> None:
+    clock, journal = FakeClock(), InMemoryJournal()
+    journal.shared = True
+    live = following(clock)
+    elsewhere.follow(live, journal, clock)
+    waiting = asyncio.create_task(live.wait())
+    for _ in range(2 * elsewhere.SILENT_LOOKS):
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await clock.advance(elsewhere.LOOK_SECONDS)
+    assert waiting.done()
+    with pytest.raises(NotFound, match="its session was deleted"):
+        await waiting
+
+
+async def test_all_who_follow_a_run_are_told_at_once_that_its_store_stays_away() -> None:
+    clock, journal = FakeClock(), Unsteady("is down", at=1)
+    journal.shared = True  # to this process it is as if another one wrote there
+    live = following(clock)
     elsewhere.follow(live, journal, clock)
     told: list[float] = []
 

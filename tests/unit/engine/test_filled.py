@@ -58,7 +58,7 @@ class Ship:
 
 
 async def ended(live: Any) -> None:
-    await asyncio.wait_for(live.wait(), 5)
+    await asyncio.wait_for(live.wait(), 30)
 
 
 async def test_a_rule_about_an_argument_holds_where_the_argument_is_left_out_and_its_default_is_meant(

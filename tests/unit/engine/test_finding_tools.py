@@ -149,7 +149,7 @@ async def test_rules_hold_for_tools_that_are_found_or_guessed(scene: Scene) -> N
     approval = await scene.approval(live)
     assert approval.tool_call.name == "water_plants"
     await scene.host.approve(live.info.run_id, approval.id, "deny", "ada")
-    await asyncio.wait_for(live.wait(), 5)
+    await asyncio.wait_for(live.wait(), 30)
     assert [call.status for call in scene.tool_ends(live)] == ["complete", "error"]
 
 
@@ -175,7 +175,7 @@ async def test_a_run_that_another_process_goes_on_with_is_sent_the_same_tools() 
     await after.host.recover()
     await after.host.approve(live.info.run_id, approval.id, "allow", "ada")
     again = await after.host.open(live.info.run_id)
-    assert (await asyncio.wait_for(again.wait(), 5)).status == "completed"
+    assert (await asyncio.wait_for(again.wait(), 30)).status == "completed"
     assert names(model.requests[0]) == before == ["clock", FIND, "water_plants"]
 
 

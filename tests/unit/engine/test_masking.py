@@ -273,7 +273,7 @@ async def test_the_model_never_sees_a_secret_and_a_tool_gets_it_once_a_person_ha
     assert approval.reason == "open would be given [secret:keys/token]"
     assert not safe.opened
     await scene.host.approve(live.info.run_id, approval.id, "allow", "ada")
-    await asyncio.wait_for(live.wait(), 5)
+    await asyncio.wait_for(live.wait(), 30)
     assert safe.opened == [CANARY]
     assert model.requests[2].messages[-1].content == "opened with [secret:keys/token]"
     assert "c4n4ry" not in told(live, model)
@@ -335,7 +335,7 @@ async def test_what_a_person_types_of_a_secret_is_a_placeholder_to_the_model_and
     await scene.until(live, lambda: live.pending_approvals() not in ([], [first]))
     second = await scene.approval(live)
     await scene.host.approve(live.info.run_id, second.id, "deny", "ada", f"not {CANARY} again")
-    await asyncio.wait_for(live.wait(), 5)
+    await asyncio.wait_for(live.wait(), 30)
     assert safe.opened == [CANARY]
     assert model.requests[1].messages[-1].content.startswith("[ada allowed this call with other arguments")
     assert model.requests[2].messages[-1].content.endswith("denied by ada: not [secret:keys/token] again")
@@ -348,6 +348,6 @@ async def test_a_person_who_answers_with_a_secret_tells_it_to_no_model(scene: An
     live = await scene.start()
     approval = await scene.approval(live)
     await scene.host.approve(live.info.run_id, approval.id, "allow", "ada", "", Said(answer=f"it is {CANARY}"))
-    await asyncio.wait_for(live.wait(), 5)
+    await asyncio.wait_for(live.wait(), 30)
     assert model.requests[1].messages[-1].content == "it is [secret:keys/token]"
     assert "c4n4ry" not in told(live, model)

@@ -250,6 +250,7 @@ spec:
         ("agent-memories", ["one"], ""),
         ("", ["one"], "nothing says which collection is meant"),
         ("agent-memories", ["one", "two"], "the agent's tools search 2 milvus servers"),
+        ("knowledge", ["one"], "a tool of the agent searches the collection knowledge, for whoever asks"),
     ],
 )
 def test_memories_without_a_server_of_their_own_are_kept_where_the_agent_searches(

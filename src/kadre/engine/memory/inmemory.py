@@ -124,7 +124,7 @@ class InMemoryJournal:
     def _keep(self, run: _Run, head: projection.Head, events: Sequence[ev.Event]) -> None:
         size = blobs = 0
         for event in events:
-            size += _size(event) if type(event) in _WITH_TEXTS else EVENT_BYTES
+            size += size_of(event) if type(event) in _WITH_TEXTS else EVENT_BYTES
             if event.blobs is not msgspec.UNSET:
                 blobs += self._use(event.blobs.values())
         run.head = head
@@ -361,7 +361,7 @@ _WITH_TEXTS: frozenset[type] = frozenset(
 )
 
 
-def _size(event: ev.Event) -> int:
+def size_of(event: ev.Event) -> int:
     """About how many bytes the event keeps alive; cheap, so texts are counted in characters."""
     if isinstance(event, ev.AssistantMessage):
         size = EVENT_BYTES + len(event.content)

@@ -97,6 +97,7 @@ if seen ~= '' or #open > 0 or (about[1] and about[1] ~= caller) then
   local now_seen, rows = runs..' '..(about[1] or ''), {}
   for _, id in ipairs(open) do
     local r = row(id)
+    if id == run then return {'torn'} end
     if r then
       now_seen = now_seen..' '..id..'='..r[4]
       rows[#rows + 1] = r
@@ -414,8 +415,9 @@ local function take(leases)
   for i = 1, #leases, 2 do
     if leases[i] ~= owner and (tonumber(leases[i + 1]) == 0 or steady) then
       for _, run in ipairs(call('ZRANGE', P..'owned:'..leases[i], 0, -1)) do
+        if #rows == most then return end
         local r = row(run)
-        if #rows < most and r and agents[r[3]] then rows[#rows + 1] = r end
+        if r and agents[r[3]] then rows[#rows + 1] = r end
       end
     end
   end

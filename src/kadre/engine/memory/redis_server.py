@@ -218,13 +218,19 @@ async def _greet(link: Link, where: Place, address: Address) -> None:
         await link.ask("CLIENT", "SETNAME", "kadre")
 
 
-async def prepare(link: Link, where: Place) -> None:
-    """Bring the journal up to this version. Raises ProblemError: it is newer; FAILURES."""
+async def prepare(link: Link, where: Place) -> bool:
+    """Bring the journal up to this version; whether it was of an earlier one. Raises ProblemError: newer; FAILURES."""
     version = int(await link.run(redis_scripts.VERSION, VERSION))
     if version > VERSION:
         message = f"{where.name} was written by a newer Kadre (version {version}, this one knows {VERSION})"
         raise problem("JournalTooNew", message, "upgrade Kadre, or use another database")
-    start = b"-" if version < VERSION else b""
+    if version < VERSION:
+        await bring_up(link, "-")
+    return version < VERSION
+
+
+async def bring_up(link: Link, start: str | bytes) -> None:
+    """Bring the runs from that age on up to this version. Raises FAILURES."""
     while start:
         start = await link.run(redis_scripts.TO_2, start, AT_ONCE)
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import secrets
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 from typing import Any
 
 from kadre.base.clock import Clock
 from kadre.engine.memory import redis_reads, redis_scripts, remote_watch
 from kadre.engine.memory.port import RunInfo
 from kadre.engine.memory.redis_link import Link
-from kadre.engine.memory.redis_server import CONNECT_SECONDS, FAILURES, Place, connect, prepare
+from kadre.engine.memory.redis_server import CONNECT_SECONDS, FAILURES, Place, bring_up, connect, prepare
 from kadre.engine.memory.remote_watch import LEASE_SECONDS, MOST, TOO_LONG
 from kadre.engine.memory.turns import Turns
+
+MIXED_SECONDS = 3600.0
+"""For which an older Kadre may go on with a journal that was brought up to this version: pods are replaced one by one,
+and one that has its connection is not told. What it writes is brought up too, as leases are renewed."""
+MIXED_RUNS = timedelta(minutes=5)
+"""How old such runs may be: far more than clocks differ."""
 
 
 class Watch(remote_watch.Watch[Link]):
@@ -25,6 +34,7 @@ class Watch(remote_watch.Watch[Link]):
         super().__init__(where.name, turns, clock, lease)
         self.owner = secrets.token_hex(8)
         self._where = where
+        self._mixed_until = -math.inf
 
     async def _connect(self) -> Link:
         return await connect(self._where)
@@ -33,9 +43,16 @@ class Watch(remote_watch.Watch[Link]):
         await db.run(redis_scripts.ENTER)
 
     async def _listen(self, db: Link) -> None:
-        await prepare(db, self._where)  # the server may have come back without what it had
+        if await prepare(db, self._where):  # the server may also have come back without what it had
+            self._mixed_until = self._clock.monotonic() + MIXED_SECONDS
         db.when_gone(self._lost.set)
         await db.listen(self._told, "turns", "claims")
+
+    async def _look(self, db: Link) -> None:
+        await super()._look(db)
+        if self._clock.monotonic() < self._mixed_until:
+            with contextlib.suppress(*FAILURES):
+                await bring_up(db, "[" + redis_reads.stamp(self._clock.now() - MIXED_RUNS))
 
     def _told(self, channel: bytes, run_id: bytes) -> None:
         if channel.endswith(b"claims"):

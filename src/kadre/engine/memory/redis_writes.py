@@ -40,6 +40,8 @@ class Creation:
                 return Created(msgspec.structs.replace(head.info, order=int(found[0])), position)
             if outcome == b"known":
                 return await self._known(db, run_of(found[0]), found[1], again)
+            if outcome == b"torn":
+                raise _torn(self._new.run_id)
             seen, caller, _, rows = found
             heads = [await whole(db, run_of(row)) for row in rows]
             position = projection.admit(self._new, caller.decode(), heads)
@@ -74,6 +76,11 @@ class Creation:
             if position is not None:  # it was committed before the connection broke
                 return Created(info, position)
         return Created(projection.same_run(self._new, info), position=before, existing=True)
+
+
+def _torn(run_id: str) -> errors.Conflict:
+    message = f"the server has thrown away a part of run {run_id}; set maxmemory-policy noeviction there"
+    return errors.Conflict(message, reason="RunIdTaken")
 
 
 async def whole(db: Link, info: RunInfo) -> projection.Head:

@@ -17,7 +17,7 @@ from kadre.base import errors
 from kadre.base.clock import Clock
 from kadre.base.tasks import Tasks, settled
 from kadre.engine import events as ev
-from kadre.engine.memory import projection, remote
+from kadre.engine.memory import deleted, projection, remote
 from kadre.engine.memory.port import Age, Created, NewRun, RunInfo, SessionInfo
 from kadre.engine.memory.remote_watch import Watch
 from kadre.engine.memory.turns import Turns
@@ -218,6 +218,10 @@ class RemoteJournal:
 
     async def delete_session(self, agent: str, session_id: str) -> None:
         """See `port.Journal.delete_session`."""
+        with contextlib.suppress(
+            remote.JournalUnavailable
+        ):  # one whose memory is full may be told to forget all the same
+            await self.put_blob(deleted.mark(agent, session_id))
         deletion = self.writes.Deletion(agent, session_id, self._clock.now() - BLOB_GRACE)
         if not await self._see_through(deletion):
             raise projection.still_busy(session_id)

@@ -90,6 +90,18 @@ async def restore(journal: Blobs, event: ev.Event) -> ev.Event:
     return msgspec.structs.replace(event, blobs=msgspec.UNSET)
 
 
+async def without_lost(journal: Blobs, event: ev.Event) -> ev.Event:
+    """The event, which names no blob that is not kept: of such a text it has the preview."""
+    kept = {}
+    for path, digest in (event.blobs or {}).items():
+        try:
+            await journal.get_blob(digest)
+        except errors.NotFound:
+            continue
+        kept[path] = digest
+    return event if kept == event.blobs else msgspec.structs.replace(event, blobs=kept or msgspec.UNSET)
+
+
 def named(events: Iterable[ev.Event], digest: str) -> str | None:
     """The path of a text that one of the events keeps as that blob; None where none does."""
     for event in events:

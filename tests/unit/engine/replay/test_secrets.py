@@ -52,7 +52,7 @@ async def recorded(made: AgentPlan, toolset: Any, *turns: Any) -> Case:
     live = await scene.start()
     approval = await scene.approval(live)
     await scene.host.approve(live.info.run_id, approval.id, "allow", "ada")
-    await asyncio.wait_for(live.wait(), 5)
+    await asyncio.wait_for(live.wait(), 30)
     case = cases.of_events("default/a", [await spill.restore(scene.journal, event) for event in live.events])
     specs = await toolset.specs()
     server = made.tools[0].name
