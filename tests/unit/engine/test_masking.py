@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from kadre.base.errors import shorten
+from kadre.base.errors import BadRequest, shorten
 from kadre.engine import events as ev
 from kadre.engine.agent import HostedAgent
 from kadre.engine.approvals import Said
@@ -375,6 +375,22 @@ async def test_what_a_person_types_of_a_secret_is_a_placeholder_to_the_model_and
     assert model.requests[1].messages[-1].content.startswith("[ada allowed this call with other arguments")
     assert model.requests[2].messages[-1].content.endswith("denied by ada: not [secret:keys/token] again")
     assert "c4n4ry" not in told(live, model)
+
+
+async def test_a_secret_that_a_person_types_in_base64_is_not_sent_as_something_else(scene: Any) -> None:
+    safe = Safe()
+    rules = ApprovalPlan(rules=(ApprovalRule(action="ask", tools=("open",)),))
+    await hosted(scene, safe, [("open", {"code": "x"})], "done", approvals=rules)
+    live = await scene.start()
+    approval = await scene.approval(live)
+    said = Said(arguments={"code": base64.b64encode(CANARY.encode()).decode()})
+    with pytest.raises(BadRequest, match="a secret is in the arguments otherwise than as it is") as refused:
+        await scene.host.approve(live.info.run_id, approval.id, "allow", "ada", "", said)
+    assert refused.value.reason == "InvalidArguments"
+    said = Said(arguments={"code": f"{CANARY} [secret:keys/token]"})
+    await scene.host.approve(live.info.run_id, approval.id, "allow", "ada", "", said)
+    await asyncio.wait_for(live.wait(), 5)
+    assert safe.opened == [f"{CANARY} {CANARY}"]
 
 
 async def test_a_person_who_answers_with_a_secret_tells_it_to_no_model(scene: Any) -> None:
