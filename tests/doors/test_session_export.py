@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from kadre.engine import events as ev
 from kadre.engine.memory.inmemory import InMemoryJournal
+from kadre.server import export
 from tests.contract.journal.story import Teller
 from tests.doors.test_sessions import Http, answered
 from tests.support.gateway import gateway
@@ -67,6 +69,24 @@ async def test_an_export_says_what_the_store_has_forgotten() -> None:
         assert ([message["content"] for message in whole["messages"]], whole["complete"]) == (texts[-80:], False)
         text = (await answered(http.get("/sessions/long?format=markdown")))[1]
         assert text.endswith("answer 50\n\n*What was said before that is not kept any more.*\n")
+
+
+async def test_an_export_does_not_count_runs_that_came_meanwhile_for_those_that_were_forgotten() -> None:
+    journal = InMemoryJournal(max_runs=40)
+    scene = Scene(journal)
+    await long_session(scene, 80)
+    (session,) = await journal.sessions()
+    for form in (export.as_json, export.as_markdown):
+        pieces = form(journal, session)
+        told = [await anext(pieces)]
+        later = Teller(f"run-{form.__name__}", "long", agent="default/a", minute=100)
+        await later.create(journal, "and now?")
+        await later.end(journal, "no more")
+        text = b"".join([*told, *[piece async for piece in pieces]]).decode()
+        assert "question 40" in text
+        assert not re.search(r"question 1\b", text)
+        assert text.endswith(('"complete":false}\n', f"{export.GONE}\n"))
+        (session,) = await journal.sessions()
 
 
 async def test_a_session_that_is_forgotten_while_it_is_exported_is_cut_off() -> None:

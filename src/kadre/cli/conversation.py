@@ -5,7 +5,6 @@ What happens to the run is decided by the server; this only carries what the per
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
@@ -85,11 +84,11 @@ class Conversation:
 
     def _decide(self, run_id: str, event: ev.ApprovalRequired) -> bool:
         """Have every call of the event decided; False where nobody can be asked."""
-        for number, approval in enumerate(event.approvals):
+        for approval in event.approvals:
             self._screen.ask(approval)
             asks = approval.kind == "question"
             try:
-                there = self._answered(run_id, approval) if asks else self._allowed(run_id, event, number)
+                there = self._answered(run_id, approval) if asks else self._allowed(run_id, approval)
             except client.Answered as error:  # somebody else was faster, or the time was up
                 self._screen.note(str(error))
                 continue
@@ -108,9 +107,8 @@ class Conversation:
         self._server.decide(run_id, approval.id, "allow" if text else "deny", said)
         return True
 
-    def _allowed(self, run_id: str, event: ev.ApprovalRequired, number: int) -> bool:
+    def _allowed(self, run_id: str, approval: ev.Approval) -> bool:
         """Have a call allowed, as it is or changed, or denied; False where nobody is there. Raises Answered."""
-        approval = event.approvals[number]
 
         def decide(decision: Literal["allow", "deny"], **said: Any) -> None:
             self._server.decide(run_id, approval.id, decision, {"digest": approval.digest, **said})
@@ -125,10 +123,9 @@ class Conversation:
                 elif word.lower() in EDIT and rest.startswith("{"):
                     decide("allow", arguments=editing.arguments(rest))
                 elif answer.lower() in EDIT:
-                    before = self._arguments(run_id, event, number)
-                    name = approval.tool_call.name
+                    call = approval.tool_call
                     if undecided := editing.edit(
-                        name, before, lambda made: decide("allow", arguments=made), self._edit
+                        call.name, call.arguments, lambda made: decide("allow", arguments=made), self._edit
                     ):
                         self._screen.note(undecided)
                         continue
@@ -143,13 +140,6 @@ class Conversation:
             else:
                 return True
         return False
-
-    def _arguments(self, run_id: str, event: ev.ApprovalRequired, number: int) -> Any:
-        """The call's arguments, where they were too large for the event too."""
-        digest = (event.blobs or {}).get(f"approvals.{number}.tool_call.arguments")
-        if digest is None:
-            return event.approvals[number].tool_call.arguments
-        return json.loads(b"".join(self._server.pieces(f"/runs/{run_id}/blobs/{digest}")))
 
 
 def _answer(read: Read) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kadre.base.errors import KadreError, shorten
-from kadre.cli import client
+from kadre.cli import client, render
 
 HEAD = """\
 # Change the arguments of {name}, save and leave: the call is allowed with what is here then.
@@ -16,9 +16,6 @@ HEAD = """\
 UNCHANGED = "the call is as it was, and waits"
 _TAKEN_OTHERWISE = frozenset({400, 413, 503})
 """Refusals of what was sent, or was sent too soon: the call waits as before."""
-
-_ESCAPED = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))}
-"""What ends lines or turns their order around: a model wrote it, and a person must see it."""
 
 Edit = Callable[[str], str | None]
 """Shows a text in an editor; the text that was saved, None where it was not. Raises KadreError."""
@@ -32,6 +29,10 @@ def in_editor(text: str) -> str | None:
         return click.edit(text, extension=".json")
     except click.ClickException as error:
         raise KadreError(f"{error.message}; set EDITOR to an editor that is there") from error
+    except UnicodeDecodeError as error:
+        raise KadreError("what was saved is not UTF-8; have the editor save it so") from error
+    except (OSError, ValueError) as error:  # the file is gone, or EDITOR has a quote that nothing ends
+        raise KadreError(f"no text came out of the editor ({error}); see what EDITOR is set to") from error
 
 
 def arguments(text: str) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def edit(name: str, before: Any, send: Callable[[dict[str, Any]], None], edit: E
     Returns why nothing was decided; empty where `send` has taken them. Raises KadreError, and what `send` does that is
     not about the arguments.
     """
-    text, wrong = json.dumps(before, indent=2, ensure_ascii=False).translate(_ESCAPED), ""
+    text, wrong = render.as_json(before, indent=2), ""
     while True:
         told = f"#\n# error: {shorten(wrong)}\n#\n" if wrong else ""
         saved = edit(HEAD.format(name=name) + told + text + "\n")

@@ -19,6 +19,18 @@ _HIDDEN = dict.fromkeys(
     + [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 )
 """Control characters and those that override the direction of writing."""
+_UNSEEN = {
+    code: json.dumps(chr(code))[1:-1]
+    for code in (
+        *range(0x7F, 0xA0),
+        *(0xAD, 0x61C, 0x180E, 0xFEFF),
+        *range(0x200B, 0x2010),
+        *range(0x2028, 0x202F),
+        *range(0x2060, 0x2070),
+        *range(0xE0000, 0xE0080),
+    )
+}
+"""What has no look of its own, ends lines or turns their order around, as JSON escapes it: who decides must see it."""
 
 
 class Screen:
@@ -123,16 +135,21 @@ def _aside(event: ev.Event) -> str:
 def arguments(state: ev.ToolCallState) -> str:
     """All arguments of a call, on as many lines as they take."""
     given = state.arguments
-    return given if isinstance(given, str) else json.dumps(given, indent=2, ensure_ascii=False)
+    return given if isinstance(given, str) else as_json(given, indent=2)
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """JSON as people read it, and nothing in it that they do not see."""
+    return json.dumps(value, indent=indent, ensure_ascii=False).translate(_UNSEEN)
 
 
 def call(state: ev.ToolCallState) -> str:
     """A call on one line: `name(argument="value", …)`."""
     arguments = state.arguments
     if isinstance(arguments, dict):
-        shown = ", ".join(f"{name}={_short_json(value)}" for name, value in arguments.items())
+        shown = ", ".join(f"{name}={as_json(value)}" for name, value in arguments.items())
     else:
-        shown = _short_json(arguments)
+        shown = as_json(arguments)
     return f"{state.name}({shorten(shown, ARGUMENTS_SHOWN)})"
 
 
@@ -141,11 +158,7 @@ def _decided(event: ev.ApprovalDecided) -> str:
         return "denied"
     if event.answer is not None:
         return "answered"
-    return "allowed" if event.arguments is None else f"allowed with {shorten(_short_json(event.arguments))}"
-
-
-def _short_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return "allowed" if event.arguments is None else f"allowed with {shorten(as_json(event.arguments))}"
 
 
 def record(event: ev.Event) -> str:
@@ -195,7 +208,7 @@ def _done(event: ev.Event) -> tuple[str, str]:
             return "question", asked
         case ev.ApprovalDecided():
             note = f": {event.note}" if event.note else ""
-            changed = f"; arguments {shorten(_short_json(event.arguments))}" if event.arguments is not None else ""
+            changed = f"; arguments {shorten(as_json(event.arguments))}" if event.arguments is not None else ""
             answer = f"; answer {shorten(event.answer)}" if event.answer is not None else ""
             return "decided", f"{event.decision} by {event.by} [{event.approval_id}]{note}{changed}{answer}"
         case ev.DelegateStart():

@@ -199,6 +199,10 @@ class Approvals:
             raise Unavailable(message, reason="ToolsUnavailable", retry_after=5.0)
         spec = item.bound.spec
         real = calling.revealed(spec, arguments, self._masks)
+        if self._masks.reveal(self._masks.hidden(arguments)) != self._masks.reveal(arguments):
+            message = "a secret is in the arguments otherwise than as it is, in part or in base64 perhaps"
+            message += f"; {spec.name} can be given it as it is alone: write it so, or [secret:…]"
+            raise BadRequest(message, reason="InvalidArguments")
         known = self._masks.knows(arguments)
         if known and (wrong := validity.fault(spec.parameters, real, self._masks.hide)):
             raise BadRequest(f"{spec.name} does not take these arguments: {wrong}", reason="InvalidArguments")

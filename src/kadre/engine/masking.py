@@ -26,7 +26,7 @@ SHORTEST = 6
 CUT = "…"
 """What `shorten` ends a text with that it has cut."""
 MOST_CUTS = 64
-"""Of a text that are looked at."""
+"""Of a text that are looked at: the last, where what cut it is our own."""
 MOST_TEXTS = 64
 """Of a secret that is a JSON document."""
 _KNOWN = frozenset(
@@ -61,6 +61,9 @@ class Masks:
         """The text with placeholders in the place of secrets."""
         if self._readers:
             self._look()
+        return self._hide(text)
+
+    def _hide(self, text: str) -> str:
         found = [
             (start, -end, placeholder)
             for needle, forms in self._forms
@@ -75,25 +78,25 @@ class Masks:
 
     def _halves(self, text: str) -> Iterator[tuple[int, int, str]]:
         """What is left of secrets amid which somebody has cut a long text: their beginnings, before the mark of it."""
-        cuts = itertools.islice(re.finditer(CUT, text), MOST_CUTS)
-        for at, (placeholder, value) in itertools.product([cut.start() for cut in cuts], self._values.items()):
+        for at, (placeholder, value) in itertools.product(_cuts(text), self._values.items()):
             flat = " ".join(value.split())
-            start = text.rfind(flat[:SHORTEST], max(0, at - len(flat)), at)
-            if start != -1 and flat.startswith(text[start:at]):
+            start = text.find(flat[:SHORTEST], max(0, at - len(flat)), at)
+            while start != -1 and not flat.startswith(text[start:at]):
+                start = text.find(flat[:SHORTEST], start + 1, at)
+            if start != -1:
                 yield start, -at, placeholder
 
     def hidden(self, inside: Any) -> Any:
-        """The same for all texts in JSON; what has no secret in it is given back as it is."""
-        if not self._readers:
-            return inside
-        whole = msgspec.json.encode(inside).decode()
-        return inside if self.hide(whole) == whole else self._hidden(inside)
+        """The same for all texts in JSON."""
+        if self._readers:
+            self._look()
+        return self._hidden(inside)
 
     def _hidden(self, inside: Any) -> Any:
         if isinstance(inside, str):
-            return self.hide(inside)
+            return self._hide(inside)
         if isinstance(inside, dict):
-            return {self.hide(key): self._hidden(value) for key, value in inside.items()}
+            return {self._hide(key): self._hidden(value) for key, value in inside.items()}
         return [self._hidden(value) for value in inside] if isinstance(inside, list) else inside
 
     def used(self, arguments: Any) -> tuple[str, ...]:
@@ -143,6 +146,16 @@ def _by_needle(forms: Iterable[tuple[Form, str]]) -> list[tuple[str, list[tuple[
         else:
             there.append((form, placeholder))
     return found
+
+
+def _cuts(text: str) -> Iterator[int]:
+    """Where the text was cut, the last place first."""
+    at = len(text)
+    for _ in range(MOST_CUTS):
+        at = text.rfind(CUT, 0, at)
+        if at == -1:
+            return
+        yield at
 
 
 def _covered(text: str, spans: list[tuple[int, int, str]]) -> str:

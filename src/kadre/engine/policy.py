@@ -170,7 +170,7 @@ def _classes(rule: ApprovalRule, spec: ToolSpec, own: str) -> frozenset[str]:
 
 def _meant(spec: ToolSpec, arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments with the defaults that the tool's server declares, by which it may go where one is left out."""
-    return arguments if spec.filled else parameters.fill(spec.parameters, arguments)
+    return arguments if spec.filled else parameters.meant(spec.parameters, arguments)
 
 
 def _fits(rule: ApprovalRule, arguments: dict[str, Any]) -> bool:

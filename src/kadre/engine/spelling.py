@@ -17,9 +17,12 @@ from urllib.parse import quote
 
 LARGE = 16 * 1024
 """Characters from which on a text is looked for only as it is usually written: a pattern of it takes long to make."""
+MOST_ESCAPED = 2048
+"""Characters that may be escaped, from which on that holds too."""
 _PLAIN = re.compile(r"[A-Za-z0-9._~-]+")
 """What is written as it is everywhere but in base64."""
-_NEWLINE = r"[ \t\r]*(?:(?:(?:\\r)?(?:\n|\\n)(?:\\t|[^\w\n]){0,80})+|(?:%0[dD])?%0[aA])"
+_MARGIN = 80
+_NEWLINE = rf"[ \t\r]*(?:(?:(?:\\r)?(?:\n|\\n)(?:\\t|[^\w\n]){{0,{_MARGIN}}})+|(?:%0[dD])?%0[aA])"
 """Between two lines, within JSON and URLs too, with what indents or quotes the second."""
 _LONG_LINE = 32
 """Characters of a line that is looked for by itself too."""
@@ -37,24 +40,19 @@ class Form:
     """One way to write a text.
 
     `needle` is wherever it is written so, at most `before` characters after its beginning and `after` before its end.
-    Patterns are made when they are needed, for they take their time: `whole` is all that it may look like, `parts` what
-    is looked for around a needle that is in no whole.
+    `pattern` is of all that it may look like: made when it is needed, for that takes its time.
     """
 
-    def __init__(self, needle: str, before: int, after: int, whole: Made, parts: Made | None = None) -> None:
+    def __init__(self, needle: str, before: int, after: int, pattern: Made) -> None:
         self.needle = needle
         self._before = before
         self._after = max(after, len(needle))
-        self._whole = functools.cache(lambda: re.compile(whole()))
-        self._parts = functools.cache(lambda: re.compile(parts())) if parts is not None else None
+        self._pattern = functools.cache(lambda: re.compile(pattern()))
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Where it is in the text, from and to."""
         for start, end in self._near(text):
-            found = [match.span() for match in self._whole().finditer(text, start, end)]
-            yield from found
-            if self._parts is not None and text.count(self.needle, max(0, start), end) > len(found):
-                yield from (match.span() for match in self._parts().finditer(text, start, end))
+            yield from (match.span() for match in self._pattern().finditer(text, start, end))
 
     def _near(self, text: str) -> Iterator[tuple[int, int]]:
         """The parts of the text that are looked at closely: around each needle, no place twice."""
@@ -75,26 +73,36 @@ class Form:
 
 def forms(value: str) -> Iterator[Form]:
     """All the ways to write it."""
-    if len(value) > LARGE:
+    if len(value) > LARGE or len(value) - sum(map(len, _PLAIN.findall(value))) > MOST_ESCAPED:
         written = (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], quote(value, safe=""))
         encoded = b64encode(value.encode()).decode().rstrip("=")
         yield from (Form(text, 0, 0, functools.partial(re.escape, text)) for text in dict.fromkeys((*written, encoded)))
         return
-    needle = _longest(_PLAIN, value)
-    before, _, after = value.partition(needle) if needle else ("", "", value)
     lines = [line.strip() for line in value.split("\n") if line.strip()]
-    long = [line for line in lines if len(lines) > 1 and len(line) >= _LONG_LINE and " " not in line]
-    yield Form(
-        needle,
-        _room(before),
-        len(needle) + _room(after),
-        lambda: _NEWLINE.join(map(_spelt, lines)),
-        (lambda: "|".join(map(_spelt, long))) if long else None,
-    )
+    yield _as_text(value, lines)
+    if len(lines) > 1:
+        yield from (_as_text(line, [line]) for line in lines if len(line) >= _LONG_LINE and " " not in line)
     for offset in range(3):
         yield _in_base64(value.encode(), offset)
     digits = value.encode().hex()
     yield from (Form(each, 0, 0, functools.partial(re.escape, each)) for each in {digits, digits.upper()})
+
+
+def _as_text(value: str, lines: list[str]) -> Form:
+    needle = _longest(_PLAIN, value)
+    before, _, after = value.partition(needle) if needle else ("", "", value)
+
+    def pattern() -> str:
+        if len(lines) == 1:
+            return _spelt(lines[0])
+        told = [bool(len(line) > _MARGIN or re.search(r"\w", line)) for line in lines]
+        if not any(told):
+            return re.escape(value)
+        # Within it those that may be a margin are taken for one: to try all ways to read many of them has no end.
+        told[0] = told[-1] = True
+        return _NEWLINE.join(map(_spelt, itertools.compress(lines, told)))
+
+    return Form(needle, _room(before), len(needle) + _room(after), pattern)
 
 
 def _room(part: str) -> int:

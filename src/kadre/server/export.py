@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -33,11 +33,12 @@ async def as_json(journal: Journal, session: SessionInfo) -> AsyncIterator[bytes
         yield comma + _encode(message)
         comma = b",\n"
     yield b'\n],"runs":['
-    comma, count = b"\n", 0
+    comma, orders = b"\n", set[int]()
     async for run in _runs(journal, session):
         yield comma + _encode(run)
-        comma, count = b",\n", count + 1
-    yield b'\n],"complete":%s}\n' % _encode(count >= session.runs)
+        comma = b",\n"
+        orders.add(run.order)
+    yield b'\n],"complete":%s}\n' % _encode(_are_all(orders, session))
 
 
 async def as_markdown(journal: Journal, session: SessionInfo) -> AsyncIterator[bytes]:
@@ -46,10 +47,13 @@ async def as_markdown(journal: Journal, session: SessionInfo) -> AsyncIterator[b
     yield (f"# {session.title}\n\n{name}" if session.title else f"# {name}").encode()
     async for message in _messages(journal, session):
         yield f"\n\n{_part(msgspec.to_builtins(message))}".encode()
-    count = 0
-    async for _ in _runs(journal, session):
-        count += 1
-    yield (f"\n\n{GONE}\n" if count < session.runs else "\n").encode()
+    orders = {run.order async for run in _runs(journal, session)}
+    yield ("\n" if _are_all(orders, session) else f"\n\n{GONE}\n").encode()
+
+
+def _are_all(orders: Collection[int], session: SessionInfo) -> bool:
+    """Whether these are all runs that the session had: later ones may have come meanwhile, and early ones have gone."""
+    return all(order in orders for order in range(1, session.runs + 1))
 
 
 async def _messages(journal: Journal, session: SessionInfo) -> AsyncIterator[Message]:

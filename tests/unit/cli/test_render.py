@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -123,6 +124,17 @@ def test_a_question_shows_the_whole_call() -> None:
     state = ev.ToolCallState("c1", "write", {"text": "x" * 500}, "pending")
     render.Screen(Console(stream=aside), io.StringIO()).ask(ev.Approval("a1", "r1", state, "it may write", NOON))
     assert aside.getvalue() == '? write\n    {\n      "text": "' + "x" * 500 + '"\n    }\nit may write\n'
+
+
+@pytest.mark.parametrize("unseen", ["\x9b", "\u202e", "\u200b", "\u2028", "\ufeff", "\xad", "\u061c", "\U000e0041"])
+def test_a_question_shows_what_cannot_be_seen_in_a_call(unseen: str) -> None:
+    aside = io.StringIO()
+    state = ev.ToolCallState("c1", "write", {"to": f"ex{unseen}ample"}, "pending")
+    render.Screen(Console(stream=aside), io.StringIO()).ask(ev.Approval("a1", "r1", state, "it may write", NOON))
+    shown = aside.getvalue()
+    assert shown.isascii()
+    assert json.loads(shown.partition("write\n")[2].rpartition("it may")[0]) == state.arguments
+    assert render.call(state).isascii()
 
 
 def test_what_models_and_tools_write_does_not_command_the_terminal() -> None:

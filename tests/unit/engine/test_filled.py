@@ -88,6 +88,19 @@ async def test_what_is_asked_shown_bound_and_told_is_the_call_with_its_defaults(
     assert ship.deployed == [("shop", "prod")]
 
 
+async def test_a_default_that_has_defaults_within_it_is_asked_about_whole(scene: Any) -> None:
+    how = {"type": "object", "default": {}, "properties": {"force": {"type": "boolean", "default": True}}}
+    schema = {"type": "object", "properties": {"how": how}}
+    api = ApiToolset(ApiTool(name="send", endpoint="http://t", parameters=schema), Kept())
+    rules = ApprovalPlan(rules=(ApprovalRule(action="ask", tools=("send",), arguments={"how.force": "^true$"}),))
+    await scene.says([("send", {})], "done", tools=[api], approvals=rules)
+    live = await scene.start()
+    approval = await scene.approval(live)
+    assert approval.tool_call.arguments == {"how": {"force": True}}
+    await scene.host.approve(live.info.run_id, approval.id, "deny", "ada")
+    await ended(live)
+
+
 async def test_a_call_is_not_the_one_that_was_allowed_once_its_default_is_another(scene: Any) -> None:
     await scene.says(LEFT_OUT, tools=[Functions(Ship("prod").deploy)], approvals=PROD_ASKS)
     live = await scene.start()

@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from kadre.base.errors import shorten
+from kadre.base.errors import BadRequest, shorten
 from kadre.engine import events as ev
 from kadre.engine.agent import HostedAgent
 from kadre.engine.approvals import Said
@@ -115,6 +115,25 @@ def test_a_whole_key_in_yaml_is_one_placeholder() -> None:
     assert masks(token=PEM).hide(shown) == "data:\n  key: |\n    [secret:keys/token]\n  other: 1\n"
 
 
+@pytest.mark.parametrize("shown", [*PEM.splitlines()[1:3], indented("> ", PEM.splitlines()[2]), PEM[:-20]])
+def test_a_line_of_a_key_is_hidden_where_the_others_are_not_shown(shown: str) -> None:
+    hidden = masks(token=PEM).hide(f"<{shown}>")
+    assert "c4n4ry" not in hidden
+    assert "AAAA" not in hidden
+    assert "BBBB" not in hidden
+
+
+def test_a_secret_with_lines_of_signs_is_looked_for_without_trying_all_ways_to_read_them() -> None:
+    signs = "***\n" * 60
+    value = f"{signs}c4n4ry-abc\n{signs}end-of-it\n***"
+    made = masks(token=value)
+    assert made.hide(f"<{value}>") == "<[secret:keys/token]>"
+    assert masks(token=signs).hide(f"<{signs.strip()}>") == "<[secret:keys/token]>"
+    assert masks(token="user\n!$%&/()=?").hide("user\n!$%&/()=?") == "[secret:keys/token]"
+    for other in (f"c4n4ry-abc\n{signs * 4}end-of-that", "***\n" * 59, f"{signs}c4n4ry-abd\n{signs}end-of-it"):
+        assert made.hide(other) == other
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
@@ -141,6 +160,22 @@ def test_half_of_a_secret_is_hidden_where_a_long_text_was_cut_amid_it(length: in
     said = shorten("x" * 400 + " is " + PEM, 404 + length + 1)
     hidden = masks(token=PEM, gone=CANARY).hide(f"{said}; look before you call it again")
     assert hidden == "x" * 400 + " is [secret:keys/token]…; look before you call it again"
+
+
+@pytest.mark.parametrize("value", ["sk-sk-sk-sk-abcdefghijk", "0000000000000123456789", CANARY])
+def test_the_half_of_a_secret_is_hidden_though_it_repeats_itself_and_others_were_cut_before(value: str) -> None:
+    for length in range(6, len(value)):
+        hidden = masks(token=value).hide(f"{'… ' * 100}the key {value[:length]}… is none")
+        assert hidden == f"{'… ' * 100}the key [secret:keys/token]… is none"
+
+
+def test_a_secret_in_json_within_json_is_hidden() -> None:
+    for value in ('c4n4ry/"key"', "c4n4ry-first\nc4n4ry-second", PEM):
+        body = json.dumps({"password": value})
+        hidden = masks(token=value).hidden({"body": body, "n": [1, None, value], value: True})
+        placed = "[secret:keys/token]"
+        assert masks(token=value).hidden({"body": body}) == {"body": json.dumps({"password": placed})}
+        assert hidden == {"body": json.dumps({"password": placed}), "n": [1, None, placed], placed: True}
 
 
 def test_what_is_no_part_of_a_secret_stays_though_it_was_cut() -> None:
@@ -340,6 +375,22 @@ async def test_what_a_person_types_of_a_secret_is_a_placeholder_to_the_model_and
     assert model.requests[1].messages[-1].content.startswith("[ada allowed this call with other arguments")
     assert model.requests[2].messages[-1].content.endswith("denied by ada: not [secret:keys/token] again")
     assert "c4n4ry" not in told(live, model)
+
+
+async def test_a_secret_that_a_person_types_in_base64_is_not_sent_as_something_else(scene: Any) -> None:
+    safe = Safe()
+    rules = ApprovalPlan(rules=(ApprovalRule(action="ask", tools=("open",)),))
+    await hosted(scene, safe, [("open", {"code": "x"})], "done", approvals=rules)
+    live = await scene.start()
+    approval = await scene.approval(live)
+    said = Said(arguments={"code": base64.b64encode(CANARY.encode()).decode()})
+    with pytest.raises(BadRequest, match="a secret is in the arguments otherwise than as it is") as refused:
+        await scene.host.approve(live.info.run_id, approval.id, "allow", "ada", "", said)
+    assert refused.value.reason == "InvalidArguments"
+    said = Said(arguments={"code": f"{CANARY} [secret:keys/token]"})
+    await scene.host.approve(live.info.run_id, approval.id, "allow", "ada", "", said)
+    await asyncio.wait_for(live.wait(), 5)
+    assert safe.opened == [f"{CANARY} {CANARY}"]
 
 
 async def test_a_person_who_answers_with_a_secret_tells_it_to_no_model(scene: Any) -> None:

@@ -118,6 +118,13 @@ def test_a_default_that_a_server_declares_may_be_meant_and_allows_nothing() -> N
     for kind in ("deny", "ask"):
         assert action(plan({"action": kind, "arguments": {"env": "^prod$"}}), spec) == kind
         assert action(plan({"action": kind, "arguments": {"to.zone": "^eu$"}}), spec, **zone) == kind
+    elsewhere = {
+        "type": "object",
+        "properties": {"to": {"$ref": "#/$defs/To"}},
+        "$defs": {"To": schema["properties"]["to"]},
+    }
+    referring = msgspec.structs.replace(spec, parameters=elsewhere)
+    assert action(plan({"action": "deny", "arguments": {"to.zone": "^eu$"}}), referring, **zone) == "deny"
     allowed = msgspec.structs.replace(spec, ask=False)
     for given in ("dev", "test"):
         assert action(plan({"action": "deny", "arguments": {"env": "^prod$"}}), allowed, env=given) == "allow"

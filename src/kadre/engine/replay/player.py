@@ -106,8 +106,10 @@ def _earlier(case: Case, masks: Masks) -> list[Message]:
 def _roomy(plan: AgentPlan, case: Case) -> AgentPlan:
     """The plan, with room for outputs that were cut when they were recorded: they have a mark that says so."""
     outputs = [call.output or call.error or "" for reply in case.replies or () for call in reply.calls]
-    cut = [len(output.encode()) for output in outputs if _CUT.search(output)]
-    room = max([plan.limits.max_output_bytes, *cut])
+    most = plan.limits.max_output_bytes
+    # What is larger than the limit without its mark was cut by another one, and is cut anew.
+    cut = [len(each.encode()) for each in outputs if _CUT.search(each) and len(_CUT.sub("", each).encode()) <= most]
+    room = max([most, *cut])
     limits = msgspec.structs.replace(plan.limits, max_output_bytes=room)
     return msgspec.structs.replace(plan, limits=limits)
 
@@ -210,7 +212,10 @@ async def _decide(host: Host, live: Live, case: Case) -> None:
                 await host.cancel(live.info.run_id)
                 break
             said = _said(case, approval, asked)
-            if asked is None or asked.decision == "asked":
+            if asked is not None and asked.by == "expiry":  # it was the agent's files that decided
+                said = Said(answer=approval.default)
+                await host.approve(live.info.run_id, approval.id, approval.on_expiry, asked.by, asked.note, said)
+            elif asked is None or asked.decision == "asked":
                 await host.approve(live.info.run_id, approval.id, "allow", _ALLOWED, said=said)
             else:
                 await host.approve(live.info.run_id, approval.id, asked.decision, asked.by, asked.note, said)

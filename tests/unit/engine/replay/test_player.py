@@ -28,8 +28,10 @@ from kadre.plan.types import (
     AgentPlan,
     AgentTool,
     ApiTool,
+    ApprovalPlan,
     CodeTool,
     EmbeddingPlan,
+    HumanTool,
     Limits,
     McpTools,
     MemoryPlan,
@@ -137,6 +139,29 @@ async def test_what_a_person_decided_is_decided_again() -> None:
         assert call.approval is not None
         assert call.approval.by == by
         assert difference(case, await play(case, plan(BARE))) == "", by
+
+
+async def test_what_nobody_decided_comes_to_the_default_that_it_has_now() -> None:
+    async def expire(scene: Scene, live: Live, approval: ev.Approval) -> None:
+        await scene.clock.advance(3601)
+
+    case = await decided(expire)
+    lets = plan(BARE, approvals=ApprovalPlan(on_expiry="allow"))
+    assert "-      decision: deny\n" in difference(case, await play(case, lets))
+    desk = HumanTool(name="desk", default="ask again")
+    call = Call(tool="desk", arguments={"question": "?"}, output="nobody is here")
+    call = msgspec.structs.replace(call, approval=Asked(decision="allow", by="expiry"))
+    case = Case(agent="a", message="hi", replies=(Reply(calls=(call,)), Reply(text="done")))
+    assert "+    output: ask again" in difference(case, await play(case, plan(desk)))
+
+
+async def test_an_output_that_was_cut_is_cut_shorter_where_there_is_less_room_by_now() -> None:
+    tools = [Functions(look, read_only=True)]
+    limits = Limits(max_output_bytes=80_000)
+    case = await recorded([("look", {"text": LARGE})], "done", tools=tools, limits=limits)
+    assert difference(case, await play(case, plan(BARE, limits=limits))) == ""
+    less = plan(BARE, limits=Limits(max_output_bytes=40_000))
+    assert "[cut: " in difference(case, await play(case, less))
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted", "cancelled"])
