@@ -27,8 +27,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
 
 from kadre.engine.memory.longterm import ASKED
-from kadre.engine.models.embedding import Hashed
 from tests.cluster.certificates import Authority
+from tests.support.embeddings import embedded
 from tests.support.milvus import Milvus
 from tests.support.redis import RedisServer
 from tests.support.serving import answering
@@ -112,9 +112,7 @@ class Model:
         """Vectors: texts are alike by the words they share."""
         body = await request.json()
         self.heard.append(json.dumps(body))
-        vectors = await Hashed(body.get("dimensions", 256)).embed(body["input"])
-        data = [{"object": "embedding", "index": n, "embedding": list(vector)} for n, vector in enumerate(vectors)]
-        return JSONResponse({"object": "list", "data": data, "model": body["model"]})
+        return JSONResponse(await embedded(body))
 
     @staticmethod
     def _answer(messages: list[dict[str, Any]]) -> dict[str, Any]:

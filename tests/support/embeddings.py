@@ -28,9 +28,14 @@ class Embeddings:
         if self.answers:
             status = self.answers.pop(0)
             return web.json_response({"error": {"message": f"no, because of {self.keys[-1]}"}}, status=status)
-        vectors = await Hashed(self.dimension or body.get("dimensions", 256)).embed(body["input"])
-        data = [{"object": "embedding", "index": n, "embedding": list(vector)} for n, vector in enumerate(vectors)]
-        return web.json_response({"object": "list", "data": data[::-1], "model": body["model"]})
+        return web.json_response(await embedded(body, self.dimension))
+
+
+async def embedded(body: dict[str, Any], dimension: int = 0) -> dict[str, Any]:
+    """The answer to a request, in no order. `dimension`: of the vectors, whatever is asked for."""
+    vectors = await Hashed(dimension or body.get("dimensions", 256)).embed(body["input"])
+    data = [{"object": "embedding", "index": n, "embedding": list(vector)} for n, vector in enumerate(vectors)]
+    return {"object": "list", "data": data[::-1], "model": body["model"]}
 
 
 @asynccontextmanager

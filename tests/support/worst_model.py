@@ -13,8 +13,8 @@ from aiohttp import web
 
 from kadre.engine import opening
 from kadre.engine.memory import longterm
-from kadre.engine.models.embedding import Hashed
 from tests.support.corpus import LATER, Case, Step
+from tests.support.embeddings import embedded
 
 CASE = re.compile(r"case ([\w-]+): (.*)", re.DOTALL)
 PLACEHOLDER = re.compile(r"\[secret:[^\]\s]+\]")
@@ -59,10 +59,7 @@ class WorstModel:
         """Vectors."""
         body = json.loads(text := await self._heard(request))
         self.asked.append(Asked("", request.path, text))
-        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
-        vectors = await Hashed(64).embed(texts)
-        data = [{"object": "embedding", "index": n, "embedding": list(vector)} for n, vector in enumerate(vectors)]
-        return web.json_response({"object": "list", "data": data, "model": body["model"]})
+        return web.json_response(await embedded(body, 64))
 
     async def _heard(self, request: web.Request) -> str:
         """What was sent, its other headers included."""
