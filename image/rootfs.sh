@@ -19,7 +19,7 @@ if [ -z "$wheel" ]; then
     wheel="$(ls "$wheels"/kadre-*.whl)"
 fi
 "$uv" export --quiet --frozen --project "$here" --no-default-groups --no-emit-project --no-hashes \
-    --extra bedrock --extra grpc --extra milvus --extra packages --extra postgres --extra redis --extra webhook \
+    --extra bedrock --extra grpc --extra milvus --extra packages --extra pinecone --extra postgres --extra redis --extra webhook \
     --output-file "$wheels/requirements.txt" >/dev/null
 "$uv" pip install --quiet --python-version 3.13 --python-platform "$(uname -m)-manylinux_2_36" --only-binary :all: \
     --compile-bytecode --target "$root/opt/kadre" --requirements "$wheels/requirements.txt" "$wheel"

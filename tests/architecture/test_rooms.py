@@ -34,6 +34,7 @@ HEAVY = (
     "numpy",
     "pandas",
     "pymilvus",
+    "pinecone",
     "tokenizers",
     "kadre.engine.vectors",
     "kadre.engine.models.embedding",

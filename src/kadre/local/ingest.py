@@ -147,7 +147,7 @@ class _Ingest:
             if self._settings.prune:
                 await self._prune(files, store)
             foreign = await store.count() - await store.count({MODEL: self._model})
-            if foreign:
+            if foreign > 0:  # a store that counts later than it finds has fewer in all
                 few = (
                     f"{_number(foreign, 'passage')} in {collection} were embedded with another model, or not by ingest"
                 )

@@ -26,7 +26,7 @@ from kadre.plan.types import (
 
 S = TypeVar("S", PostgresPlan | None, RedisPlan | None)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_STORE_PORTS = {"pgvector": 5432, "milvus": 19530}
+_STORE_PORTS = {"pgvector": 5432, "milvus": 19530, "pinecone": 443}
 T = TypeVar("T", bound=ToolPlan)
 
 

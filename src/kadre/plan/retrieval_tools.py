@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+import msgspec
 
 from kadre.api.kinds.tool import Embedding, Search, ToolSpec, VectorStore
 from kadre.api.parts import Parameter
@@ -14,13 +17,15 @@ from kadre.plan.names import tool_name
 from kadre.plan.types import EmbeddingPlan, ModelPlan, RetrievalTool, VectorsPlan
 from kadre.plan.work import Work
 
-Kind = Literal["in-memory", "sqlite", "pgvector", "milvus"]
+Kind = Literal["in-memory", "sqlite", "pgvector", "milvus", "pinecone"]
 SERVERS = ("pgvector", "milvus")
+"""Stores whose server somebody has to name: of Pinecone there is one, which knows each index."""
 WITHOUT_EMBEDDINGS = ("anthropic", "bedrock")
 """Providers of models, none of which turns texts into vectors in a way that is built."""
 LOCAL_MODEL, LOCAL_DIMENSION = "all-minilm-l6-v2", 384
 _USERS = {"pgvector": "postgres"}
 """Who logs in where a password is named and nobody is; other stores take a secret for both."""
+_INDEX = re.compile(r"[a-z0-9]([a-z0-9-]{0,43}[a-z0-9])?")
 _QUESTION = {
     "type": "object",
     "properties": {"query": {"type": "string", "description": "What to look for, in words or as a question"}},
@@ -63,9 +68,11 @@ def retrieval_tool(work: Work, place: Place, name: str, tool: ToolSpec) -> Retri
     store = vectors(work, here.below("vectorStore"), section.vector_store)
     model = embedding(work, here, section.embedding)
     query = _query(work, place, tool.parameters)
-    if store is None or model is None or query is None:
-        return None
     search = section.search or Search()
+    filter_ = (search.filter or "").strip()
+    good = _is_filter(work, here.below("search.filter"), section.vector_store.type, filter_)
+    if store is None or model is None or query is None or not good:
+        return None
     return RetrievalTool(
         name=tool_name(name),
         store=store,
@@ -75,7 +82,7 @@ def retrieval_tool(work: Work, place: Place, name: str, tool: ToolSpec) -> Retri
         query=query,
         top_k=search.top_k,
         score_threshold=search.score_threshold,
-        filter=(search.filter or "").strip(),
+        filter=filter_,
         as_json=tool.output is not None and tool.output.get("type") in ("array", "object"),
     )
 
@@ -91,9 +98,11 @@ def vectors(work: Work, place: Place, store: VectorStore) -> VectorsPlan | None:
         lacks.append(("collection", "collection: with the name of the collection, table or file"))
     if kind in SERVERS and not store.host and not (kind == "pgvector" and secret is not None):
         lacks.append(("host", f"host: with the name or address of the {kind} server"))
+    if kind == "pinecone" and store.secret_ref is None:
+        lacks.append(("secretRef", "secretRef: {name: …, key: …}, with a Secret that holds the project's API key"))
     for field, what in lacks:
         work.problem(place, "MissingField", f"a vector store of type {kind} needs a {field}", f"add {what}")
-    if lacks:
+    if lacks or (kind == "pinecone" and not _is_index(work, place, store)):
         return None
     return VectorsPlan(
         type=kind,
@@ -105,6 +114,29 @@ def vectors(work: Work, place: Place, store: VectorStore) -> VectorsPlan | None:
         secret=secret,
         tls=store.tls,
     )
+
+
+def _is_index(work: Work, place: Place, store: VectorStore) -> bool:
+    """Whether Pinecone could have an index of that name, by which it is found where no host is given."""
+    good = bool(store.host or _INDEX.fullmatch(store.collection or ""))
+    if not good:
+        message = f"{store.collection!r:.80} is no name of an index: lower-case letters, digits and -, at most 45"
+        fix = "write the name that the index has in Pinecone's console"
+        work.problem(place.below("collection"), "InvalidValue", message, fix)
+    return good
+
+
+def _is_filter(work: Work, place: Place, kind: str, written: str) -> bool:
+    """Whether a filter is one as far as that is known without the store."""
+    if kind != "pinecone" or not written:
+        return True
+    try:
+        msgspec.json.decode(written, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        message = "a filter of Pinecone is a JSON object"
+        work.problem(place, "InvalidValue", message, """write it as filter: '{"year": {"$gt": 2020}}'""")
+        return False
+    return True
 
 
 def embedding(work: Work, place: Place, written: Embedding | None) -> EmbeddingPlan | None:

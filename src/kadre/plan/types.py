@@ -232,12 +232,14 @@ class ApiTool(Data, frozen=True, tag_field="kind", tag="api"):
 class VectorsPlan(Data, frozen=True):
     """A vector store, and one collection of it."""
 
-    type: Literal["in-memory", "sqlite", "pgvector", "milvus"]
+    type: Literal["in-memory", "sqlite", "pgvector", "milvus", "pinecone"]
     collection: str
     host: str = ""
+    """pinecone: empty where the index is found by its name."""
     port: int = 0
     """0: the store's usual one."""
     database: str = ""
+    """pinecone: the namespace."""
     user: str = ""
     secret: SecretRef | None = None
     """Who logs in: a password where there is a `user`; else what the store takes for both, or its whole address."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,10 @@ from kadre.engine.vectors.port import Item, VectorStore, VectorsUnavailable
 from kadre.engine.vectors.sqlite import SqliteVectors
 from tests.contract.vectors.conftest import SERVERS, Open
 from tests.support.milvus import Milvus
+from tests.support.pinecone import Pinecone
 from tests.support.postgres import Cluster
 
-Server = Cluster | Milvus
+Server = Cluster | Milvus | Pinecone
 WRITER = """
 import asyncio, sys
 from pathlib import Path
@@ -42,7 +44,7 @@ def item(number: int) -> Item:
 @pytest.fixture
 def server(kind: str, request: pytest.FixtureRequest) -> Server:
     """The store's server."""
-    found: Server = request.getfixturevalue("pg" if kind == "pgvector" else "milvus")
+    found: Server = request.getfixturevalue("pg" if kind == "pgvector" else kind)
     return found
 
 
@@ -81,9 +83,10 @@ async def test_while_it_is_away_whoever_asks_is_told_soon_and_nothing_needs_a_re
     await store.upsert([item(1)])
     await asyncio.to_thread(server.kill)
     try:
-        for one in (store, opened()):
+        ones: list[Any] = [store, opened()]
+        for one in ones:
             began = time.monotonic()
-            with pytest.raises(VectorsUnavailable, match="collection"):
+            with pytest.raises(VectorsUnavailable, match=one._name):
                 await one.search((1.0, 0.0, 0.0), 1)
             assert time.monotonic() - began < 25
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from kadre.base.errors import ProblemError
@@ -87,6 +88,9 @@ def test_a_search_is_sent_to_where_its_store_and_its_embedding_model_are_here() 
     store = VectorsPlan(type="milvus", collection="c", host="milvus.data.svc")
     model = ModelPlan(provider="vllm", model="m", endpoint="http://web.svc:80/v1")
     tool = RetrievalTool(name="t", store=store, embedding=EmbeddingPlan(model=model))
+    index = msgspec.structs.replace(tool, store=VectorsPlan(type="pinecone", collection="c", host="c.pinecone.io"))
+    moved = maps.mapped_tool(index, [Mapped("c.pinecone.io", 443, "localhost", 1)])
+    assert (moved.store.host, moved.store.port) == ("localhost", 1)
     there = Mapped("milvus.data.svc", 19530, "localhost", 1)
     made = maps.mapped_tool(tool, [there, Mapped("web.svc", 80, "localhost", 2)])
     assert (made.store.host, made.store.port) == ("localhost", 1)

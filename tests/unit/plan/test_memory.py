@@ -218,6 +218,12 @@ def test_memories_are_kept_where_it_is_written_and_else_in_a_file(planned: Plan)
     assert there is not None
     assert (there.vectors.type, there.vectors.host, there.embedding.model.model) == ("milvus", "milvus", "e")
     assert remembers(planned, "{enabled: false}") is None
+    pinecone = "vectorStore: {type: pinecone, collection: m, database: waiters, secretRef: {name: s, key: k}}"
+    written = agent(f"{{type: sqlite, config: {{longTermMemory: {{enabled: true, {pinecone}, {embedding}}}}}}}")
+    there = helper(planned(written, {"S_K": "x"})).memory.long_term
+    assert there is not None
+    key = secret("s", "k", "S_K")
+    assert there.vectors == VectorsPlan(type="pinecone", collection="m", database="waiters", secret=key)
 
 
 @pytest.mark.requirement("memory-long-term")

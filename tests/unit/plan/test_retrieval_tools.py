@@ -13,6 +13,7 @@ from kadre.plan.types import EmbeddingPlan, ModelPlan, Override, RetrievalTool, 
 Plan = Callable[..., AllPlanned]
 LOCAL = "embedding: {provider: local, model: all-minilm-l6-v2}"
 STORE = "vectorStore: {type: sqlite, collection: c}"
+INDEX = "vectorStore: {type: pinecone, collection: docs, secretRef: {name: pc, key: key}}"
 
 
 def made(planned: Plan, retrieval: str, more: str = "", env: Mapping[str, str] | None = None) -> AllPlanned:
@@ -65,6 +66,19 @@ def test_everything_that_is_written_is_in_the_plan_and_secrets_are_references(pl
     assert (found.top_k, found.score_threshold, found.filter, found.as_json) == (9, 0.5, "a = b", True)
 
 
+@pytest.mark.requirement("vector-stores-pinecone")
+def test_an_index_of_pinecone_is_found_by_its_name_or_where_it_is_written(planned: Plan) -> None:
+    key = SecretRef(namespace="default", name="pc", key="key", env="PC_KEY")
+    search = """search: {filter: '{"year": {"$gt": 2020}}'}"""
+    found = tool(made(planned, f"{INDEX}, {LOCAL}, {search}", env={"PC_KEY": "x"}))
+    assert found.store == VectorsPlan(type="pinecone", collection="docs", secret=key)
+    assert found.filter == '{"year": {"$gt": 2020}}'
+    written = INDEX.replace("docs", "My_Docs, database: team, host: docs-1.svc.pinecone.io")
+    assert tool(made(planned, f"{written}, {LOCAL}", env={"PC_KEY": "x"})).store == VectorsPlan(
+        type="pinecone", collection="My_Docs", host="docs-1.svc.pinecone.io", database="team", secret=key
+    )
+
+
 def test_the_question_is_the_parameter_query_else_the_first_text_that_is_required(planned: Plan) -> None:
     for parameters, query in (
         ("[{name: lang}, {name: query}]", "query"),
@@ -79,6 +93,19 @@ def test_the_question_is_the_parameter_query_else_the_first_text_that_is_require
         (STORE, "", "MissingField", "spec.retrieval"),
         (f"vectorStore: {{type: sqlite}}, {LOCAL}", "", "MissingField", "spec.retrieval.vectorStore"),
         (f"vectorStore: {{type: milvus, collection: c}}, {LOCAL}", "", "MissingField", "spec.retrieval.vectorStore"),
+        (f"vectorStore: {{type: pinecone, collection: c}}, {LOCAL}", "", "MissingField", "spec.retrieval.vectorStore"),
+        (
+            f"{INDEX.replace('docs', 'my_docs')}, {LOCAL}",
+            "",
+            "InvalidValue",
+            "spec.retrieval.vectorStore.collection",
+        ),
+        (
+            f"{INDEX}, {LOCAL}, search: {{filter: 'year > 2020'}}",
+            "",
+            "InvalidValue",
+            "spec.retrieval.search.filter",
+        ),
         (
             f"vectorStore: {{type: pgvector, host: h, collection: c, secretRef: {{name: s, key: k}}}}, {LOCAL}",
             "",
@@ -105,7 +132,7 @@ def test_the_question_is_the_parameter_query_else_the_first_text_that_is_require
 def test_what_it_cannot_do_without_is_a_problem_with_its_place(
     planned: Plan, retrieval: str, more: str, reason: str, path: str
 ) -> None:
-    (problem,) = made(planned, retrieval, more).problems
+    (problem,) = made(planned, retrieval, more, {"PC_KEY": "x"}).problems
     assert (problem.reason, problem.path, bool(problem.fix)) == (reason, path, True)
 
 

@@ -93,20 +93,21 @@ class VectorStore(Spec):
     type: VectorStoreType
     """Which database; sqlite: a file in the data folder; in-memory: nothing outlives the process."""
     host: Host | None = None
-    """Its address."""
+    """Its address; pinecone: of the index; where none is given it is asked for by the index's name."""
     port: Port | None = None
     """Its port, where it isn't the database's usual one."""
     database: str | None = None
-    """The database within the server."""
+    """The database within the server; pinecone: the namespace within the index."""
     username: str | None = None
     """Who logs in; pgvector: `postgres` where none is given."""
     collection: str | None = None
     """The collection, table or index. milvus: what is no letter or digit in it becomes `_`."""
     tls: bool = False
-    """Whether the connection is encrypted; the server's certificate is checked by the usual authorities."""
+    """Whether the connection is encrypted; the server's certificate is checked by the usual authorities. pinecone: it
+    always is, but at a `port` of your own."""
     secret_ref: SecretKeyRef | None = None
     """The Secret key that holds the password or API key. milvus without a username: `user:password`, or the key;
-    pgvector without a host: the whole address, `postgresql://…`."""
+    pgvector without a host: the whole address, `postgresql://…`; pinecone: the API key, which is needed."""
 
 
 class Embedding(Spec):

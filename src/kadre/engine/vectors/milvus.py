@@ -10,8 +10,6 @@ import asyncio
 import functools
 import json
 import logging
-import math
-import operator
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +29,6 @@ SECONDS = 10.0
 """For one call."""
 THREADS = 4
 TEXT_BYTES = 65_535
-TEXTS = ("text", "content", "page_content", "document", "chunk", "body")
-"""Names by which a field of texts is known, before any other."""
 _AGAIN = Backoff(attempts=8, first=0.1, limit=2.0)
 """All that is done here is the same when it is done twice."""
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_]")
@@ -296,7 +292,7 @@ class MilvusVectors:
             raise VectorsRefused(f"{self._name} has no field of float vectors: name another collection")
         vector, key = vectors[0], next(name for name, field in fields.items() if field.get("is_primary"))
         texts = [name for name, field in fields.items() if field["type"] == DataType.VARCHAR and name != key]
-        text = next((name for name in TEXTS if name in texts), texts[0] if texts else "")
+        text = next((name for name in port.TEXTS if name in texts), texts[0] if texts else "")
         metadata = "metadata" if fields.get("metadata", {}).get("type") == DataType.JSON else ""
         others = [name for name, field in fields.items() if name not in (key, text) and not _is_vector(field["type"])]
         index = client.describe_index(self._collection, _index_of(client, self._collection, vector), timeout=SECONDS)
@@ -351,13 +347,8 @@ def _row(shape: Shape, item: Item) -> dict[str, Any]:
 def _hit(shape: Shape, row: Any, asked: Sequence[float]) -> Hit:
     key = row.get(shape.id, row.get("id"))
     # By another metric a score follows from the distance only where all vectors are of length 1: others' are not.
-    score = float(row["distance"]) if shape.metric == "COSINE" else _cosine(asked, row["entity"][shape.vector])
+    score = float(row["distance"]) if shape.metric == "COSINE" else port.cosine(asked, row["entity"][shape.vector])
     return Hit(str(key), max(-1.0, min(1.0, score)), *_content(shape, row["entity"]))
-
-
-def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
-    lengths = math.hypot(*one) * math.hypot(*other)
-    return sum(map(operator.mul, one, other)) / lengths if lengths else 0.0
 
 
 def _content(shape: Shape, row: Mapping[str, Any]) -> tuple[str, dict[str, Scalar]]:

@@ -10,6 +10,7 @@ in common. Vectors of any length may be given.
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
@@ -34,6 +35,8 @@ TEXT_LIMIT = 64_000
 """Bytes of one text: what every store holds in one field."""
 METADATA_LIMIT = 16_000
 """Bytes of one item's metadata, as JSON."""
+TEXTS = ("text", "content", "page_content", "document", "chunk", "body")
+"""Names by which a field of texts that others have written is known, before any other."""
 
 
 class VectorsUnavailable(errors.Unavailable):
@@ -182,6 +185,12 @@ def encoded(metadata: Mapping[str, Scalar]) -> str:
 def plain(value: Scalar) -> Scalar:
     """The value, 2.0 as 2: JSON's numbers are of one kind, and stores differ where they are not."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def cosine(one: Sequence[float], other: Sequence[float]) -> float:
+    """The score of two vectors of one dimension."""
+    lengths = math.hypot(*one) * math.hypot(*other)
+    return sum(map(operator.mul, one, other)) / lengths if lengths else 0.0
 
 
 def dimension_differs(name: str, found: int, wanted: int) -> VectorsRefused:

@@ -14,9 +14,11 @@ from kadre.plan.types import VectorsPlan
 if TYPE_CHECKING:
     from kadre.engine.vectors.milvus import Address as MilvusAddress
     from kadre.engine.vectors.pgvector import Address as PostgresAddress
+    from kadre.engine.vectors.pinecone import Address as PineconeAddress
 
 FOLDER = "vectors"
 """Below the data folder: one file a collection."""
+HTTPS = 443
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -60,6 +62,10 @@ class VectorStores:
                 from kadre.engine.vectors import milvus
 
                 return milvus.MilvusVectors(lambda: _milvus(plan, self._secret(plan)), plan.collection)
+            case "pinecone":
+                from kadre.engine.vectors import pinecone
+
+                return pinecone.PineconeVectors(lambda: _pinecone(plan, self._secret(plan)), plan.collection)
             case "sqlite" | "in-memory":
                 from kadre.engine.vectors.sqlite import SqliteVectors
 
@@ -100,6 +106,17 @@ def _milvus(plan: VectorsPlan, secret: str) -> MilvusAddress:
     token = f"{plan.user}:{secret}" if plan.user else secret
     uri = f"{'https' if plan.tls else 'http'}://{host}:{plan.port or milvus.PORT}"
     return milvus.Address(uri=uri, token=token, database=plan.database)
+
+
+def _pinecone(plan: VectorsPlan, secret: str) -> PineconeAddress:
+    """Over TLS, whatever is written, but at a port where the service itself never is."""
+    from kadre.engine.vectors import pinecone
+
+    bare = plan.host.removeprefix("https://").rstrip("/")  # as Pinecone shows it
+    host = f"[{bare}]" if ":" in bare else bare
+    scheme = "https" if plan.tls or plan.port in (0, HTTPS) else "http"
+    url = f"{scheme}://{host}:{plan.port or HTTPS}" if bare else ""
+    return pinecone.Address(key=secret, host=url, namespace=plan.database)
 
 
 def _file(collection: str) -> str:

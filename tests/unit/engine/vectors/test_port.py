@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from kadre.base.errors import Unavailable
-from kadre.engine.vectors import milvus, port, stores
+from kadre.base.errors import ProblemError, Unavailable
+from kadre.engine.vectors import milvus, pinecone, port, stores
 from kadre.engine.vectors.port import VectorsRefused, VectorsUnavailable
 from kadre.plan.types import SecretRef, VectorsPlan
 
@@ -51,6 +52,28 @@ def test_a_collections_name_is_one_that_each_store_takes() -> None:
     assert not odd.startswith(".")
 
 
+@pytest.mark.parametrize(
+    ("host", "port", "tls", "url"),
+    [
+        ("", 0, False, ""),
+        ("c-1.svc.pinecone.io", 0, False, "https://c-1.svc.pinecone.io:443"),
+        ("https://c-1.svc.pinecone.io/", 443, False, "https://c-1.svc.pinecone.io:443"),
+        ("127.0.0.1", 5080, False, "http://127.0.0.1:5080"),
+        ("::1", 5080, True, "https://[::1]:5080"),
+    ],
+)
+def test_no_key_of_pinecone_goes_to_the_service_unencrypted(host: str, port: int, tls: bool, url: str) -> None:
+    plan = VectorsPlan(type="pinecone", collection="c", host=host, port=port, tls=tls)
+    assert stores._pinecone(plan, "word").host == url
+
+
+@pytest.mark.parametrize("host", ["", "https://c-1.svc.pinecone.io"])
+async def test_without_its_library_a_store_says_what_to_install(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setitem(sys.modules, "pinecone", None)
+    with pytest.raises(ProblemError, match=r"pip install 'kadre\[pinecone\]'"):
+        await pinecone.PineconeVectors(lambda: pinecone.Address(key="word", host=host), "c").count()
+
+
 async def test_a_store_is_shared_and_closed_when_the_last_has_left_it(tmp_path: Path) -> None:
     shelf = stores.VectorStores(tmp_path, Secrets())
     one = shelf.take(IN_MEMORY)
@@ -78,6 +101,10 @@ def test_an_address_is_made_of_the_plan_and_the_secret_of_now_and_never_shown(tm
     postgres = stores._postgres(VectorsPlan(type="pgvector", collection="c", host="h", user="u", secret=ref), "word")
     assert (postgres.host, postgres.port, postgres.user, postgres.password) == ("h", 5432, "u", "word")
     assert "word" not in repr(postgres)
+    index = VectorsPlan(type="pinecone", collection="c", host="c-1.svc.pinecone.io", secret=ref, database="n")
+    there = stores._pinecone(index, "word")
+    assert (there.host, there.key, there.namespace) == ("https://c-1.svc.pinecone.io:443", "word", "n")
+    assert "word" not in repr(there)
     secrets.values.clear()
     with pytest.raises(VectorsUnavailable, match="there is no value in key k of Secret n/s"):
         shelf._secret(plan)
