@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from kadre.engine.tools import mcp_bounds, mcp_wire
-from kadre.engine.tools.mcp_http import BUSY, EXPIRED, LOST, UNSENT, Client
+from kadre.engine.tools.mcp_http import AWAY, EXPIRED, LOST, UNSENT, Client
 
 LATER = b"(later)"
 JSON = "content-type: application/json"
@@ -192,7 +192,7 @@ async def test_an_odd_answer_to_one_call_leaves_the_others_alone() -> None:
     switched = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"
     async with saying(odd, large, switched) as heard, client(heard) as (http, url):
         codes = [(await http.post(url, json={})).json()["error"]["code"] for _ in range(3)]
-    assert codes == [BUSY, EXPIRED, LOST]
+    assert codes == [AWAY, EXPIRED, LOST]
 
 
 @pytest.mark.parametrize("header", ["k\n", "k\0"])

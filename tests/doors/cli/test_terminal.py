@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -71,12 +72,14 @@ class Terminal:
         self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
         os.close(theirs)
         self._unread = ""
+        # What is read may end in the middle of a character.
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def until(self, text: str) -> str:
         """What was shown up to and with `text`."""
         while text not in self._unread:
             assert select.select([self._ours], [], [], BOUND)[0], self._unread
-            self._unread += os.read(self._ours, 65536).decode()
+            self._unread += self._decoder.decode(os.read(self._ours, 65536))
         shown, _, self._unread = self._unread.partition(text)
         return shown + text
 
