@@ -21,21 +21,23 @@ from tests.support.redis import RedisServer
 
 OPENAI = "http://openai.outside.svc:8080/v1"
 """Where OpenAI is in the test cluster."""
-REDIS = """
+PLACE = """
+---
 apiVersion: v1
 kind: Namespace
-metadata: {{name: ai-data}}
+metadata: {{name: {namespace}}}
 ---
 apiVersion: v1
 kind: Service
-metadata: {{name: redis-master, namespace: ai-data}}
-spec: {{ports: [{{port: 6379, targetPort: {port}}}]}}
+metadata: {{name: {name}, namespace: {namespace}}}
+spec: {{ports: [{{port: {port}, targetPort: {here}}}]}}
 ---
 apiVersion: v1
 kind: Endpoints
-metadata: {{name: redis-master, namespace: ai-data}}
-subsets: [{{addresses: [{{ip: {address}}}], ports: [{{port: {port}}}]}}]
+metadata: {{name: {name}, namespace: {namespace}}}
+subsets: [{{addresses: [{{ip: {address}}}], ports: [{{port: {here}}}]}}]
 """
+"""A server beside the cluster, by a name in it: there at `port`, at this machine's `address` at port `here`."""
 SCRIPT = Path(__file__).parent / "openai.py"
 
 
@@ -84,7 +86,8 @@ def outside(testbed: Cluster) -> str:
 def redis(testbed: Cluster, node: Node) -> Iterator[None]:
     """The Redis server that documents 001 and 003 name, beside the cluster: it takes any password, and none."""
     with RedisServer(address=node.address) as server:
-        testbed.kubectl("apply", "-f", "-", stdin=REDIS.format(address=node.address, port=server.port))
+        place = {"name": "redis-master", "namespace": "ai-data", "address": node.address}
+        testbed.kubectl("apply", "-f", "-", stdin=PLACE.format(**place, port=6379, here=server.port))
         yield
 
 

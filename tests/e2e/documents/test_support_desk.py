@@ -10,27 +10,11 @@ import pytest
 from tests.cluster.cluster import Cluster
 from tests.docs.test_documents import manifests
 from tests.e2e.conftest import RESTRICTED, Terminal, install
+from tests.e2e.documents.conftest import PLACE
 from tests.support import desk as desks
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.needs("redis")]
 IN = ("-n", desks.NAMESPACE)
-# A server beside the cluster, by a name in it.
-PLACE = """
----
-apiVersion: v1
-kind: Namespace
-metadata: {{name: {namespace}}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}, namespace: {namespace}}}
-spec: {{ports: [{{port: {port}, targetPort: {here}}}]}}
----
-apiVersion: v1
-kind: Endpoints
-metadata: {{name: {name}, namespace: {namespace}}}
-subsets: [{{addresses: [{{ip: {address}}}], ports: [{{port: {here}}}]}}]
-"""
 
 
 @pytest.fixture
