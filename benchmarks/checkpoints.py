@@ -313,6 +313,7 @@ def main() -> None:
     if given.out:
         sync = "" if given.durability == "async" else f"{given.durability}-"
         name = f"checkpoints-{sync}{found.machine['date'][:10]}"
+        given.out.mkdir(parents=True, exist_ok=True)
         (given.out / f"{name}.md").write_text(text)
         (given.out / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
 
